@@ -1,0 +1,134 @@
+"""Keras callbacks."""
+
+import json
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import ops
+
+
+class FullStateCheckpoint(keras.callbacks.Callback):
+    """Saves, at each epoch's end, all that a training run needs to go on as if it had never stopped.
+
+    That is every variable of the model (batch statistics and seed generators too) and of the optimiser, the
+    number of finished epochs, the history of logs, and the state of other callbacks. The file is written aside
+    and renamed, so that a run killed at any moment leaves the last whole one. On the same machine and thread
+    count a resumed run ends with the same bits, provided that its data depend on the epoch alone, as
+    `decathlon.Batches(..., epoch=checkpoint.epoch)` do.
+
+    Args:
+        directory: Where to keep the one file, `state.npz`.
+        callbacks: Other callbacks with a state, such as `keras.callbacks.EarlyStopping`: their attributes that are
+            numbers, strings, arrays or lists of these are kept, if public. Put this callback after them in `fit`.
+
+    Attributes:
+        epoch: Number of finished epochs: pass it to `fit` as `initial_epoch`.
+        history: List of one dictionary of logs per finished epoch.
+
+    Raises:
+        ValueError: At the start of `fit`, if the file was made by another model.
+
+    Example:
+
+    ```python
+    checkpoint = kls.FullStateCheckpoint("runs/mine")
+    model.fit(x, y, epochs=30, initial_epoch=checkpoint.epoch, callbacks=[checkpoint])
+    ```
+    """
+
+    def __init__(self, directory, callbacks=()):
+        super().__init__()
+        self.path = Path(directory) / "state.npz"
+        self.callbacks = list(callbacks)
+        self.epoch = 0
+        self.history = []
+        if self.path.exists():
+            state = json.loads(str(self._read()["state"]))
+            self.epoch, self.history = state["epoch"], state["history"]
+
+    def on_train_begin(self, logs=None):
+        if self.path.exists():
+            self.restore(self.model)
+
+    def restore(self, model):
+        """Gives a compiled model, its optimiser and the other callbacks the saved state; `fit` does so by itself.
+
+        Args:
+            model: The compiled model.
+
+        Raises:
+            ValueError: If the file was made by another model.
+        """
+        arrays = self._read()
+        variables = _variables(model)
+        saved = [arrays[key] for key in sorted(k for k in arrays if k.startswith("variable/"))]
+        if [v.shape for v in saved] != [tuple(v.shape) for v in variables]:
+            raise ValueError(f"{self.path} was saved by another model or optimiser. Delete it to start anew.")
+        for variable, value in zip(variables, saved, strict=True):
+            variable.assign(value)
+        state = json.loads(str(arrays["state"]))
+        for index, callback in enumerate(self.callbacks):
+            _restore(callback, index, state["callbacks"][index], arrays)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epoch = epoch + 1
+        self.history.append({name: float(value) for name, value in (logs or {}).items()})
+        arrays = {f"variable/{i:05d}": ops.convert_to_numpy(v) for i, v in enumerate(_variables(self.model))}
+        scalars = []
+        for index, callback in enumerate(self.callbacks):
+            plain, attribute_arrays = _state(callback, index)
+            scalars.append(plain)
+            arrays.update(attribute_arrays)
+        state = {"epoch": self.epoch, "history": self.history, "callbacks": scalars}
+        self._write({**arrays, "state": np.array(json.dumps(state))})
+
+    def _read(self):
+        with np.load(self.path, allow_pickle=False) as file:
+            return dict(file)
+
+    def _write(self, arrays):
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        aside = self.path.with_suffix(".partial")
+        with open(aside, "wb") as file:
+            np.savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, self.path)
+
+
+def _variables(model):
+    """Every variable of model and optimiser; the model's metrics begin anew each epoch and are left out."""
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    metrics = {id(v) for v in model.metrics_variables}
+    return [*(v for v in model.variables if id(v) not in metrics), *model.optimizer.variables]
+
+
+def _state(callback, index):
+    """Returns a callback's plain public attributes, and its arrays by the key they are kept under."""
+    plain, arrays = {}, {}
+    public = {name: value for name, value in vars(callback).items() if not name.startswith("_")}
+    for name, value in public.items():
+        if isinstance(value, np.generic):
+            value = value.item()
+        if isinstance(value, np.ndarray):
+            arrays[f"callback/{index}/{name}"] = value
+        elif isinstance(value, list) and value and all(isinstance(v, np.ndarray) for v in value):
+            arrays.update({f"callback/{index}/{name}/{i:05d}": v for i, v in enumerate(value)})
+        elif value is None or isinstance(value, bool | int | float | str):
+            plain[name] = value
+    return plain, arrays
+
+
+def _restore(callback, index, plain, arrays):
+    vars(callback).update(plain)
+    lists = {}
+    for key in sorted(k for k in arrays if k.startswith(f"callback/{index}/")):
+        name, _, position = key.removeprefix(f"callback/{index}/").partition("/")
+        if position:
+            lists.setdefault(name, []).append(arrays[key])
+        else:
+            setattr(callback, name, arrays[key])
+    vars(callback).update(lists)

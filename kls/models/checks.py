@@ -1,0 +1,36 @@
+"""Checks of the arguments that all model functions share."""
+
+SMALLEST_SIDE = 8
+
+
+def check_input_shape(input_shape):
+    """Raises `ValueError` unless `input_shape` is (height, width, channels) that the networks can halve twice."""
+    if (
+        len(input_shape) != 3
+        or not all(isinstance(n, int) for n in input_shape)
+        or min(input_shape[:2]) < SMALLEST_SIDE
+        or input_shape[2] not in (1, 3)
+    ):
+        raise ValueError(
+            f"`input_shape` must be (height, width, channels) with sides of at least {SMALLEST_SIDE} and 1 or 3 "
+            f"channels. Received: input_shape={tuple(input_shape)}"
+        )
+
+
+def check_classes(classes):
+    """Raises `ValueError` unless there are two classes or more."""
+    if classes < 2:
+        raise ValueError(f"`classes` must be at least 2. Received: classes={classes}")
+
+
+def blocks_per_stage(depth, layers_per_block, extra_layers):
+    """Returns n of `depth = layers_per_block * n + extra_layers`, or raises with the nearest valid depths."""
+    n, rest = divmod(depth - extra_layers, layers_per_block)
+    if rest == 0 and n >= 1:
+        return n
+    below = max(n, 1) * layers_per_block + extra_layers
+    nearest = sorted({below, below + layers_per_block})
+    raise ValueError(
+        f"`depth` must be {layers_per_block}n+{extra_layers} with n >= 1. Received: depth={depth}. "
+        f"Nearest valid depths: {', '.join(map(str, nearest))}"
+    )

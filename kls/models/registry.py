@@ -1,0 +1,56 @@
+"""Names of models: `build("resnet20v1", input_shape, classes)`."""
+
+import difflib
+from functools import partial
+
+_BUILDERS = {}
+
+
+def register(name, function, **arguments):
+    """Makes `build(name, ...)` call `function(..., **arguments)`.
+
+    Args:
+        name: The name on the command line and in result tables.
+        function: Takes `input_shape`, `classes` and further keywords, returns a `keras.Model`.
+        **arguments: Fixed keyword arguments, the depth for instance.
+
+    Raises:
+        ValueError: If the name is taken.
+    """
+    if name in _BUILDERS:
+        raise ValueError(f"`name` must be new. Received: name={name!r}, which is registered already.")
+    _BUILDERS[name] = partial(function, **arguments)
+
+
+def names():
+    """Returns the registered names, sorted."""
+    return sorted(_BUILDERS)
+
+
+def build(name, input_shape, classes, **options):
+    """Builds a registered model.
+
+    Args:
+        name: One of `names()`.
+        input_shape: `(height, width, channels)`.
+        classes: Number of classes.
+        **options: Passed on to the model's function, e.g. `classifier_activation=None`.
+
+    Returns:
+        A `keras.Model`.
+
+    Raises:
+        ValueError: If the name is not registered, with the nearest names.
+
+    Example:
+
+    >>> kls.models.build("resnet20v1", (32, 32, 3), classes=10).count_params()
+    274442
+    """
+    if name not in _BUILDERS:
+        near = difflib.get_close_matches(name, _BUILDERS, n=3, cutoff=0.4) or names()
+        raise ValueError(
+            f"`name` must be a registered model: {', '.join(names())}. Received: name={name!r}. "
+            f"Did you mean {' or '.join(near)}?"
+        )
+    return _BUILDERS[name](input_shape=input_shape, classes=classes, **options)

@@ -1,0 +1,125 @@
+"""Label distributions: pure functions on the backend's tensors."""
+
+from keras import ops
+
+
+def check_gamma(gamma, classes):
+    """Raises the `ValueError` of a `gamma` that does not make the true class the likeliest of `classes`."""
+    if not 1 / classes < gamma <= 1:
+        raise ValueError(
+            f"`gamma` must be in (1/K, 1], so that the true class stays the likeliest. "
+            f"Received: gamma={gamma} with K={classes} classes (1/K={1 / classes:.4g})."
+        )
+
+
+def gamma_from_epsilon(epsilon, classes):
+    """Returns the probability of the true class under uniform label smoothing.
+
+    `gamma = 1 - epsilon * (K - 1) / K`: smoothing with `epsilon` (Szegedy et al. 2016, section 7) mixes the
+    one-hot label with the uniform distribution over all K classes, the true one included, while `gamma`
+    (Mezzini 2018, equation 7) is what is left for the true class.
+
+    Args:
+        epsilon: Float in [0, 1), as in `keras.losses.CategoricalCrossentropy(label_smoothing=epsilon)`.
+        classes: Integer K >= 2.
+
+    Returns:
+        Float in (1/K, 1].
+
+    Raises:
+        ValueError: If `epsilon` is outside [0, 1) or `classes` is below 2.
+
+    Example:
+
+    >>> gamma_from_epsilon(0.1, classes=10)
+    0.91
+    """
+    _check_classes(classes)
+    if not 0 <= epsilon < 1:
+        raise ValueError(f"`epsilon` must be in [0, 1). Received: epsilon={epsilon}")
+    return 1 - epsilon * (classes - 1) / classes
+
+
+def epsilon_from_gamma(gamma, classes):
+    """Returns the uniform smoothing that leaves `gamma` to the true class: the inverse of `gamma_from_epsilon`.
+
+    `epsilon = (1 - gamma) * K / (K - 1)`.
+
+    Args:
+        gamma: Float in (1/K, 1].
+        classes: Integer K >= 2.
+
+    Returns:
+        Float in [0, 1).
+
+    Raises:
+        ValueError: If `gamma` is outside (1/K, 1] or `classes` is below 2.
+
+    Example:
+
+    >>> round(epsilon_from_gamma(0.91, classes=10), 12)
+    0.1
+    """
+    _check_classes(classes)
+    check_gamma(gamma, classes)
+    return (1 - gamma) * classes / (classes - 1)
+
+
+def smoothing_weights(gamma, classes):
+    """Returns `(a, b)` of the smoothed label `a * one_hot + b`: b = (1 - gamma) / (K - 1), a = gamma - b."""
+    check_gamma(gamma, classes)
+    b = (1 - gamma) / (classes - 1)
+    return gamma - b, b
+
+
+def smooth(labels, classes, gamma):
+    """Returns smoothed label distributions.
+
+    Mezzini 2018, equation 7: `gamma` for the true class, `(1 - gamma) / (K - 1)` for each other.
+
+    Args:
+        labels: Integer class indices of shape `(...)`, each in 0..K-1.
+        classes: Integer K >= 2.
+        gamma: Float in (1/K, 1].
+
+    Returns:
+        Float tensor of shape `(..., K)`; each row sums to 1.
+
+    Raises:
+        ValueError: If `gamma` is outside (1/K, 1].
+
+    Example:
+
+    >>> smooth([2], classes=3, gamma=0.5)
+    [[0.25, 0.25, 0.5]]
+    """
+    a, b = smoothing_weights(gamma, classes)
+    return a * ops.one_hot(labels, classes) + b
+
+
+def mix(first, second, weight):
+    """Returns `weight * first + (1 - weight) * second`, the label of two mixed samples (Zhang et al. 2018).
+
+    Args:
+        first: Distributions of shape `(N, K)`.
+        second: Distributions of shape `(N, K)`.
+        weight: Share of `first`: a float, or a tensor of shape `(N,)`, in [0, 1].
+
+    Returns:
+        Tensor of shape `(N, K)`.
+
+    Example:
+
+    >>> mix([[1.0, 0.0]], [[0.0, 1.0]], 0.25)
+    [[0.25, 0.75]]
+    """
+    first, second = ops.convert_to_tensor(first), ops.convert_to_tensor(second)
+    weight = ops.convert_to_tensor(weight, dtype=first.dtype)
+    if len(weight.shape) == 1:
+        weight = ops.expand_dims(weight, axis=-1)
+    return weight * first + (1 - weight) * second
+
+
+def _check_classes(classes):
+    if classes < 2:
+        raise ValueError(f"`classes` must be at least 2. Received: classes={classes}")
