@@ -1,0 +1,18 @@
+"""The data room: prepares image data sets once and serves them as seeded batches. Knows nothing of `kls`.
+
+`Batches` is imported on first use, since it needs Keras and the rest does not.
+"""
+
+from decathlon.catalog import CATALOG, Entry
+from decathlon.store import Dataset, open_dataset, prepare
+from decathlon.store import open_dataset as open
+
+__all__ = ["CATALOG", "Augmentation", "Batches", "Dataset", "Entry", "open", "open_dataset", "prepare"]
+
+
+def __getattr__(name):
+    if name in ("Augmentation", "Batches"):
+        from decathlon import batches
+
+        return getattr(batches, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,206 @@
+"""The data room's command line: `python -m decathlon list | prepare | check`."""
+
+import argparse
+import signal
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+from decathlon import store
+from decathlon.catalog import CATALOG
+from decathlon.sources import SourceError
+
+
+def main(arguments=None):
+    """Runs a command and returns its exit code: 0, 1 if a check failed, 2 if it could not be done."""
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _leave_by_exception)
+    try:
+        return options.command(options)
+    except (store.DataError, SourceError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(
+            f"error: {error.strerror or error}: {error.filename or options.data_dir}. Nothing was kept.",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        print("\nStopped. Nothing half-made was kept.", file=sys.stderr)
+        return 130
+
+
+def _leave_by_exception(*_):
+    raise KeyboardInterrupt
+
+
+def _parser():
+    parser = argparse.ArgumentParser("python -m decathlon", description="Prepares image data sets, once.")
+    commands = parser.add_subparsers(required=True, metavar="list | prepare | check")
+
+    listing = commands.add_parser("list", help="show all data sets and which are prepared")
+    listing.set_defaults(command=list_datasets)
+
+    preparing = commands.add_parser("prepare", help="bring data sets into the data room")
+    preparing.set_defaults(command=prepare)
+    preparing.add_argument(
+        "names", nargs="+", metavar="NAME", help="of the catalogue, or a new one with --folder or --npz"
+    )
+    preparing.add_argument(
+        "--size", type=int, help="side in pixels: the shorter side is resized to it, the longer cropped"
+    )
+    origin = preparing.add_mutually_exclusive_group()
+    origin.add_argument(
+        "--folder", type=Path, metavar="DIR", help="images in class sub-folders, or train/ and validation/"
+    )
+    origin.add_argument(
+        "--npz", type=Path, metavar="FILE", help="x_train, y_train, x_test, y_test as in keras.datasets"
+    )
+    preparing.add_argument("--skip-bad", type=int, default=0, metavar="N", help="leave out up to N corrupt images")
+
+    checking = commands.add_parser("check", help="re-hash prepared data sets")
+    checking.set_defaults(command=check)
+    checking.add_argument("names", nargs="*", metavar="NAME", help="all that are prepared by default")
+
+    for command in (listing, preparing, checking):
+        command.add_argument(
+            "--data-dir", type=Path, default=store.default_data_dir(), metavar="DIR", help="default: %(default)s"
+        )
+    return parser
+
+
+def list_datasets(options):
+    """Prints every data set with its classes, images, source and state."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "classes", "images per split", "source", "prepared, or the command that prepares it")
+    for name in [*CATALOG, *(n for n in store.prepared_names(options.data_dir) if n not in CATALOG)]:
+        table.add_row(name, *_describe(name, options.data_dir))
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    return 0
+
+
+def _describe(name, data_dir):
+    entry = CATALOG.get(name)
+    sizes = store.prepared_sizes(name, data_dir)
+    if sizes:
+        dataset = store.open_dataset(name, sizes[0], data_dir)
+        return str(dataset.classes), _counts(dataset.counts), dataset.meta["source"], f"at {', '.join(sizes)} px"
+    state = "made on first use" if entry.source == "embedded" else store.prepare_command(name)
+    source = f"TFDS {entry.tfds_name}" if entry.tfds_name else entry.source
+    return str(entry.classes), _counts(entry.counts), source, state
+
+
+def _counts(counts):
+    return ", ".join(f"{split} {count:,}" for split, count in counts.items())
+
+
+def prepare(options):
+    """Prepares the named data sets."""
+    if (options.folder or options.npz) and len(options.names) > 1:
+        raise ValueError(f"--folder and --npz prepare one data set. Received: {' '.join(options.names)}")
+    for name in options.names:
+        prepare_one(name, options)
+    return 0
+
+
+def prepare_one(name, options):
+    """Opens a data set's source, prepares it and says what was made."""
+    entry = CATALOG.get(name)
+    source = _open_source(name, entry, options)
+    size = options.size
+    if size is None and entry is not None and not (options.folder or options.npz):
+        size = entry.size
+    with _progress(name) as progress:
+        dataset = store.prepare(name, source, size, options.data_dir, options.skip_bad, progress)
+    skipped = f", {len(dataset.meta['skipped'])} corrupt left out" if dataset.meta["skipped"] else ""
+    print(f"{name}: {dataset.classes} classes, {_counts(dataset.counts)}, {dataset.size} px{skipped} -> {dataset.path}")
+    if entry is not None and dataset.counts.get("train") != entry.counts["train"]:
+        print(
+            f"note: the catalogue's {name} has {entry.counts['train']:,} training images in {entry.classes} classes; "
+            "tables will say that this one differs."
+        )
+
+
+def check(options):
+    """Re-hashes the named data sets, or all, and says which arrays changed."""
+    names = options.names or store.prepared_names(options.data_dir)
+    damaged = False
+    for name in names:
+        sizes = store.prepared_sizes(name, options.data_dir)
+        if not sizes:
+            raise store.NotPreparedError(f"{name} is not prepared. Run: {store.prepare_command(name)}")
+        for dataset in (store.open_dataset(name, size, options.data_dir) for size in sizes):
+            wrong = dataset.check()
+            damaged |= bool(wrong)
+            verdict = f"DAMAGED: {', '.join(wrong)}; delete {dataset.path} and prepare it anew" if wrong else "ok"
+            print(f"{name} {dataset.size} px: {verdict}")
+    return 1 if damaged else 0
+
+
+def _open_source(name, entry, options):
+    if options.folder:
+        from decathlon.sources.folder import open_folder
+
+        return open_folder(options.folder)
+    if options.npz:
+        from decathlon.sources.npz import open_npz
+
+        return open_npz(options.npz)
+    if entry is None:
+        raise ValueError(
+            f"{name!r} is not in the catalogue ({', '.join(CATALOG)}). Your own images: --folder DIR or --npz FILE."
+        )
+    if entry.source == "folder":
+        raise ValueError(f"{name} comes as a folder: download {entry.url}, unpack it and run with --folder DIR.")
+    if entry.source == "embedded":
+        from decathlon.sources.embedded import open_embedded
+
+        return open_embedded(name, options.size or entry.size)
+    from decathlon.sources.tfds import open_tfds
+
+    source = open_tfds(entry, options.data_dir)
+    _check_against_catalogue(entry, source, options.skip_bad)
+    return source
+
+
+def _check_against_catalogue(entry, source, skip_bad):
+    if len(source.class_names) != entry.classes:
+        raise store.DataError(
+            f"{entry.name} must have {entry.classes} classes. The source has {len(source.class_names)}."
+        )
+    for split, expected in entry.counts.items():
+        found = source.counts.get(split, 0)
+        if not expected - skip_bad <= found <= expected:
+            raise store.DataError(
+                f"{entry.name}: {split} must have {expected:,} images, the source has {found:,}. Is an archive "
+                f"truncated? To go on with what is there: --skip-bad {max(expected - found, 0)}"
+            )
+
+
+@contextmanager
+def _progress(name):
+    """Yields a function that draws a bar per split, with rate and time left; silent where nobody watches."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+
+    class RateColumn(ProgressColumn):
+        def render(self, task):
+            return f"{task.speed or 0:,.0f} images/s"
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), RateColumn(), TimeRemainingColumn())
+    tasks = {}
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+
+        def update(split, done, total):
+            if split not in tasks:
+                tasks[split] = bar.add_task(f"{name} {split}", total=total)
+            bar.update(tasks[split], completed=done)
+
+        yield update
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Data sets in one `.npz` file, laid out as `keras.datasets` returns them."""
+
+import zipfile
+
+import numpy as np
+
+from decathlon.sources import Example, Source, SourceError
+
+KEYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+def open_npz(path):
+    """Opens an `.npz` file with `x_train`, `y_train`, `x_test`, `y_test` and, optionally, `class_names`.
+
+    Args:
+        path: Path of the file. Images are uint8 of shape `(N, H, W)`, `(N, H, W, 1)` or `(N, H, W, 3)`, labels
+            integers 0..K-1 of shape `(N,)` or `(N, 1)`.
+
+    Returns:
+        A `Source` with the splits `train` and `test`; accuracies are measured on `test`.
+
+    Raises:
+        SourceError: If the file is not as above; the message names the key.
+    """
+    arrays = _load(path)
+    images = {"train": _images(arrays, "x_train"), "test": _images(arrays, "x_test")}
+    labels = {"train": _labels(arrays, "y_train"), "test": _labels(arrays, "y_test")}
+    for split in images:
+        if len(images[split]) != len(labels[split]):
+            raise SourceError(
+                f"{path}: x_{split} has {len(images[split])} images, y_{split} {len(labels[split])} labels."
+            )
+    if images["train"].shape[3] != images["test"].shape[3]:
+        raise SourceError(f"{path}: x_train and x_test differ in channels.")
+    class_names = _class_names(arrays, labels["train"])
+    for split, values in labels.items():
+        if values.min() < 0 or values.max() >= len(class_names):
+            raise SourceError(
+                f"{path}: y_{split} holds {values.min()}..{values.max()}, but there are {len(class_names)} classes: "
+                f"labels must be in 0..{len(class_names) - 1}."
+            )
+
+    def read(split):
+        for i, (image, label) in enumerate(zip(images[split], labels[split], strict=True)):
+            yield Example(f"x_{split}[{i}]", image, int(label))
+
+    counts = {split: len(values) for split, values in labels.items()}
+    return Source(f"npz {path.name}", class_names, images["train"].shape[3], counts, "test", read)
+
+
+def _load(path):
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [key for key in KEYS if key not in file]
+            if missing:
+                raise SourceError(f"{path}: missing {', '.join(missing)}; it holds {', '.join(file) or 'nothing'}.")
+            return {key: file[key] for key in (*KEYS, "class_names") if key in file}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise SourceError(f"{path}: not a readable .npz file ({error}).") from error
+
+
+def _images(arrays, key):
+    images = arrays[key]
+    if images.dtype != np.uint8:
+        raise SourceError(f"{key} must be uint8 (0 to 255). Received: {images.dtype}.")
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
+        raise SourceError(
+            f"{key} must be of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3). Received: {arrays[key].shape}."
+        )
+    return images
+
+
+def _labels(arrays, key):
+    labels = arrays[key]
+    if labels.dtype.kind not in "iu" or labels.size != len(labels):
+        raise SourceError(f"{key} must be integers of shape (N,) or (N, 1). Received: {labels.dtype}{labels.shape}.")
+    return labels.reshape(-1).astype(np.int64)
+
+
+def _class_names(arrays, train_labels):
+    if "class_names" in arrays:
+        return [str(name) for name in arrays["class_names"]]
+    return [str(i) for i in range(int(train_labels.max()) + 1)]
