@@ -1,0 +1,1 @@
+"""What all studies share: trials, plans, training, the store of results, tables and figures."""

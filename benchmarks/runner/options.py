@@ -1,0 +1,84 @@
+"""The command line that all studies share."""
+
+import argparse
+from pathlib import Path
+
+import decathlon.store
+import kls
+from benchmarks.runner.train import STRATEGIES
+from benchmarks.runner.trial import PRECISIONS
+
+
+def positive(text):
+    """Parses a whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1. Received: {text}")
+    return value
+
+
+def add_common_options(parser, study):
+    """Adds the options that mean the same in every study.
+
+    Args:
+        parser: An `argparse.ArgumentParser`.
+        study: Name of the study, for the default output directory.
+    """
+    parser.add_argument("--datasets", nargs="+", metavar="NAME", help="prepared data sets (default: the preset's)")
+    parser.add_argument(
+        "--preset",
+        choices=("quick", "paper"),
+        default="quick",
+        help="quick: embedded data, minutes; paper: the paper's protocol",
+    )
+    parser.add_argument(
+        "--epochs", type=positive, metavar="N", help="epochs; the learning rate's milestones scale along"
+    )
+    parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="train with the seeds 0 to N-1")
+    parser.add_argument("--model", choices=kls.models.names(), help="one model for all data sets")
+    parser.add_argument("--image-size", type=positive, metavar="N", help="prepared side in pixels")
+    parser.add_argument(
+        "--batch-size", type=positive, default=64, metavar="N", help="images per step (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=(*PRECISIONS, "auto"),
+        default="float32",
+        help="auto: bfloat16 where the hardware multiplies it (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--strategy",
+        choices=STRATEGIES,
+        default="none",
+        help="mirrored: share each batch among all devices of this machine",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs") / study, metavar="DIR", help="results (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        default=decathlon.store.default_data_dir(),
+        metavar="DIR",
+        help="prepared data (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show the plan, image counts and the estimated time, train nothing"
+    )
+    parser.add_argument("--list", action="store_true", help="show what the study covers")
+
+
+def resolve_precision(name):
+    """Returns the precision that `auto` stands for on this machine."""
+    if name != "auto":
+        return name
+    return "mixed_bfloat16" if _multiplies_bfloat16() else "float32"
+
+
+def _multiplies_bfloat16():
+    import keras
+
+    if any("cpu" not in device.lower() for device in keras.distribution.list_devices()):
+        return True
+    cpu = Path("/proc/cpuinfo")
+    return cpu.is_file() and any(flag in cpu.read_text() for flag in ("amx_bf16", "avx512_bf16"))

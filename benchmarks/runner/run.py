@@ -1,0 +1,72 @@
+"""Runs a plan: each trial that is not finished, one after the other."""
+
+import sys
+
+import decathlon
+from benchmarks.runner.progress import Watch, format_seconds, open_report
+from benchmarks.runner.train import train
+
+STOPPED = 130
+
+
+def run(plan, store, data_dir, strategy="none"):
+    """Trains what is not finished, and keeps going when a trial fails.
+
+    Args:
+        plan: The `Plan`.
+        store: The `RunStore`.
+        data_dir: The data room's directory.
+        strategy: `"none"` or `"mirrored"`.
+
+    Returns:
+        Exit code: 0, 1 if a trial failed, 130 if stopped from the keyboard.
+    """
+    waiting = [trial for trial in plan.trials if store.record(trial) is None]
+    finished = len(plan.trials) - len(waiting)
+    if finished:
+        print(f"{finished} of {len(plan.trials)} trials are finished already in {store.out}.")
+    datasets = {trial.dataset: decathlon.open(trial.dataset, trial.image_size, data_dir) for trial in waiting}
+    work = sum(
+        epoch_images(trial, datasets[trial.dataset]) * trial.epochs * pixels(datasets[trial.dataset])
+        for trial in waiting
+    )
+    failed = 0
+    with open_report(len(plan.trials), work) as report:
+        for number, trial in enumerate(waiting, start=finished + 1):
+            dataset = datasets[trial.dataset]
+            report.trial_begins(number, trial, pixels(dataset))
+            watch = Watch(report, trial, epoch_images(trial, dataset) // trial.batch_size)
+            try:
+                record = train(trial, dataset, store, strategy, callbacks=[watch])
+            except KeyboardInterrupt:
+                report.print(
+                    f"\nStopped in trial {number} of {len(plan.trials)}. Finished epochs are kept: "
+                    "run the same command again to go on."
+                )
+                return STOPPED
+            except Exception as error:  # whatever ends a trial, the others go on
+                failed += 1
+                reason = f"{type(error).__name__}: {error}"
+                store.fail(trial, reason)
+                report.print(f"[{number}/{len(plan.trials)}] {trial.label}  FAILED  {reason.splitlines()[0][:300]}")
+                continue
+            store.finish(trial, plan.study, record)
+            report.print(
+                f"[{number}/{len(plan.trials)}] {trial.label}  done in {format_seconds(record['seconds'])}, "
+                f"best {record['accuracy_best']:.2%}, last {record['accuracy_last']:.2%}"
+            )
+    if failed:
+        print(
+            f"{failed} of {len(plan.trials)} trials failed; run the same command again to retry them.", file=sys.stderr
+        )
+    return 1 if failed else 0
+
+
+def epoch_images(trial, dataset):
+    """Returns how many images a trial trains on per epoch: whole batches alone."""
+    return dataset.counts["train"] // trial.batch_size * trial.batch_size
+
+
+def pixels(dataset):
+    """Returns the pixels of one image."""
+    return dataset.image_shape[0] * dataset.image_shape[1]

@@ -1,0 +1,102 @@
+"""Results on disk: one directory per trial, `results.csv` over all that are finished.
+
+`record.json` is written last, so that a trial with a record is finished. Tables and figures are made from records
+and logits alone.
+"""
+
+import csv
+import io
+import json
+import os
+from dataclasses import asdict
+
+import numpy as np
+
+COLUMNS = (
+    "trial", "study", "dataset", "model", "loss", "gamma", "seed", "epochs", "accuracy_best", "accuracy_last",
+    "ece", "nll", "brier", "seconds", "images_per_second", "image_size", "batch_size", "precision", "train_images",
+)  # fmt: skip
+
+
+class RunStore:
+    """The directory of a study's results.
+
+    Args:
+        out: The directory; made when first written to.
+    """
+
+    def __init__(self, out):
+        self.out = out
+
+    def directory(self, trial):
+        return self.out / "trials" / trial.id
+
+    def record(self, trial):
+        """Returns the record of a finished trial, or `None`."""
+        path = self.directory(trial) / "record.json"
+        return json.loads(path.read_text()) if path.is_file() else None
+
+    def failure(self, trial):
+        """Returns the reason why a trial failed last time, or `None`."""
+        path = self.directory(trial) / "failure.txt"
+        return path.read_text() if path.is_file() else None
+
+    def begin(self, trial):
+        """Makes a trial's directory, writes its recipe and forgets an earlier failure."""
+        directory = self.directory(trial)
+        directory.mkdir(parents=True, exist_ok=True)
+        write_atomically(directory / "trial.json", json.dumps(asdict(trial), indent=1))
+        (directory / "failure.txt").unlink(missing_ok=True)
+        return directory
+
+    def finish(self, trial, study, record):
+        """Writes a trial's record and `results.csv`."""
+        record = {"trial": trial.id, "study": study, **asdict(trial), **record}
+        write_atomically(self.directory(trial) / "record.json", json.dumps(record, indent=1))
+        self.write_results()
+
+    def fail(self, trial, reason):
+        """Records why a trial failed."""
+        write_atomically(self.directory(trial) / "failure.txt", reason)
+
+    def records(self):
+        """Returns the records of all finished trials, in an order that depends on them alone."""
+        paths = (self.out / "trials").glob("*/record.json")
+        records = [json.loads(path.read_text()) for path in paths]
+        return sorted(records, key=lambda r: (r["study"], r["dataset"], r["model"], -r["gamma"], r["seed"], r["trial"]))
+
+    def write_results(self):
+        """Writes `results.csv`, a row per finished trial."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.records())
+        write_atomically(self.out / "results.csv", text.getvalue())
+
+    def write_history(self, trial, history):
+        """Writes `history.csv`, a row of logs per epoch."""
+        text = io.StringIO()
+        names = list(dict.fromkeys(name for logs in history for name in logs))
+        writer = csv.DictWriter(text, ["epoch", *names], restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({"epoch": i, **logs} for i, logs in enumerate(history, start=1))
+        write_atomically(self.directory(trial) / "history.csv", text.getvalue())
+
+    def write_logits(self, trial, split, logits, labels):
+        """Keeps the float32 logits and the labels of a split."""
+        path = self.directory(trial) / "logits" / f"{split}.npz"
+        path.parent.mkdir(exist_ok=True)
+        np.savez(path, logits=logits.astype(np.float32), labels=labels)
+
+    def logits(self, trial, split):
+        """Returns `(logits, labels)` of a split."""
+        with np.load(self.directory(trial) / "logits" / f"{split}.npz", allow_pickle=False) as file:
+            return file["logits"], file["labels"]
+
+
+def write_atomically(path, text):
+    """Writes a text file aside and renames it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".partial")
+    aside.write_text(text)
+    os.replace(aside, path)

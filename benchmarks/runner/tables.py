@@ -1,0 +1,68 @@
+"""Tables as Markdown, CSV and LaTeX from one list of rows."""
+
+from dataclasses import dataclass
+
+from tabulate import tabulate
+
+from benchmarks.runner.store import write_atomically
+
+
+@dataclass(frozen=True)
+class Bold:
+    """A cell to set in bold."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table for people.
+
+    Attributes:
+        name: Name of its files.
+        caption: What it shows, with n.
+        header: Names of the columns.
+        rows: Cells, each a string or `Bold`.
+        notes: Sentences to stand below.
+    """
+
+    name: str
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple, ...]
+    notes: tuple[str, ...] = ()
+
+    def markdown(self):
+        body = tabulate(self._cells("**{}**", str), self.header, "pipe", disable_numparse=True)
+        return "\n\n".join([self.caption, body, *self.notes]) + "\n"
+
+    def latex(self):
+        header = [_escape_latex(name) for name in self.header]
+        body = tabulate(self._cells(r"\textbf{{{}}}", _escape_latex), header, "latex_raw", disable_numparse=True)
+        notes = [rf"\par {_escape_latex(note)}" for note in self.notes]
+        return "\n".join([rf"% {self.caption}", body, *notes]) + "\n"
+
+    def write(self, directory, frame):
+        """Writes `NAME.md` and `NAME.tex` as shown, and `NAME.csv` with the unrounded numbers of a frame."""
+        write_atomically(directory / f"{self.name}.md", self.markdown())
+        write_atomically(directory / f"{self.name}.tex", self.latex())
+        write_atomically(directory / f"{self.name}.csv", frame.to_csv(index=False))
+
+    def _cells(self, bold, escape):
+        return [
+            [bold.format(escape(cell.text)) if isinstance(cell, Bold) else escape(cell) for cell in row]
+            for row in self.rows
+        ]
+
+
+def _escape_latex(text):
+    for character in ("\\", "&", "%", "#", "_", "$"):
+        text = text.replace(character, r"\textbackslash{}" if character == "\\" else f"\\{character}")
+    return text.replace("±", r"$\pm$").replace("γ", r"$\gamma$").replace("–", "--")
+
+
+def percent(values):
+    """Returns accuracies as percent: the one value, or mean ± standard deviation (n - 1 in the denominator)."""
+    if len(values) == 1:
+        return f"{100 * values.iloc[0]:.2f}"
+    return f"{100 * values.mean():.2f} ± {100 * values.std():.2f}"
