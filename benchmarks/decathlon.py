@@ -220,8 +220,8 @@ def describe(plan, store, data_dir):
     header = ("trial", "recipe", "training images", "estimated time")
     return (
         tabulate(lines, header, "pipe", disable_numparse=True)
-        + f"\n\nAbout {format_seconds(total)} of training in all, from {RATE_STEPS} timed steps of each kind of trial on "
-        "this machine; building and evaluating come on top."
+        + f"\n\nAbout {format_seconds(total)} of training in all, from {RATE_STEPS} timed steps of each kind of "
+        "trial on this machine; building and evaluating come on top."
     )
 
 

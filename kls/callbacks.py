@@ -1,5 +1,6 @@
 """Keras callbacks."""
 
+import inspect
 import json
 import os
 from pathlib import Path
@@ -20,8 +21,9 @@ class FullStateCheckpoint(keras.callbacks.Callback):
 
     Args:
         directory: Where to keep the one file, `state.npz`.
-        callbacks: Other callbacks with a state, such as `keras.callbacks.EarlyStopping`: their attributes that are
-            numbers, strings, arrays or lists of these are kept, if public. Put this callback after them in `fit`.
+        callbacks: Other callbacks with a state, such as `keras.callbacks.EarlyStopping`: of their public attributes,
+            those that are numbers, strings, arrays or lists of arrays are kept, the arguments of their constructor
+            excepted. Put this callback after them in `fit`.
 
     Attributes:
         epoch: Number of finished epochs: pass it to `fit` as `initial_epoch`.
@@ -107,10 +109,12 @@ def _variables(model):
 
 
 def _state(callback, index):
-    """Returns a callback's plain public attributes, and its arrays by the key they are kept under."""
+    """Returns a callback's plain attributes, and its arrays by the key they are kept under."""
+    settings = inspect.signature(type(callback).__init__).parameters  # `EarlyStopping` turns its `min_delta` in place
     plain, arrays = {}, {}
-    public = {name: value for name, value in vars(callback).items() if not name.startswith("_")}
-    for name, value in public.items():
+    for name, value in vars(callback).items():
+        if name.startswith("_") or name in settings:
+            continue
         if isinstance(value, np.generic):
             value = value.item()
         if isinstance(value, np.ndarray):

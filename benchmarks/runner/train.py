@@ -2,6 +2,7 @@
 
 import time
 from contextlib import contextmanager
+from functools import cache
 
 import keras
 import numpy as np
@@ -37,11 +38,11 @@ def train(trial, dataset, store, strategy="none", callbacks=()):
     directory = store.begin(trial)
     keras.utils.clear_session()
     keras.utils.set_random_seed(trial.seed)
-    training, evaluation = batches(trial, dataset)
-    stopwatch = Stopwatch(len(training) * trial.batch_size)
-    checkpoint = kls.FullStateCheckpoint(directory / "checkpoint", callbacks=[stopwatch])
-    training.epoch = checkpoint.epoch
     with precision_policy(trial.precision), _scope(strategy) as replicas:
+        training, evaluation = batches(trial, dataset, replicas)
+        stopwatch = Stopwatch(len(training) * trial.batch_size)
+        checkpoint = kls.FullStateCheckpoint(directory / "checkpoint", callbacks=[stopwatch])
+        training.epoch = checkpoint.epoch
         model = compiled_model(trial, dataset, synchronized=replicas > 1)
         if checkpoint.epoch < trial.epochs:
             model.fit(
@@ -79,16 +80,37 @@ def train(trial, dataset, store, strategy="none", callbacks=()):
     }
 
 
-def batches(trial, dataset):
+def batches(trial, dataset, replicas=1):
     """Returns the training and the evaluation batches of a trial."""
-    common = {
-        "classes": dataset.classes,
-        "batch_size": trial.batch_size,
-        "mean": dataset.mean if trial.subtract_mean else None,
-    }
-    augmentation = Augmentation(trial.shift, trial.flip, trial.fill)
-    training = Batches(*dataset.split("train"), training=True, augmentation=augmentation, seed=trial.seed, **common)
-    return training, Batches(*dataset.split(dataset.evaluation), **common)
+    common = {"classes": dataset.classes, "mean": dataset.mean if trial.subtract_mean else None}
+    training = Batches(
+        *dataset.split("train"),
+        batch_size=trial.batch_size,
+        training=True,
+        augmentation=Augmentation(trial.shift, trial.flip, trial.fill),
+        seed=trial.seed,
+        **common,
+    )
+    images, labels = dataset.split(dataset.evaluation)
+    size = evaluation_batch_size(len(images), trial.batch_size, replicas)
+    return training, Batches(images, labels, batch_size=size, **common)
+
+
+def evaluation_batch_size(count, batch_size, replicas):
+    """Returns the largest size up to `batch_size` of which every replica gets a share, also of the last batch.
+
+    TensorFlow deals out ceil(images / replicas) to one replica after the other and cannot convolve an empty share;
+    Keras builds on a first batch that is shared evenly.
+    """
+
+    def shared_by_all(images):
+        return images == 0 or (replicas - 1) * -(-images // replicas) < images
+
+    largest = min(batch_size, count) // replicas * replicas
+    for size in range(largest, 0, -replicas):
+        if shared_by_all(count % size):
+            return size
+    raise TrainingError(f"{count} evaluation images cannot be shared by {replicas} replicas so that none is left empty")
 
 
 def compiled_model(trial, dataset, synchronized=False):
@@ -187,14 +209,23 @@ def _replica_devices():
     return tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
 
 
+@cache
+def mirrored_strategy():
+    """Returns the one strategy of this process.
+
+    A second one would number its collective operations from the start again, and TensorFlow would take them for
+    those of the first, of other shapes.
+    """
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(_replica_devices())
+
+
 @contextmanager
 def _scope(strategy):
     """Enters a distribution strategy and yields its number of replicas."""
     if strategy == "none":
         yield 1
         return
-    import tensorflow as tf
-
-    mirrored = tf.distribute.MirroredStrategy(_replica_devices())
-    with mirrored.scope():
-        yield mirrored.num_replicas_in_sync
+    with mirrored_strategy().scope():
+        yield mirrored_strategy().num_replicas_in_sync

@@ -1,0 +1,112 @@
+import csv
+
+import pytest
+
+from benchmarks.runner import run as run_module
+from benchmarks.runner.plan import Plan
+from benchmarks.runner.progress import PlainReport, format_seconds
+from benchmarks.runner.run import STOPPED, run
+
+RECORD = {"accuracy_best": 0.75, "accuracy_last": 0.5, "seconds": 61.0, "images_per_second": 10.0}
+
+
+@pytest.fixture
+def plan(make_trial):
+    return Plan("study", tuple(make_trial(gamma=gamma) for gamma in (1.0, 0.9, 0.8)))
+
+
+def finished(store):
+    path = store.out / "results.csv"
+    if not path.exists():
+        return []
+    with open(path) as file:
+        return [float(row["gamma"]) for row in csv.DictReader(file)]
+
+
+def trainer(monkeypatch, outcome):
+    """Puts a function of gamma in the place of training, and returns the list of what it was asked for."""
+    asked = []
+
+    def train(trial, dataset, store, strategy, callbacks):
+        asked.append(trial.gamma)
+        store.begin(trial)
+        return outcome(trial.gamma)
+
+    monkeypatch.setattr(run_module, "train", train)
+    return asked
+
+
+def test_finished_trials_are_not_trained_again(plan, store, data_dir, monkeypatch, capsys):
+    asked = trainer(monkeypatch, lambda gamma: RECORD)
+    assert run(plan, store, data_dir) == 0
+    assert run(plan, store, data_dir) == 0
+    assert asked == finished(store) == [1.0, 0.9, 0.8]
+    assert "3 of 3 trials are finished already" in capsys.readouterr().out
+
+
+def test_a_failed_trial_is_recorded_and_the_others_go_on(plan, store, data_dir, monkeypatch, capsys):
+    def outcome(gamma):
+        if gamma == 0.9:
+            raise FloatingPointError("loss became nan in epoch 3")
+        return RECORD
+
+    asked = trainer(monkeypatch, outcome)
+    assert run(plan, store, data_dir) == 1
+    assert asked == [1.0, 0.9, 0.8]
+    assert finished(store) == [1.0, 0.8]
+    assert store.failure(plan.trials[1]) == "FloatingPointError: loss became nan in epoch 3"
+    assert store.record(plan.trials[1]) is None
+    assert "FAILED  FloatingPointError: loss became nan in epoch 3" in capsys.readouterr().out
+
+
+def test_a_failed_trial_is_tried_again(plan, store, data_dir, monkeypatch):
+    def out_of_memory(gamma):
+        raise MemoryError("no room")
+
+    trainer(monkeypatch, out_of_memory)
+    assert run(plan, store, data_dir) == 1
+    asked = trainer(monkeypatch, lambda gamma: RECORD)
+    assert run(plan, store, data_dir) == 0
+    assert asked == [1.0, 0.9, 0.8]
+    assert not any(store.failure(trial) for trial in plan.trials)
+
+
+def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(plan, store, data_dir, monkeypatch, capsys):
+    def outcome(gamma):
+        if gamma == 0.9:
+            raise KeyboardInterrupt
+        return RECORD
+
+    asked = trainer(monkeypatch, outcome)
+    assert run(plan, store, data_dir) == STOPPED == 130
+    assert asked == [1.0, 0.9]
+    assert finished(store) == [1.0]
+    out = capsys.readouterr().out
+    assert "Stopped in trial 2 of 3" in out
+    assert "run the same command again to go on" in out
+
+
+class TestPlainReport:
+    def test_one_line_per_epoch_with_all_that_one_wants_to_know(self, make_trial, capsys, monkeypatch):
+        clock = iter([0.0, 10.0, 14.0, 20.0, 20.0])
+        monkeypatch.setattr("time.monotonic", lambda: next(clock))
+        report = PlainReport(trials=4, work=2 * 96 * 64)
+        report.trial_begins(3, make_trial(), pixels=64)
+        report.epoch_begins(0, steps=6)
+        report.batch_ends(6, 16, {})
+        report.epoch_ends(0, {"loss": 0.5, "accuracy": 0.875, "val_accuracy": 0.75})
+        assert capsys.readouterr().out == (
+            "[3/4] stripes resnet8v1 gamma=0.9 seed=0  epoch 1/2  loss 0.5000  accuracy 87.50%  validation 75.00%  "
+            "24 images/s  left 0:20\n"
+        )
+
+    def test_epochs_of_an_earlier_process_are_no_work(self, make_trial):
+        report = PlainReport(trials=1, work=2 * 96 * 64)
+        report.trial_begins(1, make_trial(), pixels=64)
+        report.epoch_begins(1, steps=6)
+        assert report.work == 96 * 64
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3661, "1:01:01")])
+def test_seconds_for_people(seconds, text):
+    assert format_seconds(seconds) == text

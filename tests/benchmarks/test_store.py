@@ -1,0 +1,69 @@
+import csv
+import json
+
+import numpy as np
+
+from benchmarks.runner.store import COLUMNS
+
+RECORD = {"accuracy_best": 0.75, "accuracy_last": 0.5, "seconds": 1.0, "images_per_second": 10.0, "train_images": 96}
+
+
+def rows(store):
+    with open(store.out / "results.csv") as file:
+        return list(csv.DictReader(file))
+
+
+def test_columns_begin_as_designed():
+    assert COLUMNS[:15] == (
+        *("trial", "study", "dataset", "model", "loss", "gamma", "seed", "epochs", "accuracy_best", "accuracy_last"),
+        *("ece", "nll", "brier", "seconds", "images_per_second"),
+    )
+
+
+def test_results_have_a_row_per_finished_trial_in_an_order_of_their_own(store, make_trial):
+    trials = [make_trial(gamma=gamma, seed=seed) for gamma in (0.5, 1.0) for seed in (1, 0)]
+    for trial in trials:
+        store.begin(trial)
+        store.finish(trial, "study", RECORD)
+    store.begin(make_trial(seed=9))
+    found = [(row["gamma"], row["seed"], row["accuracy_best"]) for row in rows(store)]
+    assert found == [("1.0", "0", "0.75"), ("1.0", "1", "0.75"), ("0.5", "0", "0.75"), ("0.5", "1", "0.75")]
+    assert rows(store)[0]["ece"] == ""
+
+
+def test_a_trial_is_finished_when_its_record_is_there(store, make_trial):
+    trial = make_trial()
+    assert store.record(trial) is None
+    directory = store.begin(trial)
+    assert store.record(trial) is None
+    assert json.loads((directory / "trial.json").read_text())["gamma"] == 0.9
+    store.finish(trial, "study", RECORD)
+    assert store.record(trial)["accuracy_best"] == 0.75
+
+
+def test_a_failure_is_kept_until_the_trial_begins_again(store, make_trial):
+    trial = make_trial()
+    store.begin(trial)
+    store.fail(trial, "loss became nan")
+    assert store.failure(trial) == "loss became nan"
+    store.begin(trial)
+    assert store.failure(trial) is None
+
+
+def test_logits_come_back_as_float32(store, make_trial):
+    trial = make_trial()
+    store.begin(trial)
+    logits = np.random.default_rng(0).normal(size=(5, 3))
+    store.write_logits(trial, "test", logits, np.arange(5))
+    found, labels = store.logits(trial, "test")
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, logits.astype(np.float32))
+    np.testing.assert_array_equal(labels, np.arange(5))
+
+
+def test_history_has_a_row_per_epoch(store, make_trial):
+    trial = make_trial()
+    store.begin(trial)
+    store.write_history(trial, [{"loss": 1.5}, {"loss": 0.5, "val_loss": 0.7}])
+    text = (store.directory(trial) / "history.csv").read_text()
+    assert text == "epoch,loss,val_loss\n1,1.5,\n2,0.5,0.7\n"

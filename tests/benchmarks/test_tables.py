@@ -1,0 +1,34 @@
+import pandas as pd
+import pytest
+
+from benchmarks.runner.tables import Bold, Table, percent
+
+TABLE = Table("name", "A caption.", ("set", "γ=1"), (("a_b", Bold("97.50 ± 0.10")), ("50 %", "–")), notes=("A note.",))
+
+
+def test_markdown():
+    assert TABLE.markdown() == (
+        "A caption.\n\n| set   | γ=1              |\n|:------|:-----------------|\n"
+        "| a_b   | **97.50 ± 0.10** |\n| 50 %  | –                |\n\nA note.\n"
+    )
+
+
+def test_latex_escapes_and_sets_bold():
+    latex = TABLE.latex()
+    assert r"a\_b & \textbf{97.50 $\pm$ 0.10}" in latex.replace("   ", " ").replace("  ", " ")
+    assert r"50 \% & --" in " ".join(latex.split())
+    assert r"$\gamma$=1" in latex
+
+
+def test_three_files_are_written(tmp_path):
+    TABLE.write(tmp_path, pd.DataFrame({"set": ["a_b"], "mean": [0.975]}))
+    assert (tmp_path / "name.md").read_text() == TABLE.markdown()
+    assert (tmp_path / "name.tex").read_text() == TABLE.latex()
+    assert (tmp_path / "name.csv").read_text() == "set,mean\na_b,0.975\n"
+
+
+@pytest.mark.parametrize(
+    ("values", "text"), [([0.975], "97.50"), ([0.9, 0.8], "85.00 ± 7.07"), ([0.5, 0.5, 0.5], "50.00 ± 0.00")]
+)
+def test_percent_gives_the_sample_deviation_where_there_is_one(values, text):
+    assert percent(pd.Series(values)) == text

@@ -1,0 +1,165 @@
+import csv
+
+import keras
+import numpy as np
+import pytest
+
+import kls
+from benchmarks.runner.plan import PlanError
+from benchmarks.runner.train import Stopwatch, TrainingError, check_strategy, evaluation_batch_size, train
+
+
+def arrays(store, trial):
+    with np.load(store.directory(trial) / "checkpoint" / "state.npz") as file:
+        return {key: file[key] for key in file if key.startswith("variable/")}
+
+
+def history(store, trial):
+    with open(store.directory(trial) / "history.csv") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, data_dir):
+    """One trial trained for all tests that only look at what it left."""
+    import decathlon
+    from benchmarks.runner.store import RunStore
+    from benchmarks.runner.trial import Trial
+
+    dataset = decathlon.open("stripes", data_dir=data_dir)
+    trial = Trial(
+        "stripes", "8", dataset.fingerprint, "resnet8v1", 0.9, ((2, 0.1), (3, 0.01)), 4, batch_size=16, flip=False
+    )
+    store = RunStore(tmp_path_factory.mktemp("out"))
+    return trial, store, train(trial, dataset, store)
+
+
+class TestWhatATrialLeaves:
+    def test_measures(self, trained, stripes):
+        trial, store, record = trained
+        logits, labels = store.logits(trial, "test")
+        assert logits.shape == (41, 3)
+        np.testing.assert_array_equal(labels, stripes.split("test")[1])
+        assert record["accuracy_last"] == np.mean(logits.argmax(axis=1) == labels)
+        best = max(float(row["val_accuracy"]) for row in history(store, trial))
+        assert record["accuracy_best"] == pytest.approx(best, abs=1e-6)
+        assert record["accuracy_best"] * 41 == pytest.approx(round(record["accuracy_best"] * 41), abs=1e-9)
+        assert (record["train_images"], record["evaluation_images"], record["classes"]) == (96, 41, 3)
+        assert record["seconds"] > 0
+        assert record["images_per_second"] > 0
+
+    def test_it_learns(self, trained):
+        trial, store, _ = trained
+        losses = [float(row["loss"]) for row in history(store, trial)]
+        assert losses[-1] < losses[0]
+
+    def test_the_learning_rate_follows_the_schedule(self, trained):
+        trial, store, _ = trained
+        rates = [float(row["learning_rate"]) for row in history(store, trial)]
+        np.testing.assert_allclose(rates, [1e-3, 1e-3, 1e-4, 1e-5], rtol=1e-6)
+
+    def test_its_weights_give_its_logits(self, trained, stripes):
+        trial, store, _ = trained
+        model = kls.models.build("resnet8v1", (8, 8, 1), 3, classifier_activation=None)
+        model.load_weights(store.directory(trial) / "weights.weights.h5")
+        images, _ = stripes.split("test")
+        logits = model.predict(images.astype("float32") / 255 - stripes.mean, verbose=0)
+        np.testing.assert_allclose(logits, store.logits(trial, "test")[0], atol=1e-5)
+
+
+def test_the_same_recipe_gives_the_same_bits_and_another_seed_others(make_trial, stripes, tmp_path):
+    from benchmarks.runner.store import RunStore
+
+    first, second = RunStore(tmp_path / "1"), RunStore(tmp_path / "2")
+    trial, other = make_trial(), make_trial(seed=1)
+    train(trial, stripes, first)
+    train(other, stripes, second)
+    train(trial, stripes, second)
+    one, two, three = arrays(first, trial), arrays(second, trial), arrays(second, other)
+    assert all(np.array_equal(one[key], two[key]) for key in one)
+    assert not all(np.array_equal(one[key], three[key]) for key in one)
+
+
+def test_a_trial_stopped_after_its_last_epoch_is_only_evaluated(trained, stripes, make_trial):
+    trial, store, record = trained
+    before = arrays(store, trial)
+    again = train(trial, stripes, store)
+    assert again["accuracy_last"] == record["accuracy_last"]
+    assert all(np.array_equal(value, arrays(store, trial)[key]) for key, value in before.items())
+
+
+def test_a_loss_that_is_not_finite_ends_the_trial_with_its_reason(make_trial, stripes, store):
+    trial = make_trial(learning_rate=1e30, schedule=())
+    with pytest.raises(TrainingError, match=r"loss became (nan|inf) in epoch 1"):
+        train(trial, stripes, store)
+    assert not (store.directory(trial) / "checkpoint" / "state.npz").exists()
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="MirroredStrategy is TensorFlow's")
+class TestMirrored:
+    def test_two_replicas_train_as_one(self, make_trial, stripes, tmp_path):
+        from benchmarks.runner.store import RunStore
+
+        one, two = RunStore(tmp_path / "1"), RunStore(tmp_path / "2")
+        trial = make_trial(optimizer="sgd", learning_rate=0.05, batch_size=8)
+        record_one = train(trial, stripes, one)
+        record_two = train(trial, stripes, two, strategy="mirrored")
+        alone, shared = arrays(one, trial), arrays(two, trial)
+        assert list(alone) == list(shared)
+        for key, value in alone.items():
+            np.testing.assert_allclose(shared[key], value, rtol=1e-3, atol=2e-4)
+        np.testing.assert_allclose(two.logits(trial, "test")[0], one.logits(trial, "test")[0], rtol=1e-2, atol=2e-3)
+        assert record_two["accuracy_last"] == record_one["accuracy_last"]
+        assert record_two["accuracy_best"] == record_one["accuracy_best"]
+
+    @pytest.mark.parametrize(
+        ("count", "batch_size", "replicas", "size"),
+        [(41, 8, 1, 8), (41, 8, 2, 6), (40, 8, 2, 8), (10_000, 64, 4, 64), (7, 64, 2, 4)],
+    )
+    def test_every_replica_gets_a_share_of_every_evaluation_batch(self, count, batch_size, replicas, size):
+        assert evaluation_batch_size(count, batch_size, replicas) == size
+        for images in {size, count % size} - {0}:
+            share = -(-images // replicas)
+            assert min(share, images - (replicas - 1) * share) > 0
+
+    def test_too_few_evaluation_images_are_refused(self):
+        with pytest.raises(TrainingError, match="9 evaluation images cannot be shared by 4 replicas"):
+            evaluation_batch_size(9, 64, 4)
+
+    def test_a_batch_that_two_replicas_cannot_share_is_refused(self):
+        with pytest.raises(PlanError, match=r"multiple of the 2 replicas. Received: 15"):
+            check_strategy("mirrored", batch_size=15)
+
+    def test_other_backends_are_refused(self, monkeypatch):
+        monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+        with pytest.raises(PlanError, match=r"needs the TensorFlow backend. Keras runs on jax"):
+            check_strategy("mirrored", batch_size=16)
+
+
+def test_mixed_precision_is_set_for_the_trial_alone(make_trial, stripes, store):
+    before = keras.config.dtype_policy().name
+    record = train(make_trial(precision="mixed_bfloat16", epochs=1), stripes, store)
+    assert keras.config.dtype_policy().name == before
+    assert 0 <= record["accuracy_last"] <= 1
+
+
+class TestStopwatch:
+    def run(self, stopwatch, clock, monkeypatch, epochs):
+        times = iter(clock)
+        monkeypatch.setattr("time.perf_counter", lambda: next(times))
+        stopwatch.on_train_begin()
+        for epoch in range(epochs):
+            stopwatch.on_epoch_begin(epoch)
+            stopwatch.on_test_begin()
+            stopwatch.on_epoch_end(epoch)
+
+    def test_the_first_epoch_of_a_process_is_left_out_of_the_rate(self, monkeypatch):
+        stopwatch = Stopwatch(images_per_epoch=100)
+        self.run(stopwatch, [0, 20, 22, 22, 27, 28, 28, 33, 34], monkeypatch, epochs=3)
+        assert stopwatch.seconds == 34
+        assert stopwatch.images_per_second == 100 * 2 / 10
+
+    def test_one_epoch_alone_gives_its_own_rate(self, monkeypatch):
+        stopwatch = Stopwatch(images_per_epoch=100)
+        self.run(stopwatch, [0, 20, 22], monkeypatch, epochs=1)
+        assert stopwatch.images_per_second == 5

@@ -1,0 +1,31 @@
+from dataclasses import fields, replace
+
+import pytest
+
+from benchmarks.runner.trial import Trial
+
+TRIAL = Trial("digits", "8", "0123", "resnet8v1", 0.9, ((80, 0.1), (120, 0.01)), 200)
+OTHERS = {
+    "dataset": "glyphs", "image_size": "16", "data": "4567", "model": "resnet20v1", "loss": "focal", "gamma": 0.8,
+    "optimizer": "sgd", "learning_rate": 0.1, "schedule": ((80, 0.1),), "epochs": 100, "batch_size": 32, "shift": 0.0,
+    "flip": False, "fill": "reflect", "subtract_mean": False, "seed": 1, "precision": "mixed_bfloat16",
+    "parents": ("abc",),
+}  # fmt: skip
+
+
+def test_equal_recipes_have_equal_ids():
+    assert replace(TRIAL).id == TRIAL.id
+
+
+def test_the_id_is_the_same_in_every_process_and_version():
+    assert TRIAL.id == "0708a002971d"
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Trial)])
+def test_every_part_of_the_recipe_changes_the_id(name):
+    assert replace(TRIAL, **{name: OTHERS[name]}).id != TRIAL.id
+
+
+@pytest.mark.parametrize(("epoch", "factor"), [(0, 1.0), (79, 1.0), (80, 0.1), (119, 0.1), (120, 0.01), (199, 0.01)])
+def test_the_rate_changes_when_the_named_number_of_epochs_is_over(epoch, factor):
+    assert TRIAL.rate_factor(epoch) == factor

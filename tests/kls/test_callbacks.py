@@ -1,0 +1,114 @@
+import keras
+import numpy as np
+import pytest
+
+from kls import FullStateCheckpoint
+
+X = np.random.default_rng(0).normal(size=(64, 6)).astype("float32")
+Y = (X[:, 0] > 0).astype("int32")
+
+
+def model(units=8):
+    """A network with all that has a state: batch statistics, dropout seeds, Adam's moments."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(7)
+    layers = [
+        keras.layers.Input((6,)),
+        keras.layers.Dense(units, activation="relu"),
+        keras.layers.BatchNormalization(),
+        keras.layers.Dropout(0.3),
+        keras.layers.Dense(2, activation="softmax"),
+    ]
+    network = keras.Sequential(layers)
+    network.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return network
+
+
+def fit(network, directory, epochs, others=()):
+    checkpoint = FullStateCheckpoint(directory, callbacks=others)
+    network.fit(
+        X,
+        Y,
+        batch_size=16,
+        epochs=epochs,
+        initial_epoch=checkpoint.epoch,
+        shuffle=False,
+        verbose=0,
+        validation_data=(X, Y),
+        callbacks=[*others, checkpoint],
+    )
+    return checkpoint
+
+
+def state(network):
+    return [np.array(v) for v in [*network.variables, *network.optimizer.variables]]
+
+
+def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(tmp_path):
+    whole = model()
+    history = fit(whole, tmp_path / "whole", epochs=4).history
+    fit(model(), tmp_path / "parts", epochs=2)
+    resumed = model()
+    checkpoint = fit(resumed, tmp_path / "parts", epochs=4)
+    assert all(np.array_equal(a, b) for a, b in zip(state(whole), state(resumed), strict=True))
+    assert checkpoint.history == history
+    assert len(history) == checkpoint.epoch == 4
+
+
+def test_without_the_optimiser_it_would_not(tmp_path):
+    whole = model()
+    fit(whole, tmp_path / "whole", epochs=4)
+    half = model()
+    fit(half, tmp_path / "parts", epochs=2)
+    weights_alone = model()
+    weights_alone.set_weights(half.get_weights())
+    weights_alone.fit(X, Y, batch_size=16, epochs=2, shuffle=False, verbose=0)
+    assert not np.array_equal(weights_alone.get_weights()[0], whole.get_weights()[0])
+
+
+def test_other_callbacks_go_on_where_they_were(tmp_path):
+    def patience():
+        return keras.callbacks.EarlyStopping(monitor="loss", min_delta=100, patience=3, restore_best_weights=True)
+
+    first = patience()
+    fit(model(), tmp_path, epochs=3, others=[first])
+    second = patience()
+    checkpoint = fit(model(), tmp_path, epochs=9, others=[second])
+    assert (first.wait, second.wait) == (2, 3)
+    assert checkpoint.epoch == 4
+    assert second.best == first.best
+    assert all(np.array_equal(a, b) for a, b in zip(first.best_weights, second.best_weights, strict=True))
+
+
+def test_a_finished_model_is_restored_without_fit(tmp_path):
+    trained = model()
+    fit(trained, tmp_path, epochs=1)
+    again = model()
+    FullStateCheckpoint(tmp_path).restore(again)
+    assert all(np.array_equal(a, b) for a, b in zip(state(trained), state(again), strict=True))
+
+
+def test_another_model_is_refused(tmp_path):
+    fit(model(), tmp_path, epochs=1)
+    with pytest.raises(ValueError, match="saved by another model"):
+        fit(model(units=9), tmp_path, epochs=2)
+
+
+def test_a_write_that_fails_leaves_the_last_whole_state(tmp_path, monkeypatch):
+    fit(model(), tmp_path, epochs=1)
+    before = (tmp_path / "state.npz").read_bytes()
+
+    def disk_full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", disk_full)
+    with pytest.raises(OSError, match="No space left"):
+        fit(model(), tmp_path, epochs=2)
+    assert (tmp_path / "state.npz").read_bytes() == before
+    assert FullStateCheckpoint(tmp_path).epoch == 1
+
+
+def test_the_file_holds_nothing_pickled(tmp_path):
+    fit(model(), tmp_path, epochs=1)
+    with np.load(tmp_path / "state.npz", allow_pickle=False) as file:
+        assert all(file[key].dtype != object for key in file)

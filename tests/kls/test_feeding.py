@@ -1,0 +1,53 @@
+import itertools
+
+import keras
+import numpy as np
+import pytest
+
+from kls.feeding import feed
+
+TENSORFLOW = keras.backend.backend() == "tensorflow"
+
+
+class Counting(keras.utils.PyDataset):
+    """Batches that say which they are."""
+
+    epoch = 3
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return self.batch(self.epoch, index)
+
+    def batch(self, epoch, index):
+        size = 2 if index < 3 else 1
+        return np.full((size, 2), epoch, "float32"), np.full(size, index, "int64")
+
+
+def seen(dataset, count):
+    return [(float(x[0, 0]), int(y[0]), len(y)) for x, y in itertools.islice(dataset, count)]
+
+
+@pytest.mark.skipif(not TENSORFLOW, reason="other backends take the batches themselves")
+class TestTensorFlow:
+    def test_one_epoch_with_its_partial_batch(self):
+        dataset = feed(Counting())
+        assert seen(dataset, None) == [(3, 0, 2), (3, 1, 2), (3, 2, 2), (3, 3, 1)]
+        assert int(dataset.cardinality()) == 4
+
+    def test_endless_goes_on_with_the_next_epoch(self):
+        assert seen(feed(Counting(), endless=True), 9)[4:] == [(4, 0, 2), (4, 1, 2), (4, 2, 2), (4, 3, 1), (5, 0, 2)]
+
+    def test_autotuning_and_sharding_are_off(self):
+        import tensorflow as tf
+
+        options = feed(Counting()).options()
+        assert options.autotune.enabled is False
+        assert options.experimental_distribute.auto_shard_policy == tf.data.experimental.AutoShardPolicy.OFF
+
+
+@pytest.mark.skipif(TENSORFLOW, reason="TensorFlow takes a tf.data.Dataset")
+def test_other_backends_take_the_batches_as_they_are():
+    batches = Counting()
+    assert feed(batches) is batches

@@ -1,0 +1,42 @@
+"""The same tests once more on JAX, in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+pytest.importorskip("jax")
+HERE = Path(__file__).parent
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="runs on JAX already")
+def test_losses_targets_and_callbacks_on_jax():
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"}
+    files = [str(HERE / f"test_{name}.py") for name in ("losses", "targets", "callbacks", "feeding")]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *files],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout[-3000:]
+    assert "passed" in run.stdout
+
+
+def test_importing_kls_imports_no_package_that_keras_does_not():
+    code = (
+        "import sys, keras; before = {m.partition('.')[0] for m in sys.modules}; import kls; "
+        "print({m.partition('.')[0] for m in sys.modules} - before, 'tensorflow' in sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.strip() == "{'kls'} False"
