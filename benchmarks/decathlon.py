@@ -30,12 +30,12 @@ from tabulate import tabulate
 
 import decathlon
 import decathlon.store
-from benchmarks.runner.estimate import RATE_STEPS, measure_rate
+from benchmarks.runner.estimate import RATE_STEPS, epoch_images, measure_rate
 from benchmarks.runner.options import add_common_options, resolve_precision
 from benchmarks.runner.plan import Plan, PlanError, scale_schedule
 from benchmarks.runner.progress import format_seconds
 from benchmarks.runner.published import published
-from benchmarks.runner.run import epoch_images, run
+from benchmarks.runner.run import run
 from benchmarks.runner.store import RunStore
 from benchmarks.runner.tables import Bold, Table, percent
 from benchmarks.runner.train import check_strategy
@@ -83,18 +83,18 @@ def main(arguments=None):
     if options.list:
         print(list_rows(options.data_dir))
         return 0
+    store = RunStore(options.out)
     try:
         plan = make_plan(options)
         check_strategy(options.strategy, options.batch_size)
-    except (PlanError, decathlon.store.DataError, ValueError) as error:
+        if options.dry_run:
+            print(describe(plan, store, options.data_dir))
+            return 0
+        code = run(plan, store, options.data_dir, options.strategy)
+        report(plan, store)
+    except (PlanError, decathlon.store.DataError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    store = RunStore(options.out)
-    if options.dry_run:
-        print(describe(plan, store, options.data_dir))
-        return 0
-    code = run(plan, store, options.data_dir, options.strategy)
-    report(plan, store)
     return code
 
 

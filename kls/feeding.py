@@ -10,8 +10,8 @@ def feed(batches, endless=False):
     """Wraps seeded batches in the form that the backend's `fit`, `evaluate` and `predict` take without a wait.
 
     On TensorFlow that is a `tf.data.Dataset` with autotuning off: the destructor of an autotuned iterator waits
-    for a thread that sleeps for up to a minute, so that `fit` returns late (TensorFlow 2.21). Other backends take
-    the batches as they are.
+    for a thread that sleeps for up to a minute, so that `fit` returns late (TensorFlow 2.21). Other backends get
+    a generator to train on, since Keras ends an epoch of a `PyDataset` once before the first, and else the batches.
 
     Args:
         batches: A `keras.utils.PyDataset` with `batch(epoch, index) -> (images, labels)` and the first `epoch`,
@@ -27,9 +27,6 @@ def feed(batches, endless=False):
     model.fit(feed(batches, endless=True), steps_per_epoch=len(batches), epochs=3, shuffle=False)
     ```
     """
-    if keras.backend.backend() != "tensorflow":
-        return batches
-    import tensorflow as tf
 
     def generate():
         for epoch in itertools.count(batches.epoch):
@@ -37,6 +34,10 @@ def feed(batches, endless=False):
                 yield batches.batch(epoch, index)
             if not endless:
                 return
+
+    if keras.backend.backend() != "tensorflow":
+        return generate() if endless else batches
+    import tensorflow as tf
 
     signature = tuple(
         tf.TensorSpec((None, *array.shape[1:]), tf.as_dtype(array.dtype))

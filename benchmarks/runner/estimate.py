@@ -1,4 +1,4 @@
-"""How long a trial would take: a few timed steps on this machine."""
+"""How long a trial would take: how much there is to do, and a few timed steps on this machine."""
 
 import time
 
@@ -8,6 +8,23 @@ from benchmarks.runner.train import batches, compiled_model, precision_policy
 
 WARM_UP_STEPS = 3
 RATE_STEPS = 8
+PIXELS_PER_IMAGE = 512  # what an image costs besides its own pixels, roughly: each layer has a price of its own
+
+
+def epoch_images(trial, dataset):
+    """Returns how many images a trial trains on per epoch: whole batches alone."""
+    return dataset.counts["train"] // trial.batch_size * trial.batch_size
+
+
+def epoch_work(trial, dataset):
+    """Returns a measure of an epoch's cost, by which epochs of different data sets compare.
+
+    Args:
+        trial: The `Trial`.
+        dataset: Its opened `decathlon.Dataset`.
+    """
+    height, width, _ = dataset.image_shape
+    return epoch_images(trial, dataset) * (height * width + PIXELS_PER_IMAGE)
 
 
 def measure_rate(trial, dataset):

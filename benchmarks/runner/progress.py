@@ -5,6 +5,7 @@ import time
 
 import keras
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 
 
@@ -39,15 +40,15 @@ class PlainReport:
     """Prints one line per epoch.
 
     Args:
-        trials: Number of trials.
-        work: Pixels of all images of all epochs that are still to be trained, for the time left.
+        trials: Number of all trials of the plan.
+        work: What is still to be done: `estimate.epoch_work` of each trial that is not finished, times its epochs.
+        waiting: Number of trials that are not finished.
     """
 
-    def __init__(self, trials, work):
+    def __init__(self, trials, work, waiting):
         self.trials = trials
-        self.work = work
-        self.done = 0
-        self.started = time.monotonic()
+        self.images = 0
+        self.clock = Clock(work, waiting)
 
     def __enter__(self):
         return self
@@ -58,43 +59,30 @@ class PlainReport:
     def print(self, text):
         print(text, flush=True)
 
-    def trial_begins(self, number, trial, pixels):
+    def trial_begins(self, number, trial, work):
         self.number = number
         self.trial = trial
-        self.pixels = pixels
-        self.fresh = True
+        self.images = 0
+        self.epoch = 0
+        self.clock.trial_begins(work)
 
     def epoch_begins(self, epoch, steps):
-        if self.fresh:
-            self.work -= epoch * steps * self.trial.batch_size * self.pixels  # done before a restart
-        self.fresh = False
         self.epoch = epoch
-        self.steps = steps
         self.images = 0
-        self.epoch_started = time.monotonic()
+        self.clock.epoch_begins(epoch)
 
     def batch_ends(self, step, batch_size, logs):
         self.images = step * batch_size
-        self.batch_logs = logs
-        self.trained = time.monotonic()
+        self.logs = logs
+        self.rate = self.images / max(time.monotonic() - self.clock.epoch_start, 1e-9)
 
     def epoch_ends(self, epoch, logs):
-        self.done += self.images * self.pixels
+        self.clock.epoch_ends()
         self.print(
             f"[{self.number}/{self.trials}] {self.trial.label}  epoch {epoch + 1}/{self.trial.epochs}  "
             f"loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.2%}  validation {logs['val_accuracy']:.2%}  "
-            f"{self.rate:,.0f} images/s  left {self.time_left}"
+            f"{self.rate:,.0f} images/s  left {self.clock.time_left}"
         )
-
-    @property
-    def rate(self):
-        return self.images / max(self.trained - self.epoch_started, 1e-9)
-
-    @property
-    def time_left(self):
-        if not self.done:
-            return "?"
-        return format_seconds((time.monotonic() - self.started) * max(self.work / self.done - 1, 0))
 
 
 class LiveReport(PlainReport):
@@ -109,9 +97,8 @@ class LiveReport(PlainReport):
             def render(self, task):
                 return report.state()
 
-        self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=20), State(), console=Console(), refresh_per_second=5
-        )
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), State())
+        self.bar = Progress(*columns, console=Console(), transient=True)
         self.bar.start()
         self.task = self.bar.add_task("", total=1)
         return self
@@ -120,12 +107,13 @@ class LiveReport(PlainReport):
         self.bar.stop()
 
     def print(self, text):
-        self.bar.console.print(text, highlight=False, soft_wrap=True)
+        self.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def trial_begins(self, number, trial, pixels):
-        super().trial_begins(number, trial, pixels)
-        self.images = self.epoch = 0
-        self.bar.update(self.task, description=f"[{number}/{self.trials}] {trial.label}", completed=0)
+    def trial_begins(self, number, trial, work):
+        super().trial_begins(number, trial, work)
+        self.validation = "–"
+        description = escape(f"[{number}/{self.trials}] {trial.label}")
+        self.bar.update(self.task, description=description, completed=0)
 
     def epoch_begins(self, epoch, steps):
         super().epoch_begins(epoch, steps)
@@ -135,18 +123,72 @@ class LiveReport(PlainReport):
         super().batch_ends(step, batch_size, logs)
         self.bar.update(self.task, completed=step)
 
+    def epoch_ends(self, epoch, logs):
+        self.clock.epoch_ends()
+        self.validation = f"{logs['val_accuracy']:.1%}"
+
     def state(self):
-        if not getattr(self, "images", 0):
-            return "compiling"
+        if not self.images:
+            return "preparing"
         return (
-            f"epoch {self.epoch + 1}/{self.trial.epochs}  loss {self.batch_logs['loss']:.3f}  "
-            f"accuracy {self.batch_logs['accuracy']:.1%}  {self.rate:,.0f} images/s  left {self.time_left}"
+            f"epoch {self.epoch + 1}/{self.trial.epochs}  loss {self.logs['loss']:.3f}  "
+            f"accuracy {self.logs['accuracy']:.1%}  validation {self.validation}  {self.rate:,.0f} images/s  "
+            f"left {self.clock.time_left}"
         )
 
 
-def open_report(trials, work):
+class Clock:
+    """Estimates the time left from the epochs so far; each trial's first also builds and compiles its network.
+
+    Args:
+        work: What is still to be done, in units of `estimate.epoch_work`.
+        waiting: Number of trials that have not begun.
+    """
+
+    def __init__(self, work, waiting):
+        self.work = work
+        self.waiting = waiting
+        self.warm_work = self.warm_seconds = 0.0
+        self.first_epochs = self.first_seconds = self.first_work = 0.0
+
+    def trial_begins(self, work):
+        self.trial_start = time.monotonic()
+        self.epoch_start = None
+        self.trial_work = work
+        self.waiting -= 1
+
+    def epoch_begins(self, epoch):
+        self.first = self.epoch_start is None
+        if self.first:
+            self.work -= epoch * self.trial_work  # done before a restart
+        self.epoch_start = time.monotonic()
+
+    def epoch_ends(self):
+        now = time.monotonic()
+        self.work -= self.trial_work
+        if self.first:
+            self.first_epochs += 1
+            self.first_seconds += now - self.trial_start
+            self.first_work += self.trial_work
+        else:
+            self.warm_seconds += now - self.epoch_start
+            self.warm_work += self.trial_work
+
+    @property
+    def time_left(self):
+        """The time left as text, `?` before the end of the first epoch."""
+        if not self.first_epochs:
+            return "?"
+        if not self.warm_work:
+            return format_seconds(self.work * self.first_seconds / self.first_work)
+        pace = self.warm_seconds / self.warm_work
+        start_up = max(self.first_seconds - self.first_work * pace, 0) / self.first_epochs
+        return format_seconds(self.work * pace + self.waiting * start_up)
+
+
+def open_report(trials, work, waiting):
     """Returns a live report on a terminal, a plain one elsewhere; both are context managers."""
-    return (LiveReport if sys.stdout.isatty() else PlainReport)(trials, work)
+    return (LiveReport if sys.stdout.isatty() else PlainReport)(trials, work, waiting)
 
 
 def format_seconds(seconds):

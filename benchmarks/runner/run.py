@@ -3,6 +3,7 @@
 import sys
 
 import decathlon
+from benchmarks.runner.estimate import epoch_images, epoch_work
 from benchmarks.runner.progress import Watch, format_seconds, open_report
 from benchmarks.runner.train import train
 
@@ -26,21 +27,18 @@ def run(plan, store, data_dir, strategy="none"):
     if finished:
         print(f"{finished} of {len(plan.trials)} trials are finished already in {store.out}.")
     datasets = {trial.dataset: decathlon.open(trial.dataset, trial.image_size, data_dir) for trial in waiting}
-    work = sum(
-        epoch_images(trial, datasets[trial.dataset]) * trial.epochs * pixels(datasets[trial.dataset])
-        for trial in waiting
-    )
+    work = sum(epoch_work(trial, datasets[trial.dataset]) * trial.epochs for trial in waiting)
     failed = 0
-    with open_report(len(plan.trials), work) as report:
+    with open_report(len(plan.trials), work, len(waiting)) as report:
         for number, trial in enumerate(waiting, start=finished + 1):
             dataset = datasets[trial.dataset]
-            report.trial_begins(number, trial, pixels(dataset))
+            report.trial_begins(number, trial, epoch_work(trial, dataset))
             watch = Watch(report, trial, epoch_images(trial, dataset) // trial.batch_size)
             try:
                 record = train(trial, dataset, store, strategy, callbacks=[watch])
             except KeyboardInterrupt:
                 report.print(
-                    f"\nStopped in trial {number} of {len(plan.trials)}. Finished epochs are kept: "
+                    f"Stopped in trial {number} of {len(plan.trials)}. Finished epochs are kept: "
                     "run the same command again to go on."
                 )
                 return STOPPED
@@ -60,13 +58,3 @@ def run(plan, store, data_dir, strategy="none"):
             f"{failed} of {len(plan.trials)} trials failed; run the same command again to retry them.", file=sys.stderr
         )
     return 1 if failed else 0
-
-
-def epoch_images(trial, dataset):
-    """Returns how many images a trial trains on per epoch: whole batches alone."""
-    return dataset.counts["train"] // trial.batch_size * trial.batch_size
-
-
-def pixels(dataset):
-    """Returns the pixels of one image."""
-    return dataset.image_shape[0] * dataset.image_shape[1]

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.runner import run as run_module
 from benchmarks.runner.plan import Plan
-from benchmarks.runner.progress import PlainReport, format_seconds
+from benchmarks.runner.progress import Clock, PlainReport, format_seconds
 from benchmarks.runner.run import STOPPED, run
 
 RECORD = {"accuracy_best": 0.75, "accuracy_last": 0.5, "seconds": 61.0, "images_per_second": 10.0}
@@ -86,25 +86,47 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(plan, store, data_d
     assert "run the same command again to go on" in out
 
 
-class TestPlainReport:
-    def test_one_line_per_epoch_with_all_that_one_wants_to_know(self, make_trial, capsys, monkeypatch):
-        clock = iter([0.0, 10.0, 14.0, 20.0, 20.0])
-        monkeypatch.setattr("time.monotonic", lambda: next(clock))
-        report = PlainReport(trials=4, work=2 * 96 * 64)
-        report.trial_begins(3, make_trial(), pixels=64)
-        report.epoch_begins(0, steps=6)
-        report.batch_ends(6, 16, {})
-        report.epoch_ends(0, {"loss": 0.5, "accuracy": 0.875, "val_accuracy": 0.75})
-        assert capsys.readouterr().out == (
-            "[3/4] stripes resnet8v1 gamma=0.9 seed=0  epoch 1/2  loss 0.5000  accuracy 87.50%  validation 75.00%  "
-            "24 images/s  left 0:20\n"
-        )
+class FakeTime:
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr("time.monotonic", lambda: self.now)
 
-    def test_epochs_of_an_earlier_process_are_no_work(self, make_trial):
-        report = PlainReport(trials=1, work=2 * 96 * 64)
-        report.trial_begins(1, make_trial(), pixels=64)
-        report.epoch_begins(1, steps=6)
-        assert report.work == 96 * 64
+
+def test_a_plain_line_per_epoch_holds_all_that_one_wants_to_know(make_trial, capsys, monkeypatch):
+    clock = FakeTime(monkeypatch)
+    report = PlainReport(trials=4, work=200.0, waiting=1)
+    report.trial_begins(3, make_trial(), work=100.0)
+    report.epoch_begins(0, steps=6)
+    clock.now = 4.0
+    report.batch_ends(6, 16, {})
+    clock.now = 10.0
+    report.epoch_ends(0, {"loss": 0.5, "accuracy": 0.875, "val_accuracy": 0.75})
+    assert capsys.readouterr().out == (
+        "[3/4] stripes resnet8v1 gamma=0.9 seed=0  epoch 1/2  loss 0.5000  accuracy 87.50%  validation 75.00%  "
+        "24 images/s  left 0:10\n"
+    )
+
+
+class TestClock:
+    def test_the_time_left_tells_compiling_from_training(self, monkeypatch):
+        fake = FakeTime(monkeypatch)
+        clock = Clock(work=60.0, waiting=2)
+        assert clock.time_left == "?"
+        clock.trial_begins(work=10.0)
+        fake.now = 20.0
+        clock.epoch_begins(0)
+        fake.now = 25.0
+        clock.epoch_ends()
+        clock.epoch_begins(1)
+        fake.now = 30.0
+        clock.epoch_ends()
+        assert clock.time_left == "0:40"  # 40 units of work at 0.5 s, and 20 s to compile the one trial that waits
+
+    def test_epochs_of_an_earlier_process_are_no_work(self):
+        clock = Clock(work=30.0, waiting=1)
+        clock.trial_begins(work=10.0)
+        clock.epoch_begins(2)
+        assert clock.work == 10.0
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3661, "1:01:01")])

@@ -48,6 +48,16 @@ class TestTensorFlow:
 
 
 @pytest.mark.skipif(TENSORFLOW, reason="TensorFlow takes a tf.data.Dataset")
-def test_other_backends_take_the_batches_as_they_are():
+def test_other_backends_evaluate_the_batches_as_they_are():
     batches = Counting()
     assert feed(batches) is batches
+
+
+def test_fit_sees_every_batch_of_the_first_epoch_and_the_next():
+    model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1, use_bias=False)])
+    model.set_weights([np.array([[0.5], [0.5]])])  # the prediction is the epoch, the label is the index of the batch
+    model.compile(keras.optimizers.SGD(0.0), "mean_absolute_error")
+    history = model.fit(feed(Counting(), endless=True), steps_per_epoch=4, epochs=2, shuffle=False, verbose=0).history
+    np.testing.assert_allclose(
+        history["loss"], [(2 * 3 + 2 * 2 + 2 * 1 + 0) / 7, (2 * 4 + 2 * 3 + 2 * 2 + 1) / 7], rtol=1e-6
+    )
