@@ -4,6 +4,7 @@ import argparse
 import signal
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from decathlon import store
@@ -84,10 +85,10 @@ def list_datasets(options):
 
 def _describe(name, data_dir):
     entry = CATALOG.get(name)
-    sizes = store.prepared_sizes(name, data_dir)
-    if sizes:
-        dataset = store.open_dataset(name, sizes[0], data_dir)
-        return str(dataset.classes), _counts(dataset.counts), dataset.meta["source"], f"at {', '.join(sizes)} px"
+    datasets = store.prepared(name, data_dir)
+    if datasets:
+        sizes = ", ".join(dataset.size for dataset in datasets)
+        return str(datasets[0].classes), _counts(datasets[0].counts), datasets[0].meta["source"], f"at {sizes} px"
     state = "made on first use" if entry.source == "embedded" else store.prepare_command(name)
     source = f"TFDS {entry.tfds_name}" if entry.tfds_name else entry.source
     return str(entry.classes), _counts(entry.counts), source, state
@@ -98,26 +99,35 @@ def _counts(counts):
 
 
 def prepare(options):
-    """Prepares the named data sets."""
+    """Prepares the named data sets; one that cannot be does not stop the others."""
     if (options.folder or options.npz) and len(options.names) > 1:
         raise ValueError(f"--folder and --npz prepare one data set. Received: {' '.join(options.names)}")
+    code = 0
     for name in options.names:
-        prepare_one(name, options)
-    return 0
+        try:
+            prepare_one(name, options)
+        except (store.DataError, SourceError, ValueError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            code = 2
+    return code
 
 
 def prepare_one(name, options):
     """Opens a data set's source, prepares it and says what was made."""
     entry = CATALOG.get(name)
-    source = _open_source(name, entry, options)
     size = options.size
     if size is None and entry is not None and not (options.folder or options.npz):
         size = entry.size
+    if not (options.folder or options.npz) and str(size) in store.prepared_sizes(name, options.data_dir):
+        print(f"{name}: prepared already at {size} px")
+        return
+    store.check_request(name, size, options.data_dir, options.skip_bad)
+    source = _open_source(name, entry, size, options)
     with _progress(name) as progress:
         dataset = store.prepare(name, source, size, options.data_dir, options.skip_bad, progress)
     skipped = f", {len(dataset.meta['skipped'])} corrupt left out" if dataset.meta["skipped"] else ""
     print(f"{name}: {dataset.classes} classes, {_counts(dataset.counts)}, {dataset.size} px{skipped} -> {dataset.path}")
-    if entry is not None and dataset.counts.get("train") != entry.counts["train"]:
+    if entry is not None and (dataset.classes, dataset.counts.get("train")) != (entry.classes, entry.counts["train"]):
         print(
             f"note: the catalogue's {name} has {entry.counts['train']:,} training images in {entry.classes} classes; "
             "tables will say that this one differs."
@@ -129,10 +139,10 @@ def check(options):
     names = options.names or store.prepared_names(options.data_dir)
     damaged = False
     for name in names:
-        sizes = store.prepared_sizes(name, options.data_dir)
-        if not sizes:
+        datasets = store.prepared(name, options.data_dir)
+        if not datasets:
             raise store.NotPreparedError(f"{name} is not prepared. Run: {store.prepare_command(name)}")
-        for dataset in (store.open_dataset(name, size, options.data_dir) for size in sizes):
+        for dataset in datasets:
             wrong = dataset.check()
             damaged |= bool(wrong)
             verdict = f"DAMAGED: {', '.join(wrong)}; delete {dataset.path} and prepare it anew" if wrong else "ok"
@@ -140,7 +150,9 @@ def check(options):
     return 1 if damaged else 0
 
 
-def _open_source(name, entry, options):
+def _open_source(name, entry, size, options):
+    if (options.folder or options.npz) and entry is not None and entry.source == "embedded":
+        raise ValueError(f"{name} is made by the data room itself. Give your own images another name.")
     if options.folder:
         from decathlon.sources.folder import open_folder
 
@@ -158,26 +170,32 @@ def _open_source(name, entry, options):
     if entry.source == "embedded":
         from decathlon.sources.embedded import open_embedded
 
-        return open_embedded(name, options.size or entry.size)
+        return open_embedded(name, size)
     from decathlon.sources.tfds import open_tfds
 
     source = open_tfds(entry, options.data_dir)
-    _check_against_catalogue(entry, source, options.skip_bad)
-    return source
+    _check_against_catalogue(entry, source, options)
+    return replace(source, counts=entry.counts)
 
 
-def _check_against_catalogue(entry, source, skip_bad):
+def _check_against_catalogue(entry, source, options):
     if len(source.class_names) != entry.classes:
         raise store.DataError(
             f"{entry.name} must have {entry.classes} classes. The source has {len(source.class_names)}."
         )
     for split, expected in entry.counts.items():
         found = source.counts.get(split, 0)
-        if not expected - skip_bad <= found <= expected:
-            raise store.DataError(
-                f"{entry.name}: {split} must have {expected:,} images, the source has {found:,}. Is an archive "
-                f"truncated? To go on with what is there: --skip-bad {max(expected - found, 0)}"
+        if 0 <= expected - found <= options.skip_bad:
+            continue
+        message = f"{entry.name}: {split} must have {expected:,} images, the source has {found:,}."
+        if found < expected:
+            tfds = options.data_dir / "tfds"
+            message += (
+                f" If an archive is truncated, replace it, delete {tfds / entry.tfds_name} and "
+                f"{tfds / 'downloads' / 'extracted'} and run again. To go on with what is there: "
+                f"--skip-bad {expected - found}"
             )
+        raise store.DataError(message)
 
 
 @contextmanager

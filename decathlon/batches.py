@@ -48,8 +48,8 @@ class Batches(keras.utils.PyDataset):
         epoch: The epoch to begin with.
 
     Raises:
-        ValueError: If a label is not in 0..K-1, if images and labels differ in number, or if a training set does
-            not fill one batch.
+        ValueError: If labels are not integers in 0..K-1 in one row, if images and labels differ in number, or if a
+            training set does not fill one batch.
 
     Example:
 
@@ -106,14 +106,14 @@ class Batches(keras.utils.PyDataset):
         if not 0 <= index < len(self):
             raise IndexError(f"`index` must be in 0..{len(self) - 1}. Received: index={index}")
         rows = self._rows(epoch, index)
-        images = self.images[rows].astype(np.float32)
+        images = self.images[rows].astype(np.float32, subok=False)
         images /= 255
         if self.mean is not None:
             images -= self.mean
         if self.augmentation is not None:
             rng = np.random.default_rng([AUGMENTATION, self.seed, epoch, index])
             images = augment(images, self.augmentation, rng)
-        return images, np.asarray(self.labels[rows], np.int64)
+        return images, np.array(self.labels[rows], np.int64)
 
     def _rows(self, epoch, index):
         rows = slice(index * self.batch_size, (index + 1) * self.batch_size)
@@ -139,7 +139,7 @@ def augment(images, augmentation, rng):
         Array of the same shape.
     """
     count, height, width = images.shape[:3]
-    most_y, most_x = int(augmentation.shift * height), int(augmentation.shift * width)
+    most_y, most_x = (int(augmentation.shift * side + 1e-9) for side in (height, width))
     y = np.arange(height) + rng.integers(0, 2 * most_y + 1, size=(count, 1))
     x = np.arange(width) + rng.integers(0, 2 * most_x + 1, size=(count, 1))
     if augmentation.flip:
@@ -155,6 +155,8 @@ def _check_labels(images, labels, classes):
         raise ValueError(
             f"`images` and `labels` must be of the same length, at least 1. Received: {len(images)} and {len(labels)}"
         )
+    if labels.ndim != 1:
+        raise ValueError(f"`labels` must be of shape ({len(labels)},). Received: shape {labels.shape}")
     if labels.dtype.kind not in "iu":
         raise ValueError(f"`labels` must be integers. Received: dtype {labels.dtype}")
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))

@@ -9,7 +9,9 @@ import hashlib
 import io
 import json
 import os
+import platform
 import re
+import secrets
 import shutil
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +21,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from decathlon.catalog import CATALOG
 from decathlon.sources.embedded import VERSION as EMBEDDED_VERSION
@@ -27,6 +29,8 @@ from decathlon.sources.embedded import open_embedded
 
 LARGEST_SIDE = 1024
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_.-]*", re.IGNORECASE)
+DIRECTORY_PATTERN = re.compile(rf"({NAME_PATTERN.pattern})-(\d+(?:x\d+)?)", re.IGNORECASE)
+RUN = secrets.token_hex(4)  # tells this process from an earlier one of the same number, as happens in containers
 
 
 class DataError(Exception):
@@ -132,12 +136,7 @@ def open_dataset(name, size=None, data_dir=None):
     entry = CATALOG.get(name)
     embedded = entry is not None and entry.source == "embedded"
     if embedded:
-        size = size or entry.size
-        path = data_dir / f"{name}-{size}"
-        if not _is_current(path):
-            shutil.rmtree(path, ignore_errors=True)
-            prepare(name, open_embedded(name, size), size=size, data_dir=data_dir)
-        return _load(path)
+        return _open_embedded(name, size or entry.size, data_dir)
     sizes = prepared_sizes(name, data_dir)
     if size is None and len(sizes) > 1 and entry is not None and str(entry.size) in sizes:
         size = entry.size
@@ -148,6 +147,19 @@ def open_dataset(name, size=None, data_dir=None):
         at_size = f" at {size} pixels" if size else ""
         raise NotPreparedError(f"{name} is not prepared{at_size}. Run: {prepare_command(name, size)}")
     return _load(data_dir / f"{name}-{wanted}")
+
+
+def _open_embedded(name, size, data_dir):
+    path = data_dir / f"{name}-{size}"
+    if not _is_current(path):
+        shutil.rmtree(path, ignore_errors=True)
+        try:
+            check_request(name, size, data_dir)
+            prepare(name, open_embedded(name, size), size, data_dir)
+        except DataError:
+            if not _is_current(path):  # else another process has just made it
+                raise
+    return _load(path)
 
 
 def prepare_command(name, size=None):
@@ -163,15 +175,23 @@ def prepare_command(name, size=None):
 
 def prepared_sizes(name, data_dir):
     """Returns the sizes at which a data set is prepared, as they stand in its directories' names."""
-    found = [meta.parent.name for meta in Path(data_dir).glob(f"{name}-*/meta.json")]
-    sizes = [directory.removeprefix(f"{name}-") for directory in found]
-    return sorted((size for size in sizes if re.fullmatch(r"\d+(x\d+)?", size)), key=lambda s: (len(s), s))
+    return sorted((size for found, size in _prepared(data_dir) if found == name), key=lambda s: (len(s), s))
 
 
 def prepared_names(data_dir):
     """Returns the names of all prepared data sets."""
-    directories = (meta.parent.name for meta in Path(data_dir).glob("*-*/meta.json"))
-    return sorted({name.rpartition("-")[0] for name in directories if not name.startswith(".")})
+    return sorted({name for name, _ in _prepared(data_dir)})
+
+
+def prepared(name, data_dir):
+    """Returns a data set as it stands, once per size at which it is prepared."""
+    return [_load(Path(data_dir) / f"{name}-{size}") for size in prepared_sizes(name, data_dir)]
+
+
+def _prepared(data_dir):
+    """Returns the `(name, size)` of all prepared data sets."""
+    directories = (meta.parent.name for meta in Path(data_dir).glob("*/meta.json"))
+    return [match.groups() for match in map(DIRECTORY_PATTERN.fullmatch, directories) if match]
 
 
 def prepare(name, source, size=None, data_dir=None, skip_bad=0, progress=None):
@@ -194,22 +214,13 @@ def prepare(name, source, size=None, data_dir=None, skip_bad=0, progress=None):
         ValueError: If `name`, `size` or `skip_bad` is not usable.
         DataError: If it is prepared already, or if images are corrupt or missing: they are counted and named.
     """
-    if not NAME_PATTERN.fullmatch(name):
-        raise ValueError(f"`name` must consist of letters, digits, '-', '_' and '.'. Received: name={name!r}")
-    if size is not None and not 8 <= size <= LARGEST_SIDE:
-        raise ValueError(f"`size` must be in 8..{LARGEST_SIDE} pixels. Received: size={size}")
-    if skip_bad < 0:
-        raise ValueError(f"`skip_bad` must not be negative. Received: skip_bad={skip_bad}")
     data_dir = Path(data_dir or default_data_dir())
-    if size is not None:
-        _refuse_existing(data_dir / f"{name}-{size}")
+    check_request(name, size, data_dir, skip_bad)
     with _scratch_directory(data_dir, name) as scratch:
         writer = _Writer(scratch, source.channels, size, progress)
         for split, count in source.counts.items():
             writer.write(split, source.read(split), count)
         _check_bad(name, writer, skip_bad)
-        target = data_dir / f"{name}-{_size_label(writer.image_shape)}"
-        _refuse_existing(target)
         _write_mean(scratch)
         meta = {
             "name": name,
@@ -222,22 +233,37 @@ def prepare(name, source, size=None, data_dir=None, skip_bad=0, progress=None):
             "sha256": {file.name: _sha256(file) for file in sorted(scratch.glob("*.npy"))},
         }
         (scratch / "meta.json").write_text(json.dumps(meta, indent=1))
+        target = data_dir / f"{name}-{_size_label(writer.image_shape)}"
+        _refuse_existing(target)
         scratch.rename(target)
     return _load(target)
+
+
+def check_request(name, size, data_dir, skip_bad=0):
+    """Raises what `prepare` would raise for its arguments, so that a source need not be opened to know."""
+    if not NAME_PATTERN.fullmatch(name):
+        raise ValueError(f"`name` must consist of letters, digits, '-', '_' and '.'. Received: name={name!r}")
+    if size is not None and not 8 <= size <= LARGEST_SIDE:
+        raise ValueError(f"`size` must be in 8..{LARGEST_SIDE} pixels. Received: size={size}")
+    if skip_bad < 0:
+        raise ValueError(f"`skip_bad` must not be negative. Received: skip_bad={skip_bad}")
+    if size is not None:
+        _refuse_existing(Path(data_dir) / f"{name}-{size}")
 
 
 def decode(image, channels, size):
     """Returns an image as uint8 of shape `(H, W, channels)`: decoded, turned upright, resized and cropped.
 
     Args:
-        image: Encoded `bytes`, or a uint8 array of shape `(H, W)` or `(H, W, C)`.
+        image: Encoded `bytes`, the `Path` of a file of them, or a uint8 array of shape `(H, W)` or `(H, W, C)`.
         channels: 1 or 3.
         size: Side in pixels, or `None` to keep the image's own.
     """
     if isinstance(image, np.ndarray):
         image = Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
     else:
-        image = ImageOps.exif_transpose(Image.open(io.BytesIO(image)))
+        encoded = image.read_bytes() if isinstance(image, Path) else image
+        image = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded)))
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     image = image.convert("L" if channels == 1 else "RGB")
@@ -301,7 +327,7 @@ class _Writer:
 def _try_decode(example, channels, size):
     try:
         return example.key, decode(example.image, channels, size), example.label, None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # damaged files make Pillow raise anything, down to struct.error and TypeError
         return example.key, None, example.label, f"{type(error).__name__}: {error}".split("<")[0].strip()
 
 
@@ -347,15 +373,23 @@ def _write_mean(directory):
 def _scratch_directory(data_dir, name):
     """A directory to write into, gone afterwards unless renamed; what a killed run left behind is swept up first."""
     data_dir.mkdir(parents=True, exist_ok=True)
-    for stale in data_dir.glob(".partial-*"):
-        if not _is_running(int(stale.name.rpartition("-")[2])):
-            shutil.rmtree(stale, ignore_errors=True)
-    scratch = data_dir / f".partial-{name}-{os.getpid()}"
+    for leftover in data_dir.glob(".partial-*@*@*@*"):
+        if _is_abandoned(leftover.name):
+            shutil.rmtree(leftover, ignore_errors=True)
+    scratch = data_dir / f".partial-{name}@{platform.node()}@{RUN}@{os.getpid()}"
     scratch.mkdir()
     try:
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _is_abandoned(scratch):
+    """Whether the process that wrote there is gone; of other machines' processes that cannot be known."""
+    _, machine, run, pid = scratch.split("@")
+    if machine != platform.node():
+        return False
+    return run != RUN if int(pid) == os.getpid() else not _is_running(int(pid))
 
 
 def _is_running(pid):
@@ -375,13 +409,19 @@ def _refuse_existing(path):
 
 def _is_current(path):
     """Whether an embedded data set is there and was made by this version of the code."""
-    meta = path / "meta.json"
-    return meta.is_file() and json.loads(meta.read_text())["source"].endswith(f"version {EMBEDDED_VERSION}")
+    try:
+        return _load(path).meta["source"].endswith(f"version {EMBEDDED_VERSION}")
+    except (DataError, FileNotFoundError):
+        return False
 
 
 def _load(path):
-    meta = json.loads((path / "meta.json").read_text())
-    return Dataset(meta["name"], path, meta)
+    meta = path / "meta.json"
+    try:
+        record = json.loads(meta.read_text())
+        return Dataset(record["name"], path, record)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{meta} is damaged: delete {path} and prepare it anew.") from error
 
 
 def _size_label(shape):

@@ -5,16 +5,17 @@ Keeping decoding and resizing out of the sources lets the store do both in paral
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 
 class Example(NamedTuple):
-    """One image with a name to report it by: encoded `bytes` or a uint8 array (H, W) or (H, W, C)."""
+    """One image with a name to report it by: encoded, as `bytes` or a file, or a uint8 array (H, W) or (H, W, C)."""
 
     key: str
-    image: bytes | np.ndarray
+    image: bytes | Path | np.ndarray
     label: int
 
 

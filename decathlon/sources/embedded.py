@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from decathlon.sources import Example, Source
+from decathlon.sources import Example, Source, SourceError
 
 VERSION = "1"
 SEED = 0
@@ -35,6 +35,9 @@ def open_embedded(name, size):
 
     Returns:
         A `Source` with the splits `train` and `validation`.
+
+    Raises:
+        SourceError: If `size` is larger than the photographs.
     """
     return {"digits": _digits, "glyphs": _glyphs, "photos": _photos, "noise": _noise}[name](size)
 
@@ -113,6 +116,9 @@ def _photos(size):
     train_columns = [image.shape[1] * 2 // 3 for image in photos.images]
     left = [image[:, :columns] for image, columns in zip(photos.images, train_columns, strict=True)]
     right = [image[:, columns:] for image, columns in zip(photos.images, train_columns, strict=True)]
+    largest = min(side for image in left + right for side in image.shape[:2])
+    if size > largest:
+        raise SourceError(f"photos: patches are at most {largest} pixels wide. Received: size={size}.")
     arrays = {"train": _patches(left, 1000, size, seed=2), "validation": _patches(right, 500, size, seed=3)}
     return _source("patches of scikit-learn's photographs", names, 3, arrays)
 

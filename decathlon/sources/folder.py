@@ -2,12 +2,13 @@
 
 from collections import Counter
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from decathlon.sources import Example, Source, SourceError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
+ANNOTATIONS = "val_annotations.txt"
 VALIDATION_SHARE = 0.2
 SPLIT_SEED = 0
 
@@ -17,7 +18,8 @@ def open_folder(path):
 
     Either `path/CLASS/...`, from which one image in five of each class is drawn for validation (seeded, so always
     the same ones), or `path/train/CLASS/...` with `path/validation/CLASS/...` (or `val/`) and, optionally,
-    `path/test/CLASS/...`. The layout of Tiny ImageNet (`val/images` and `val/val_annotations.txt`) is understood.
+    `path/test/CLASS/...`. The layout of Tiny ImageNet (`val/images` and `val/val_annotations.txt`) is understood;
+    its `test/images` are left out, since they have no labels.
 
     Args:
         path: The folder.
@@ -43,7 +45,7 @@ def open_folder(path):
 
     def read(split):
         for file, name in files[split]:
-            yield Example(str(file.relative_to(path)), file.read_bytes(), index[name])
+            yield Example(str(file.relative_to(path)), file, index[name])
 
     counts = {split: len(pairs) for split, pairs in files.items()}
     return Source(f"folder {path.name}", class_names, _channels(files), counts, "validation", read)
@@ -54,8 +56,8 @@ def _files_by_split(path):
     found = {}
     for split, folders in SPLIT_FOLDERS.items():
         for folder in (path / name for name in folders):
-            if folder.is_dir() and split not in found:
-                pairs = _annotated(folder) if (folder / "val_annotations.txt").is_file() else _by_class(folder)
+            if folder.is_dir() and split not in found and not _is_unlabelled(folder):
+                pairs = _annotated(folder) if (folder / ANNOTATIONS).is_file() else _by_class(folder)
                 if pairs:
                     found[split] = pairs
     if "train" not in found:
@@ -65,6 +67,11 @@ def _files_by_split(path):
     if "validation" not in found:
         found["train"], found["validation"] = _split(path, found["train"])
     return {split: found[split] for split in SPLIT_FOLDERS if split in found}
+
+
+def _is_unlabelled(folder):
+    """Whether it is Tiny ImageNet's test split."""
+    return folder.name == "test" and (folder.parent / "val" / ANNOTATIONS).is_file()
 
 
 def _by_class(folder):
@@ -78,8 +85,11 @@ def _by_class(folder):
 
 
 def _annotated(folder):
-    lines = (folder / "val_annotations.txt").read_text().splitlines()
-    return [(folder / "images" / line.split("\t")[0], line.split("\t")[1]) for line in lines]
+    rows = [line.split("\t") for line in (folder / ANNOTATIONS).read_text().splitlines()]
+    for number, row in enumerate(rows, start=1):
+        if len(row) < 2:
+            raise SourceError(f"{folder / ANNOTATIONS}: line {number} is not a file name, a tab and a class.")
+    return [(folder / "images" / row[0], row[1]) for row in rows]
 
 
 def _split(path, pairs):
@@ -101,6 +111,6 @@ def _channels(files):
                 with Image.open(file) as image:
                     if image.mode not in ("1", "L", "I", "I;16"):
                         return 3
-            except (UnidentifiedImageError, OSError):
+            except Exception:
                 continue  # the store decodes every file, and names the corrupt ones
     return 1

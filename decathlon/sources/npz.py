@@ -1,6 +1,7 @@
 """Data sets in one `.npz` file, laid out as `keras.datasets` returns them."""
 
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -50,12 +51,15 @@ def open_npz(path):
 
 def _load(path):
     try:
-        with np.load(path, allow_pickle=False) as file:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise ValueError("it holds a single array")
+        with loaded as file:
             missing = [key for key in KEYS if key not in file]
             if missing:
                 raise SourceError(f"{path}: missing {', '.join(missing)}; it holds {', '.join(file) or 'nothing'}.")
-            return {key: file[key] for key in (*KEYS, "class_names") if key in file}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            return {key: np.asarray(file[key]) for key in (*KEYS, "class_names") if key in file}
+    except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise SourceError(f"{path}: not a readable .npz file ({error}).") from error
 
 
@@ -74,12 +78,14 @@ def _images(arrays, key):
 
 def _labels(arrays, key):
     labels = arrays[key]
-    if labels.dtype.kind not in "iu" or labels.size != len(labels):
+    if labels.dtype.kind not in "iu" or labels.shape[1:] not in ((), (1,)) or labels.ndim == 0:
         raise SourceError(f"{key} must be integers of shape (N,) or (N, 1). Received: {labels.dtype}{labels.shape}.")
     return labels.reshape(-1).astype(np.int64)
 
 
 def _class_names(arrays, train_labels):
     if "class_names" in arrays:
+        if arrays["class_names"].ndim != 1:
+            raise SourceError(f"class_names must be of shape (K,). Received: {arrays['class_names'].shape}.")
         return [str(name) for name in arrays["class_names"]]
     return [str(i) for i in range(int(train_labels.max()) + 1)]

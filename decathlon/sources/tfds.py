@@ -1,7 +1,10 @@
 """Data sets from TensorFlow Datasets, by its own builders."""
 
 import socket
+from contextlib import nullcontext
+from unittest import mock
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from decathlon.quiet import quiet_tensorflow
 from decathlon.sources import Example, Source, SourceError
@@ -25,7 +28,10 @@ def open_tfds(entry, data_dir):
         SourceError: If the host cannot be reached, or the archive cannot be read.
     """
     with quiet_tensorflow():
+        import tensorflow as tf
         import tensorflow_datasets as tfds
+
+        tf.config.list_physical_devices()  # the first look at them complains of a missing driver
 
     tfds.core.utils.gcs_utils._is_gcs_disabled = True  # a look-up that hangs for minutes without a network
     root = data_dir / "tfds"
@@ -55,24 +61,37 @@ def open_tfds(entry, data_dir):
 def _download(tfds, builder, entry, downloads):
     if builder.data_path.exists():
         return
-    archives = downloads / builder.name
-    cached = any(archives.glob("*.INFO"))
-    if not cached and not _reachable(entry.url):
-        raise SourceError(
-            f"{entry.name}: {urlsplit(entry.url).hostname} cannot be reached (tried for {PROBE_SECONDS} s), and "
-            f"{archives} holds no archives. Prepare it from a local copy with --npz or --folder."
-        )
+    network = nullcontext() if _reachable(entry.url) else _no_downloads(tfds, builder, entry, downloads)
     try:
-        builder.download_and_prepare(download_dir=str(downloads))
+        with network:
+            builder.download_and_prepare(download_dir=str(downloads))
+    except SourceError:
+        raise
     except ImportError as error:
         raise SourceError(f"{entry.name}: TFDS needs a package that is not installed: {error}") from error
-    except KeyboardInterrupt:
-        raise
     except Exception as error:  # TFDS lets through whatever its archive readers raise
-        raise SourceError(f"{entry.name}: TFDS could not read the archives in {downloads}: {error!r}") from error
+        raise SourceError(
+            f"{entry.name}: TFDS could not read the archives in {downloads}: {error!r}. If one is truncated, replace "
+            f"it, delete {downloads / 'extracted'} and run again."
+        ) from error
+
+
+def _no_downloads(tfds, builder, entry, downloads):
+    """Lets TFDS use the archives it has; without a network it would try for minutes to get those it has not."""
+
+    def refuse(_, resource):
+        raise SourceError(
+            f"{entry.name}: {urlsplit(entry.url).hostname} cannot be reached (tried for {PROBE_SECONDS} s), and "
+            f"{downloads / builder.name} does not hold {resource.url}. Prepare it from a local copy with --npz or "
+            "--folder."
+        )
+
+    return mock.patch.object(tfds.download.DownloadManager, "_download", refuse)
 
 
 def _reachable(url):
+    """Whether the host answers, or the proxy through which TFDS would ask it."""
+    url = getproxies().get(urlsplit(url).scheme, url)
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:

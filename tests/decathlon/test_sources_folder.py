@@ -1,0 +1,239 @@
+"""Folders of images: both layouts, that of Tiny ImageNet, and every way in which one can be wrong."""
+
+import struct
+import zlib
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from decathlon.sources import SourceError
+from decathlon.sources.folder import open_folder
+from decathlon.store import DataError, decode, prepare
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def put(root, pixels):
+    """Returns a function that writes images to paths below the folder, grey ones where asked."""
+
+    def write(*paths, shape=(9, 9, 3)):
+        for i, path in enumerate(paths):
+            file = root / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels(*shape, seed=i)).save(file)
+
+    return write
+
+
+def named(source, split):
+    """Returns [(key, class name)] of a split."""
+    return [(example.key, source.class_names[example.label]) for example in source.read(split)]
+
+
+def numbered(folder, count, suffix="png"):
+    return [f"{folder}/{i:02}.{suffix}" for i in range(count)]
+
+
+def refusal(path):
+    with pytest.raises(SourceError) as caught:
+        open_folder(path)
+    return str(caught.value)
+
+
+class TestOneTree:
+    def test_one_in_five_of_each_class_is_for_validation_and_none_is_lost(self, put, root):
+        files = [*numbered("cat", 10), *numbered("dog", 20), *numbered("eel", 5)]
+        put(*files)
+        source = open_folder(root)
+        assert source.description == "folder images"
+        assert source.class_names == ["cat", "dog", "eel"]
+        assert source.counts == {"train": 28, "validation": 7}
+        assert source.evaluation == "validation"
+        train, validation = named(source, "train"), named(source, "validation")
+        assert Counter(name for _, name in validation) == {"cat": 2, "dog": 4, "eel": 1}
+        assert sorted(key for key, _ in train + validation) == files
+        assert all(key.startswith(name) for key, name in train + validation)
+
+    def test_split_is_the_same_every_time(self, put, root):
+        put(*numbered("cat", 10), *numbered("dog", 10))
+        assert named(open_folder(root), "validation") == named(open_folder(root), "validation")
+
+    @settings(deadline=None, max_examples=40)
+    @given(st.lists(st.integers(2, 15), min_size=2, max_size=6))
+    def test_any_classes_of_at_least_two_images_can_be_split(self, tmp_path_factory, sizes):
+        root = tmp_path_factory.mktemp("any")
+        for label, count in enumerate(sizes):
+            (root / str(label)).mkdir()
+            for i in range(count):
+                (root / str(label) / f"{i}.png").touch()
+        source = open_folder(root)
+        assert sum(source.counts.values()) == sum(sizes)
+        assert {name for _, name in named(source, "train")} == {str(i) for i in range(len(sizes))}
+        assert source.counts["validation"] >= len(sizes)
+
+    def test_images_may_lie_in_folders_below_the_class(self, put, root):
+        put(*numbered("cat/black/young", 4), *numbered("cat/white", 4), *numbered("dog", 4))
+        source = open_folder(root)
+        assert source.class_names == ["cat", "dog"]
+        found = dict(named(source, "train") + named(source, "validation"))
+        assert found["cat/black/young/00.png"] == found["cat/white/00.png"] == "cat"
+        assert len(found) == 12
+
+    def test_suffixes_are_known_in_any_case_and_other_files_ignored(self, put, root):
+        put("cat/a.PNG", "cat/b.jpg", "cat/c.JPEG", "cat/d.webp", *numbered("dog", 2))
+        (root / "cat" / "notes.txt").write_text("no image")
+        (root / "readme.md").write_text("no class")
+        assert sum(open_folder(root).counts.values()) == 6
+
+    def test_class_may_be_called_train(self, put, root):
+        put(*numbered("train", 5), *numbered("tram", 5))
+        assert open_folder(root).class_names == ["train", "tram"]
+
+    def test_class_of_one_image_is_refused(self, put, root):
+        put(*numbered("cat", 5), "dog/only.png")
+        assert refusal(root) == f"{root}: classes of one image cannot be split for validation: dog."
+
+    def test_class_without_images_is_refused(self, put, root):
+        put(*numbered("cat", 5))
+        (root / "dog").mkdir()
+        assert refusal(root) == f"{root / 'dog'}: no .png, .jpg, .jpeg, .webp images in this class folder."
+
+    def test_single_class_is_refused(self, put, root):
+        put(*numbered("cat", 5))
+        assert refusal(root) == f"{root}: at least two class folders are needed. Found: ['cat']."
+
+    def test_folder_without_classes_is_refused(self, put, root):
+        put("a.png", "b.png")
+        assert refusal(root) == f"{root}: no class folders with .png, .jpg, .jpeg, .webp images."
+
+    def test_absent_folder_and_file_are_refused(self, tmp_path):
+        assert refusal(tmp_path / "absent") == f"{tmp_path / 'absent'}: no such folder."
+        (tmp_path / "file").touch()
+        assert refusal(tmp_path / "file") == f"{tmp_path / 'file'}: no such folder."
+
+
+class TestSplitFolders:
+    @pytest.mark.parametrize("validation", ["validation", "val"])
+    def test_splits_are_taken_as_they_stand(self, put, root, validation):
+        put("train/cat/1.png", "train/dog/1.png", "train/dog/2.png", f"{validation}/dog/3.png", "test/cat/4.png")
+        source = open_folder(root)
+        assert source.counts == {"train": 3, "validation": 1, "test": 1}
+        assert list(source.counts) == ["train", "validation", "test"]
+        assert named(source, "train") == [
+            ("train/cat/1.png", "cat"),
+            ("train/dog/1.png", "dog"),
+            ("train/dog/2.png", "dog"),
+        ]
+        assert named(source, "validation") == [(f"{validation}/dog/3.png", "dog")]
+        assert named(source, "test") == [("test/cat/4.png", "cat")]
+
+    def test_without_validation_it_is_drawn_from_train(self, put, root):
+        put(*numbered("train/cat", 10), *numbered("train/dog", 10), "test/dog/1.png")
+        source = open_folder(root)
+        assert source.counts == {"train": 16, "validation": 4, "test": 1}
+        assert all(key.startswith("train/") for key, _ in named(source, "validation"))
+
+    @pytest.mark.parametrize("split", ["validation", "test"])
+    def test_class_that_train_lacks_is_refused(self, put, root, split):
+        put(*numbered("train/cat", 4), *numbered("train/dog", 4), f"{split}/eel/1.png")
+        assert refusal(root) == f"{root}: {split} has classes that train lacks: eel."
+
+    def test_empty_class_of_train_is_refused(self, put, root):
+        put(*numbered("train/cat", 4), "val/cat/1.png")
+        (root / "train" / "dog").mkdir()
+        assert refusal(root).startswith(f"{root / 'train' / 'dog'}: no .png")
+
+
+class TestTinyImageNet:
+    @pytest.fixture
+    def tiny(self, put, root):
+        """The layout of tiny-imagenet-200.zip, unlabelled test images included."""
+        for name in ("n01", "n02"):
+            put(*[f"train/{name}/images/{name}_{i}.JPEG" for i in range(3)])
+            (root / "train" / name / f"{name}_boxes.txt").write_text(f"{name}_0.JPEG\t0\t0\t8\t8\n")
+        put("val/images/val_0.JPEG", "val/images/val_1.JPEG", *[f"test/images/test_{i}.JPEG" for i in range(4)])
+        (root / "val" / "val_annotations.txt").write_text("val_1.JPEG\tn01\t0\t0\t8\t8\nval_0.JPEG\tn02\t0\t0\t8\t8\n")
+        (root / "wnids.txt").write_text("n02\nn01\n")
+        return root
+
+    def test_validation_labels_come_from_the_annotations_and_test_is_left_out(self, tiny):
+        source = open_folder(tiny)
+        assert source.class_names == ["n01", "n02"]
+        assert source.counts == {"train": 6, "validation": 2}
+        assert named(source, "validation") == [("val/images/val_1.JPEG", "n01"), ("val/images/val_0.JPEG", "n02")]
+        assert ("train/n02/images/n02_0.JPEG", "n02") in named(source, "train")
+
+    def test_images_are_those_of_the_files(self, tiny, data_dir):
+        images, labels = prepare("tiny", open_folder(tiny), data_dir=data_dir).split("validation")
+        files = [tiny / "val" / "images" / name for name in ("val_1.JPEG", "val_0.JPEG")]
+        np.testing.assert_array_equal(images, [np.asarray(Image.open(file)) for file in files])
+        assert labels.tolist() == [0, 1]
+
+    def test_annotated_image_that_is_missing_is_named(self, tiny, data_dir):
+        (tiny / "val" / "images" / "val_0.JPEG").unlink()
+        source = open_folder(tiny)
+        with pytest.raises(DataError, match=r"1 corrupt images:\n  validation: val/images/val_0.JPEG \(FileNotFound"):
+            prepare("tiny", source, data_dir=data_dir)
+        assert prepare("tiny", source, data_dir=data_dir, skip_bad=1).counts == {"train": 6, "validation": 1}
+
+    def test_malformed_annotations_are_named(self, tiny):
+        annotations = tiny / "val" / "val_annotations.txt"
+        annotations.write_text("val_0.JPEG\tn01\t0\t0\t8\t8\n\n")
+        assert refusal(tiny) == f"{annotations}: line 2 is not a file name, a tab and a class."
+
+    def test_unknown_class_in_the_annotations_is_refused(self, tiny):
+        (tiny / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn03\t0\t0\t8\t8\n")
+        assert refusal(tiny) == f"{tiny}: validation has classes that train lacks: n03."
+
+
+class TestChannels:
+    def test_colours_make_three(self, put, root):
+        put(*numbered("cat", 3, "jpg"), *numbered("dog", 3))
+        assert open_folder(root).channels == 3
+
+    def test_grey_alone_makes_one(self, put, root, encode, data_dir):
+        put(*numbered("cat", 3, "jpg"), *numbered("dog", 3), shape=(9, 9))
+        (root / "cat" / "deep.png").write_bytes(encode(np.full((9, 9), 0x1234, np.uint16)))
+        (root / "cat" / "bits.png").write_bytes(encode(np.eye(9, dtype=bool)))
+        source = open_folder(root)
+        assert source.channels == 1
+        assert prepare("grey", source, data_dir=data_dir).image_shape == (9, 9, 1)
+
+    def test_one_colour_image_among_grey_ones_makes_three(self, put, root, pixels, data_dir):
+        put(*numbered("cat", 5), *numbered("dog", 5), shape=(9, 9))
+        Image.fromarray(pixels(9, 9, 3)).save(root / "dog" / "04.png")
+        source = open_folder(root)
+        assert source.channels == 3
+        for example in source.read("train"):
+            if example.key == "cat/00.png":
+                grey = np.repeat(pixels(9, 9, seed=0)[..., None], 3, axis=2)
+                np.testing.assert_array_equal(decode(example.image, 3, None), grey)
+
+    def test_corrupt_images_are_left_to_the_store_to_name(self, put, root, data_dir):
+        put(*numbered("cat", 5), *numbered("dog", 5), shape=(9, 9))
+        (root / "dog" / "04.png").write_bytes(b"no image")
+        (root / "dog" / "03.png").write_bytes(bomb())
+        source = open_folder(root)
+        assert source.channels == 1
+        with pytest.raises(DataError, match="mine: 2 corrupt images:") as caught:
+            prepare("mine", source, data_dir=data_dir)
+        assert "dog/03.png (DecompressionBombError" in str(caught.value)
+        assert "dog/04.png (UnidentifiedImageError" in str(caught.value)
+
+
+def bomb():
+    """Returns a PNG of a few bytes that claims to be 50,000 pixels high and wide."""
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
