@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import keras
@@ -15,9 +16,9 @@ class FullStateCheckpoint(keras.callbacks.Callback):
 
     That is every variable of the model (batch statistics and seed generators too) and of the optimiser, the
     number of finished epochs, the history of logs, and the state of other callbacks. The file is written aside
-    and renamed, so that a run killed at any moment leaves the last whole one. On the same machine and thread
-    count a resumed run ends with the same bits, provided that its data depend on the epoch alone, as
-    `decathlon.Batches(..., epoch=checkpoint.epoch)` do.
+    and renamed, so that a run killed at any moment leaves the last whole one. On the same CPU and thread count a
+    resumed run ends with the same bits, provided that its data depend on the epoch alone: not shuffled, or
+    `decathlon.Batches(..., epoch=checkpoint.epoch)`.
 
     Args:
         directory: Where to keep the one file, `state.npz`.
@@ -30,13 +31,14 @@ class FullStateCheckpoint(keras.callbacks.Callback):
         history: List of one dictionary of logs per finished epoch.
 
     Raises:
-        ValueError: At the start of `fit`, if the file was made by another model.
+        ValueError: If the file is damaged; at the start of `fit`, if it was made by another model or optimiser or
+            with other callbacks, if the model is not built, or if `initial_epoch` is not `epoch`.
 
     Example:
 
     ```python
     checkpoint = kls.FullStateCheckpoint("runs/mine")
-    model.fit(x, y, epochs=30, initial_epoch=checkpoint.epoch, callbacks=[checkpoint])
+    model.fit(x, y, shuffle=False, epochs=30, initial_epoch=checkpoint.epoch, callbacks=[checkpoint])
     ```
     """
 
@@ -47,30 +49,39 @@ class FullStateCheckpoint(keras.callbacks.Callback):
         self.epoch = 0
         self.history = []
         if self.path.exists():
-            state = json.loads(str(self._read()["state"]))
+            _, state = self._read()
             self.epoch, self.history = state["epoch"], state["history"]
 
     def on_train_begin(self, logs=None):
         if self.path.exists():
             self.restore(self.model)
 
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch != self.epoch:
+            raise ValueError(
+                f"`initial_epoch` must be {self.epoch}, the finished epochs in {self.path}. Received: {epoch}"
+            )
+
     def restore(self, model):
         """Gives a compiled model, its optimiser and the other callbacks the saved state; `fit` does so by itself.
 
         Args:
-            model: The compiled model.
+            model: The built and compiled model.
 
         Raises:
-            ValueError: If the file was made by another model.
+            ValueError: If the file is absent or damaged, or was made by another model.
         """
-        arrays = self._read()
+        if not model.built:
+            raise ValueError("The model must be built before it is restored: begin it with an `Input` layer.")
+        arrays, state = self._read()
         variables = _variables(model)
-        saved = [arrays[key] for key in sorted(k for k in arrays if k.startswith("variable/"))]
-        if [v.shape for v in saved] != [tuple(v.shape) for v in variables]:
-            raise ValueError(f"{self.path} was saved by another model or optimiser. Delete it to start anew.")
-        for variable, value in zip(variables, saved, strict=True):
-            variable.assign(value)
-        state = json.loads(str(arrays["state"]))
+        if state["made_by"] != _signature(model, self.callbacks):
+            raise ValueError(
+                f"{self.path} was saved by another model, with another optimiser or other callbacks. "
+                "Delete it to start anew."
+            )
+        for index, variable in enumerate(variables):
+            variable.assign(arrays[f"variable/{index:05d}"])
         for index, callback in enumerate(self.callbacks):
             _restore(callback, index, state["callbacks"][index], arrays)
 
@@ -83,12 +94,22 @@ class FullStateCheckpoint(keras.callbacks.Callback):
             plain, attribute_arrays = _state(callback, index)
             scalars.append(plain)
             arrays.update(attribute_arrays)
-        state = {"epoch": self.epoch, "history": self.history, "callbacks": scalars}
+        state = {
+            "epoch": self.epoch,
+            "history": self.history,
+            "made_by": _signature(self.model, self.callbacks),
+            "callbacks": scalars,
+        }
         self._write({**arrays, "state": np.array(json.dumps(state))})
 
     def _read(self):
-        with np.load(self.path, allow_pickle=False) as file:
-            return dict(file)
+        """Returns the arrays and the state, or raises if the file is absent or damaged."""
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                arrays = dict(file)
+            return arrays, json.loads(str(arrays["state"]))
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{self.path} cannot be read ({error}). Delete it to start anew.") from error
 
     def _write(self, arrays):
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,6 +127,15 @@ def _variables(model):
         model.optimizer.build(model.trainable_variables)
     metrics = {id(v) for v in model.metrics_variables}
     return [*(v for v in model.variables if id(v) not in metrics), *model.optimizer.variables]
+
+
+def _signature(model, callbacks):
+    """What a state must have in common with the model and the callbacks that it is given to."""
+    return {
+        "variables": [[variable.path, list(variable.shape)] for variable in _variables(model)],
+        "optimizer": type(model.optimizer).__name__,
+        "callbacks": [type(callback).__name__ for callback in callbacks],
+    }
 
 
 def _state(callback, index):

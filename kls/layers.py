@@ -22,7 +22,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     Example:
 
-    >>> BatchNormalization()(keras.ops.ones((2, 8, 8, 3))).shape
+    >>> tuple(BatchNormalization()(keras.ops.ones((2, 8, 8, 3))).shape)
     (2, 8, 8, 3)
     """
 
@@ -53,9 +53,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
             inputs, self.gamma.value, self.beta.value, epsilon=self.epsilon, is_training=True
         )
         count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), variance.dtype)
-        biased_variance = (
-            variance * tf.maximum(count - 1, 1) / count
-        )  # the kernel returns Bessel's, Keras averages this
+        # the kernel returns the variance with Bessel's correction, Keras averages the one without
+        biased_variance = variance * tf.maximum(count - 1, 1) / count
         replicas = tf.distribute.get_replica_context()
         if replicas is not None and replicas.num_replicas_in_sync > 1:
             mean, biased_variance = replicas.all_reduce(tf.distribute.ReduceOp.MEAN, [mean, biased_variance])

@@ -23,11 +23,11 @@ class SmoothedCE(keras.losses.Loss):
         reduction: As in `keras.losses.Loss`: `"sum_over_batch_size"`, `"sum"`, `"mean"`,
             `"mean_with_sample_weight"` or `None`.
         name: Optional name.
-        dtype: Dtype of the computation; `keras.backend.floatx()` by default.
+        dtype: Dtype of the computation, `"float32"` or `"float64"`; `keras.backend.floatx()` by default.
 
     Call arguments:
-        y_true: Class indices of shape `(N,)` or `(N, 1)`, or distributions of shape `(N, K)`. Further leading
-            axes (dense predictions) are allowed in both arguments alike.
+        y_true: Class indices of shape `(N,)` or `(N, 1)`, or distributions of shape `(N, K)`, whose rows are taken
+            to sum to 1. Further leading axes (dense predictions) are allowed in both arguments alike.
         y_pred: Shape `(N, K)`.
 
     Returns:
@@ -53,6 +53,10 @@ class SmoothedCE(keras.losses.Loss):
 
     def __init__(self, gamma=0.9, from_logits=False, reduction="sum_over_batch_size", name="smoothed_ce", dtype=None):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
+        if keras.backend.standardize_dtype(self.dtype) not in ("float32", "float64"):
+            raise ValueError(
+                f"`dtype` must be float32 or float64, which hold every class index. Received: {self.dtype}"
+            )
         if not 0 < gamma <= 1:
             raise ValueError(f"`gamma` must be in (1/K, 1] for K classes. Received: gamma={gamma}")
         self.gamma = float(gamma)
@@ -60,10 +64,10 @@ class SmoothedCE(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
-        classes = y_pred.shape[-1]
-        a, b = smoothing_weights(self.gamma, classes)
+        indices = _holds_indices(y_true, y_pred)
+        a, b = smoothing_weights(self.gamma, y_pred.shape[-1])
         log_p = _log_probabilities(y_pred, self.from_logits)
-        if _holds_indices(y_true, y_pred):
+        if indices:
             true_term, mass = _gather_true_class(log_p, _squeeze_indices(y_true, y_pred)), 1.0
         else:
             true_term, mass = ops.sum(y_true * log_p, axis=-1), ops.sum(y_true, axis=-1)
@@ -90,11 +94,17 @@ def _log_probabilities(y_pred, from_logits):
 
 
 def _holds_indices(y_true, y_pred):
-    rank, classes = len(y_pred.shape), y_pred.shape[-1]
-    if len(y_true.shape) == rank - 1 or (len(y_true.shape) == rank and y_true.shape[-1] == 1):
-        return True
-    if len(y_true.shape) == rank and y_true.shape[-1] == classes:
-        return False
+    *samples, classes = y_pred.shape
+    true_samples, last = list(y_true.shape[: len(samples)]), tuple(y_true.shape[len(samples) :])
+    if (
+        samples
+        and len(true_samples) == len(samples)
+        and all(None in pair or pair[0] == pair[1] for pair in zip(true_samples, samples, strict=True))
+    ):
+        if last in ((), (1,)):
+            return True
+        if last == (classes,):
+            return False
     raise ValueError(
         "`y_true` must hold class indices of shape (N,) or (N, 1), or distributions of shape (N, K) for `y_pred` "
         f"of shape (N, K). Received: y_true.shape={tuple(y_true.shape)}, y_pred.shape={tuple(y_pred.shape)}"

@@ -6,7 +6,7 @@ def accuracy_against_gamma(curves):
 
     Args:
         curves: `{panel title: {curve name: (gammas, accuracies, standard deviations)}}`, in percent; a standard
-            deviation of 0 draws no bar. The second curve of a panel is dashed.
+            deviation of 0 draws no bar. One panel at least, with one or two curves; the second is dashed.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -14,7 +14,8 @@ def accuracy_against_gamma(curves):
     Example:
 
     >>> figure = accuracy_against_gamma({"digits": {"measured (n=1)": ([0.9, 1.0], [97.8, 97.5], [0, 0])}})
-    >>> figure.savefig("accuracy.png")
+    >>> len(figure.axes)
+    1
     """
     from matplotlib.figure import Figure
 
@@ -23,7 +24,9 @@ def accuracy_against_gamma(curves):
     figure = Figure(figsize=(4 * columns, 3.2 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).flat
     for (title, named), panel in zip(curves.items(), panels, strict=False):
-        for style, (name, (gammas, accuracies, deviations)) in zip(("o-", "s--"), named.items(), strict=False):
+        for style, (name, (gammas, accuracies, deviations)) in zip(
+            ("o-", "s--")[: len(named)], named.items(), strict=True
+        ):
             panel.errorbar(
                 gammas, accuracies, yerr=deviations if any(deviations) else None, fmt=style, capsize=3, label=name
             )

@@ -1,10 +1,29 @@
 """Label distributions: pure functions on the backend's tensors."""
 
+import numbers
+
+import keras
 from keras import ops
 
 
+def check_classes(classes):
+    """Raises `ValueError` unless there are two classes or more.
+
+    Args:
+        classes: Integer K.
+    """
+    if not isinstance(classes, numbers.Integral) or classes < 2:
+        raise ValueError(f"`classes` must be a whole number of at least 2. Received: classes={classes}")
+
+
 def check_gamma(gamma, classes):
-    """Raises the `ValueError` of a `gamma` that does not make the true class the likeliest of `classes`."""
+    """Raises `ValueError` unless `gamma` leaves the true class the likeliest of `classes`, which are two or more.
+
+    Args:
+        gamma: Float in (1/K, 1].
+        classes: Integer K >= 2.
+    """
+    check_classes(classes)
     if not 1 / classes < gamma <= 1:
         raise ValueError(
             f"`gamma` must be in (1/K, 1], so that the true class stays the likeliest. "
@@ -34,7 +53,7 @@ def gamma_from_epsilon(epsilon, classes):
     >>> gamma_from_epsilon(0.1, classes=10)
     0.91
     """
-    _check_classes(classes)
+    check_classes(classes)
     if not 0 <= epsilon < 1:
         raise ValueError(f"`epsilon` must be in [0, 1). Received: epsilon={epsilon}")
     return 1 - epsilon * (classes - 1) / classes
@@ -60,13 +79,23 @@ def epsilon_from_gamma(gamma, classes):
     >>> round(epsilon_from_gamma(0.91, classes=10), 12)
     0.1
     """
-    _check_classes(classes)
     check_gamma(gamma, classes)
     return (1 - gamma) * classes / (classes - 1)
 
 
 def smoothing_weights(gamma, classes):
-    """Returns `(a, b)` of the smoothed label `a * one_hot + b`: b = (1 - gamma) / (K - 1), a = gamma - b."""
+    """Returns `(a, b)` of the smoothed label `a * one_hot + b`: b = (1 - gamma) / (K - 1), a = gamma - b.
+
+    Args:
+        gamma: Float in (1/K, 1].
+        classes: Integer K >= 2.
+
+    Returns:
+        Two floats; a + K b = 1.
+
+    Raises:
+        ValueError: If `gamma` is outside (1/K, 1].
+    """
     check_gamma(gamma, classes)
     b = (1 - gamma) / (classes - 1)
     return gamma - b, b
@@ -78,19 +107,19 @@ def smooth(labels, classes, gamma):
     Mezzini 2018, equation 7: `gamma` for the true class, `(1 - gamma) / (K - 1)` for each other.
 
     Args:
-        labels: Integer class indices of shape `(...)`, each in 0..K-1.
+        labels: Integer class indices of shape `(...)`, each in 0..K-1; one outside gives a row that sums to less.
         classes: Integer K >= 2.
         gamma: Float in (1/K, 1].
 
     Returns:
-        Float tensor of shape `(..., K)`; each row sums to 1.
+        Float tensor of shape `(..., K)`.
 
     Raises:
         ValueError: If `gamma` is outside (1/K, 1].
 
     Example:
 
-    >>> smooth([2], classes=3, gamma=0.5)
+    >>> ops.convert_to_numpy(smooth([2], classes=3, gamma=0.5)).tolist()
     [[0.25, 0.25, 0.5]]
     """
     a, b = smoothing_weights(gamma, classes)
@@ -101,25 +130,19 @@ def mix(first, second, weight):
     """Returns `weight * first + (1 - weight) * second`, the label of two mixed samples (Zhang et al. 2018).
 
     Args:
-        first: Distributions of shape `(N, K)`.
-        second: Distributions of shape `(N, K)`.
-        weight: Share of `first`: a float, or a tensor of shape `(N,)`, in [0, 1].
+        first: Distributions of shape `(..., K)`.
+        second: Distributions of the same shape.
+        weight: Share of `first` in [0, 1]: a float, or one per sample, of the shape of the leading axes.
 
     Returns:
-        Tensor of shape `(N, K)`.
+        Float tensor of the shape of `first`.
 
     Example:
 
-    >>> mix([[1.0, 0.0]], [[0.0, 1.0]], 0.25)
+    >>> ops.convert_to_numpy(mix([[1.0, 0.0]], [[0.0, 1.0]], 0.25)).tolist()
     [[0.25, 0.75]]
     """
-    first, second = ops.convert_to_tensor(first), ops.convert_to_tensor(second)
-    weight = ops.convert_to_tensor(weight, dtype=first.dtype)
-    if len(weight.shape) == 1:
+    first, second, weight = (ops.convert_to_tensor(x, dtype=keras.config.floatx()) for x in (first, second, weight))
+    while 0 < len(weight.shape) < len(first.shape):
         weight = ops.expand_dims(weight, axis=-1)
     return weight * first + (1 - weight) * second
-
-
-def _check_classes(classes):
-    if classes < 2:
-        raise ValueError(f"`classes` must be at least 2. Received: classes={classes}")

@@ -16,8 +16,11 @@ with quiet_tensorflow():
         tf.get_logger().setLevel("ERROR")
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("MPLBACKEND", "agg")
+settings.register_profile("kls", deadline=None, derandomize=True)
+settings.load_profile("kls")
 
 
 @pytest.fixture(autouse=True)

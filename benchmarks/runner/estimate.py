@@ -11,9 +11,14 @@ RATE_STEPS = 8
 PIXELS_PER_IMAGE = 512  # what an image costs besides its own pixels, roughly: each layer has a price of its own
 
 
+def steps_per_epoch(trial, dataset):
+    """Returns the number of batches that a trial trains on per epoch: whole ones alone."""
+    return dataset.counts["train"] // trial.batch_size
+
+
 def epoch_images(trial, dataset):
-    """Returns how many images a trial trains on per epoch: whole batches alone."""
-    return dataset.counts["train"] // trial.batch_size * trial.batch_size
+    """Returns how many images a trial trains on per epoch."""
+    return steps_per_epoch(trial, dataset) * trial.batch_size
 
 
 def epoch_work(trial, dataset):

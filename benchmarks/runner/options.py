@@ -44,7 +44,7 @@ def add_common_options(parser, study):
         "--precision",
         choices=(*PRECISIONS, "auto"),
         default="float32",
-        help="auto: bfloat16 where the hardware multiplies it (default: %(default)s)",
+        help="auto: bfloat16 on accelerators and on processors with bfloat16 units (default: %(default)s)",
     )
     parser.add_argument(
         "--strategy",

@@ -32,5 +32,8 @@ class Plan:
 
 
 def scale_schedule(schedule, epochs, protocol_epochs):
-    """Returns the milestones of a protocol of `protocol_epochs` for a run of `epochs`, in proportion."""
-    return tuple((round(start * epochs / protocol_epochs), factor) for start, factor in schedule)
+    """Returns the milestones of a protocol of `protocol_epochs` for a run of `epochs`, in proportion.
+
+    The first epoch always has the first rate.
+    """
+    return tuple((max(1, round(start * epochs / protocol_epochs)), factor) for start, factor in schedule)

@@ -7,6 +7,9 @@ import keras
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+from rich.table import Column
+
+WIDE_TERMINAL = 140
 
 
 class Watch(keras.callbacks.Callback):
@@ -47,8 +50,10 @@ class PlainReport:
 
     def __init__(self, trials, work, waiting):
         self.trials = trials
-        self.images = 0
         self.clock = Clock(work, waiting)
+        self.number = self.trial = None
+        self.epoch = 0
+        self.batch = None  # (images of this epoch so far, images per second, logs)
 
     def __enter__(self):
         return self
@@ -62,26 +67,25 @@ class PlainReport:
     def trial_begins(self, number, trial, work):
         self.number = number
         self.trial = trial
-        self.images = 0
-        self.epoch = 0
-        self.clock.trial_begins(work)
+        self.batch = None
+        self.clock.trial_begins(work, trial.epochs)
 
     def epoch_begins(self, epoch, steps):
         self.epoch = epoch
-        self.images = 0
+        self.batch = None
         self.clock.epoch_begins(epoch)
 
     def batch_ends(self, step, batch_size, logs):
-        self.images = step * batch_size
-        self.logs = logs
-        self.rate = self.images / max(time.monotonic() - self.clock.epoch_start, 1e-9)
+        images = step * batch_size
+        if self.batch is None or images > self.batch[0]:  # Keras calls from several threads, not always in order
+            self.batch = (images, images / max(time.monotonic() - self.clock.epoch_start, 1e-9), logs)
 
     def epoch_ends(self, epoch, logs):
         self.clock.epoch_ends()
         self.print(
             f"[{self.number}/{self.trials}] {self.trial.label}  epoch {epoch + 1}/{self.trial.epochs}  "
             f"loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.2%}  validation {logs['val_accuracy']:.2%}  "
-            f"{self.rate:,.0f} images/s  left {self.clock.time_left}"
+            f"{self.batch[1]:,.0f} images/s  left {self.clock.time_left}"
         )
 
 
@@ -97,8 +101,11 @@ class LiveReport(PlainReport):
             def render(self, task):
                 return report.state()
 
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), State())
-        self.bar = Progress(*columns, console=Console(), transient=True)
+        console = Console()
+        bar = [BarColumn(bar_width=20)] if console.width >= WIDE_TERMINAL else []
+        no_wrap = Column(no_wrap=True)
+        columns = (TextColumn("{task.description}", table_column=no_wrap), *bar, State(table_column=no_wrap))
+        self.bar = Progress(*columns, console=console, transient=True)
         self.bar.start()
         self.task = self.bar.add_task("", total=1)
         return self
@@ -128,12 +135,13 @@ class LiveReport(PlainReport):
         self.validation = f"{logs['val_accuracy']:.1%}"
 
     def state(self):
-        if not self.images:
+        batch = self.batch
+        if batch is None:
             return "preparing"
+        _, rate, logs = batch
         return (
-            f"epoch {self.epoch + 1}/{self.trial.epochs}  loss {self.logs['loss']:.3f}  "
-            f"accuracy {self.logs['accuracy']:.1%}  validation {self.validation}  {self.rate:,.0f} images/s  "
-            f"left {self.clock.time_left}"
+            f"epoch {self.epoch + 1}/{self.trial.epochs}  loss {logs['loss']:.3f}  accuracy {logs['accuracy']:.1%}  "
+            f"validation {self.validation}  {rate:,.0f} images/s  left {self.clock.time_left}"
         )
 
 
@@ -141,26 +149,29 @@ class Clock:
     """Estimates the time left from the epochs so far; each trial's first also builds and compiles its network.
 
     Args:
-        work: What is still to be done, in units of `estimate.epoch_work`.
-        waiting: Number of trials that have not begun.
+        work: What all trials that are not finished have to do, in units of `estimate.epoch_work`.
+        waiting: Number of these trials.
     """
 
     def __init__(self, work, waiting):
-        self.work = work
+        self.later_work = work
+        self.work = 0.0
         self.waiting = waiting
         self.warm_work = self.warm_seconds = 0.0
         self.first_epochs = self.first_seconds = self.first_work = 0.0
 
-    def trial_begins(self, work):
+    def trial_begins(self, work, epochs):
         self.trial_start = time.monotonic()
         self.epoch_start = None
         self.trial_work = work
+        self.later_work -= epochs * work  # all of it, so that a trial that fails leaves nothing
+        self.work = epochs * work
+        self.epochs = epochs
         self.waiting -= 1
 
     def epoch_begins(self, epoch):
         self.first = self.epoch_start is None
-        if self.first:
-            self.work -= epoch * self.trial_work  # done before a restart
+        self.work = (self.epochs - epoch) * self.trial_work
         self.epoch_start = time.monotonic()
 
     def epoch_ends(self):
@@ -179,11 +190,12 @@ class Clock:
         """The time left as text, `?` before the end of the first epoch."""
         if not self.first_epochs:
             return "?"
+        work = self.work + self.later_work
         if not self.warm_work:
-            return format_seconds(self.work * self.first_seconds / self.first_work)
+            return format_seconds(work * self.first_seconds / self.first_work)
         pace = self.warm_seconds / self.warm_work
         start_up = max(self.first_seconds - self.first_work * pace, 0) / self.first_epochs
-        return format_seconds(self.work * pace + self.waiting * start_up)
+        return format_seconds(work * pace + self.waiting * start_up)
 
 
 def open_report(trials, work, waiting):

@@ -3,7 +3,7 @@
 import sys
 
 import decathlon
-from benchmarks.runner.estimate import epoch_images, epoch_work
+from benchmarks.runner.estimate import epoch_work, steps_per_epoch
 from benchmarks.runner.progress import Watch, format_seconds, open_report
 from benchmarks.runner.train import train
 
@@ -25,6 +25,7 @@ def run(plan, store, data_dir, strategy="none"):
     waiting = [trial for trial in plan.trials if store.record(trial) is None]
     finished = len(plan.trials) - len(waiting)
     if finished:
+        store.write_results()
         print(f"{finished} of {len(plan.trials)} trials are finished already in {store.out}.")
     datasets = {trial.dataset: decathlon.open(trial.dataset, trial.image_size, data_dir) for trial in waiting}
     work = sum(epoch_work(trial, datasets[trial.dataset]) * trial.epochs for trial in waiting)
@@ -33,7 +34,7 @@ def run(plan, store, data_dir, strategy="none"):
         for number, trial in enumerate(waiting, start=finished + 1):
             dataset = datasets[trial.dataset]
             report.trial_begins(number, trial, epoch_work(trial, dataset))
-            watch = Watch(report, trial, epoch_images(trial, dataset) // trial.batch_size)
+            watch = Watch(report, trial, steps_per_epoch(trial, dataset))
             try:
                 record = train(trial, dataset, store, strategy, callbacks=[watch])
             except KeyboardInterrupt:

@@ -33,8 +33,7 @@ class RunStore:
 
     def record(self, trial):
         """Returns the record of a finished trial, or `None`."""
-        path = self.directory(trial) / "record.json"
-        return json.loads(path.read_text()) if path.is_file() else None
+        return _read_record(self.directory(trial) / "record.json")
 
     def failure(self, trial):
         """Returns the reason why a trial failed last time, or `None`."""
@@ -61,9 +60,11 @@ class RunStore:
 
     def records(self):
         """Returns the records of all finished trials, in an order that depends on them alone."""
-        paths = (self.out / "trials").glob("*/record.json")
-        records = [json.loads(path.read_text()) for path in paths]
-        return sorted(records, key=lambda r: (r["study"], r["dataset"], r["model"], -r["gamma"], r["seed"], r["trial"]))
+        records = map(_read_record, (self.out / "trials").glob("*/record.json"))
+        return sorted(
+            filter(None, records),
+            key=lambda r: (r["study"], r["dataset"], r["model"], -r["gamma"], r["seed"], r["trial"]),
+        )
 
     def write_results(self):
         """Writes `results.csv`, a row per finished trial."""
@@ -95,8 +96,19 @@ class RunStore:
 
 
 def write_atomically(path, text):
-    """Writes a text file aside and renames it."""
+    """Writes a text file aside and renames it, so that it is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".partial")
-    aside.write_text(text)
+    with open(aside, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(aside, path)
+
+
+def _read_record(path):
+    """Returns a record, or `None` where there is none or a damaged one: then the trial is not finished."""
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None

@@ -29,6 +29,7 @@ class Trial:
         subtract_mean: Whether inputs are minus the mean of the training images.
         seed: Seed of initialisation, order, augmentation and dropout.
         precision: `float32` or `mixed_bfloat16`.
+        backend: Keras's backend, since each draws other random numbers.
         parents: Ids of the trials that this one starts from.
     """
 
@@ -49,7 +50,12 @@ class Trial:
     subtract_mean: bool = True
     seed: int = 0
     precision: str = "float32"
+    backend: str = "tensorflow"
     parents: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        object.__setattr__(self, "gamma", float(self.gamma))
+        object.__setattr__(self, "learning_rate", float(self.learning_rate))
 
     @property
     def id(self):

@@ -1,30 +1,33 @@
 """Checks of the arguments that all model functions share."""
 
+import numbers
+
+import keras
+
 SMALLEST_SIDE = 8
 
 
 def check_input_shape(input_shape):
     """Raises `ValueError` unless `input_shape` is (height, width, channels) that the networks can halve twice."""
+    if keras.config.image_data_format() != "channels_last":
+        raise ValueError("`keras.config.image_data_format()` must be 'channels_last'. Received: 'channels_first'")
     if (
-        len(input_shape) != 3
-        or not all(isinstance(n, int) for n in input_shape)
+        not isinstance(input_shape, tuple | list)
+        or len(input_shape) != 3
+        or not all(isinstance(n, numbers.Integral) for n in input_shape)
         or min(input_shape[:2]) < SMALLEST_SIDE
         or input_shape[2] not in (1, 3)
     ):
         raise ValueError(
             f"`input_shape` must be (height, width, channels) with sides of at least {SMALLEST_SIDE} and 1 or 3 "
-            f"channels. Received: input_shape={tuple(input_shape)}"
+            f"channels. Received: input_shape={input_shape}"
         )
-
-
-def check_classes(classes):
-    """Raises `ValueError` unless there are two classes or more."""
-    if classes < 2:
-        raise ValueError(f"`classes` must be at least 2. Received: classes={classes}")
 
 
 def blocks_per_stage(depth, layers_per_block, extra_layers):
     """Returns n of `depth = layers_per_block * n + extra_layers`, or raises with the nearest valid depths."""
+    if not isinstance(depth, numbers.Integral):
+        raise ValueError(f"`depth` must be a whole number. Received: depth={depth!r}")
     n, rest = divmod(depth - extra_layers, layers_per_block)
     if rest == 0 and n >= 1:
         return n

@@ -9,8 +9,9 @@ import keras
 from keras import layers
 
 from kls.layers import BatchNormalization
-from kls.models.checks import blocks_per_stage, check_classes, check_input_shape
+from kls.models.checks import blocks_per_stage, check_input_shape
 from kls.models.registry import register
+from kls.targets import check_classes
 
 
 def ResNetV1(
@@ -141,7 +142,7 @@ def _layers(l2, synchronized):
 def _classifier(x, classes, activation):
     x = layers.GlobalAveragePooling2D(name="features")(x)
     return layers.Dense(
-        classes, activation=activation, kernel_initializer="he_normal", dtype="float32", name="classifier"
+        int(classes), activation=activation, kernel_initializer="he_normal", dtype="float32", name="classifier"
     )(x)
 
 

@@ -23,7 +23,7 @@ def register(name, function, **arguments):
 
 
 def names():
-    """Returns the registered names, sorted."""
+    """Returns the registered names, sorted: a list of strings."""
     return sorted(_BUILDERS)
 
 
@@ -44,7 +44,7 @@ def build(name, input_shape, classes, **options):
 
     Example:
 
-    >>> kls.models.build("resnet20v1", (32, 32, 3), classes=10).count_params()
+    >>> build("resnet20v1", (32, 32, 3), classes=10).count_params()
     274442
     """
     if name not in _BUILDERS:

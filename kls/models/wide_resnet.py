@@ -4,8 +4,9 @@ import keras
 from keras import layers
 
 from kls.layers import BatchNormalization
-from kls.models.checks import blocks_per_stage, check_classes, check_input_shape
+from kls.models.checks import blocks_per_stage, check_input_shape
 from kls.models.registry import register
+from kls.targets import check_classes
 
 
 def WideResNet(
@@ -84,7 +85,7 @@ def WideResNet(
             x = layers.Add()([shortcut, conv(filters, 3)(y)])
     x = layers.GlobalAveragePooling2D(name="features")(norm_relu(x))
     outputs = layers.Dense(
-        classes,
+        int(classes),
         activation=classifier_activation,
         kernel_regularizer=penalty,
         dtype="float32",

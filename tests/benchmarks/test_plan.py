@@ -23,5 +23,9 @@ def test_milestones_scale_with_the_epochs():
     assert scale_schedule(SCHEDULE, 20, 200) == ((8, 1e-1), (12, 1e-2), (16, 1e-3), (18, 0.5e-3))
 
 
+def test_the_first_epoch_keeps_the_first_rate_however_few_there_are():
+    assert scale_schedule(SCHEDULE, 1, 200) == ((1, 1e-1), (1, 1e-2), (1, 1e-3), (1, 0.5e-3))
+
+
 def test_a_run_stopped_halfway_keeps_its_milestones():
     assert scale_schedule(SCHEDULE, 100, 100) == SCHEDULE

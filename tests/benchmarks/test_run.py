@@ -39,6 +39,7 @@ def trainer(monkeypatch, outcome):
 def test_finished_trials_are_not_trained_again(plan, store, data_dir, monkeypatch, capsys):
     asked = trainer(monkeypatch, lambda gamma: RECORD)
     assert run(plan, store, data_dir) == 0
+    (store.out / "results.csv").unlink()
     assert run(plan, store, data_dir) == 0
     assert asked == finished(store) == [1.0, 0.9, 0.8]
     assert "3 of 3 trials are finished already" in capsys.readouterr().out
@@ -112,7 +113,7 @@ class TestClock:
         fake = FakeTime(monkeypatch)
         clock = Clock(work=60.0, waiting=2)
         assert clock.time_left == "?"
-        clock.trial_begins(work=10.0)
+        clock.trial_begins(work=10.0, epochs=3)
         fake.now = 20.0
         clock.epoch_begins(0)
         fake.now = 25.0
@@ -122,11 +123,14 @@ class TestClock:
         clock.epoch_ends()
         assert clock.time_left == "0:40"  # 40 units of work at 0.5 s, and 20 s to compile the one trial that waits
 
-    def test_epochs_of_an_earlier_process_are_no_work(self):
-        clock = Clock(work=30.0, waiting=1)
-        clock.trial_begins(work=10.0)
+    def test_epochs_of_an_earlier_process_and_of_failed_trials_are_no_work(self, monkeypatch):
+        FakeTime(monkeypatch)
+        clock = Clock(work=60.0, waiting=2)
+        clock.trial_begins(work=10.0, epochs=3)
+        clock.trial_begins(work=10.0, epochs=3)
+        assert clock.work + clock.later_work == 30.0
         clock.epoch_begins(2)
-        assert clock.work == 10.0
+        assert clock.work + clock.later_work == 10.0
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3661, "1:01:01")])

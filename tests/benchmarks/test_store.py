@@ -67,3 +67,12 @@ def test_history_has_a_row_per_epoch(store, make_trial):
     store.write_history(trial, [{"loss": 1.5}, {"loss": 0.5, "val_loss": 0.7}])
     text = (store.directory(trial) / "history.csv").read_text()
     assert text == "epoch,loss,val_loss\n1,1.5,\n2,0.5,0.7\n"
+
+
+def test_a_damaged_record_is_an_unfinished_trial(store, make_trial):
+    trial = make_trial()
+    store.begin(trial)
+    store.finish(trial, "study", RECORD)
+    (store.directory(trial) / "record.json").write_text("")
+    assert store.record(trial) is None
+    assert store.records() == []

@@ -1,12 +1,21 @@
 import csv
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 
 import kls
+from benchmarks.runner import train as train_module
 from benchmarks.runner.plan import PlanError
-from benchmarks.runner.train import Stopwatch, TrainingError, check_strategy, evaluation_batch_size, train
+from benchmarks.runner.train import (
+    Stopwatch,
+    TrainingError,
+    check_strategy,
+    compiled_model,
+    evaluation_batch_size,
+    train,
+)
 
 
 def arrays(store, trial):
@@ -67,15 +76,12 @@ class TestWhatATrialLeaves:
         np.testing.assert_allclose(logits, store.logits(trial, "test")[0], atol=1e-5)
 
 
-def test_the_same_recipe_gives_the_same_bits_and_another_seed_others(make_trial, stripes, tmp_path):
-    from benchmarks.runner.store import RunStore
-
-    first, second = RunStore(tmp_path / "1"), RunStore(tmp_path / "2")
-    trial, other = make_trial(), make_trial(seed=1)
-    train(trial, stripes, first)
-    train(other, stripes, second)
-    train(trial, stripes, second)
-    one, two, three = arrays(first, trial), arrays(second, trial), arrays(second, other)
+def test_the_same_recipe_gives_the_same_bits_and_another_seed_others(trained, stripes, store):
+    trial, first, _ = trained
+    other = replace(trial, seed=1, epochs=1)
+    train(other, stripes, store)
+    train(trial, stripes, store)
+    one, two, three = arrays(first, trial), arrays(store, trial), arrays(store, other)
     assert all(np.array_equal(one[key], two[key]) for key in one)
     assert not all(np.array_equal(one[key], three[key]) for key in one)
 
@@ -101,7 +107,7 @@ class TestMirrored:
         from benchmarks.runner.store import RunStore
 
         one, two = RunStore(tmp_path / "1"), RunStore(tmp_path / "2")
-        trial = make_trial(optimizer="sgd", learning_rate=0.05, batch_size=8)
+        trial = make_trial(optimizer="sgd", learning_rate=0.05, batch_size=8, epochs=1)
         record_one = train(trial, stripes, one)
         record_two = train(trial, stripes, two, strategy="mirrored")
         alone, shared = arrays(one, trial), arrays(two, trial)
@@ -136,11 +142,23 @@ class TestMirrored:
             check_strategy("mirrored", batch_size=16)
 
 
-def test_mixed_precision_is_set_for_the_trial_alone(make_trial, stripes, store):
-    before = keras.config.dtype_policy().name
-    record = train(make_trial(precision="mixed_bfloat16", epochs=1), stripes, store)
-    assert keras.config.dtype_policy().name == before
-    assert 0 <= record["accuracy_last"] <= 1
+def test_mixed_precision_is_set_for_the_trial_alone(make_trial, stripes, store, monkeypatch):
+    policies = []
+
+    def remember(trial, dataset, synchronized):
+        model = compiled_model(trial, dataset, synchronized)
+        policies.append(model.layers[1].dtype_policy.name)
+        return model
+
+    monkeypatch.setattr(train_module, "compiled_model", remember)
+    train(make_trial(precision="mixed_bfloat16", epochs=1), stripes, store)
+    assert policies == ["mixed_bfloat16"]
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_a_recipe_that_asks_for_what_is_not_there_is_refused(make_trial, stripes, store):
+    with pytest.raises(TrainingError, match="loss='focal'"):
+        train(make_trial(loss="focal"), stripes, store)
 
 
 class TestStopwatch:

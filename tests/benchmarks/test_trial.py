@@ -9,7 +9,7 @@ OTHERS = {
     "dataset": "glyphs", "image_size": "16", "data": "4567", "model": "resnet20v1", "loss": "focal", "gamma": 0.8,
     "optimizer": "sgd", "learning_rate": 0.1, "schedule": ((80, 0.1),), "epochs": 100, "batch_size": 32, "shift": 0.0,
     "flip": False, "fill": "reflect", "subtract_mean": False, "seed": 1, "precision": "mixed_bfloat16",
-    "parents": ("abc",),
+    "backend": "jax", "parents": ("abc",),
 }  # fmt: skip
 
 
@@ -18,7 +18,11 @@ def test_equal_recipes_have_equal_ids():
 
 
 def test_the_id_is_the_same_in_every_process_and_version():
-    assert TRIAL.id == "0708a002971d"
+    assert TRIAL.id == "1b63088937b3"
+
+
+def test_whole_and_floating_numbers_are_one_recipe():
+    assert replace(TRIAL, gamma=1).id == replace(TRIAL, gamma=1.0).id
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Trial)])

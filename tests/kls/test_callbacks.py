@@ -8,7 +8,7 @@ X = np.random.default_rng(0).normal(size=(64, 6)).astype("float32")
 Y = (X[:, 0] > 0).astype("int32")
 
 
-def model(units=8):
+def model(units=8, optimizer="adam", dropout=0.3):
     """A network with all that has a state: batch statistics, dropout seeds, Adam's moments."""
     keras.utils.clear_session()
     keras.utils.set_random_seed(7)
@@ -16,11 +16,11 @@ def model(units=8):
         keras.layers.Input((6,)),
         keras.layers.Dense(units, activation="relu"),
         keras.layers.BatchNormalization(),
-        keras.layers.Dropout(0.3),
+        keras.layers.Dropout(dropout),
         keras.layers.Dense(2, activation="softmax"),
     ]
     network = keras.Sequential(layers)
-    network.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    network.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     return network
 
 
@@ -56,11 +56,9 @@ def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(tmp_path):
 
 
 def test_without_the_optimiser_it_would_not(tmp_path):
-    whole = model()
+    whole, half, weights_alone = (model(dropout=0.0) for _ in range(3))
     fit(whole, tmp_path / "whole", epochs=4)
-    half = model()
     fit(half, tmp_path / "parts", epochs=2)
-    weights_alone = model()
     weights_alone.set_weights(half.get_weights())
     weights_alone.fit(X, Y, batch_size=16, epochs=2, shuffle=False, verbose=0)
     assert not np.array_equal(weights_alone.get_weights()[0], whole.get_weights()[0])
@@ -88,10 +86,36 @@ def test_a_finished_model_is_restored_without_fit(tmp_path):
     assert all(np.array_equal(a, b) for a, b in zip(state(trained), state(again), strict=True))
 
 
-def test_another_model_is_refused(tmp_path):
+@pytest.mark.parametrize("other", [{"units": 9}, {"optimizer": "adamax"}])
+def test_another_model_or_optimiser_is_refused(tmp_path, other):
     fit(model(), tmp_path, epochs=1)
     with pytest.raises(ValueError, match="saved by another model"):
-        fit(model(units=9), tmp_path, epochs=2)
+        fit(model(**other), tmp_path, epochs=2)
+
+
+def test_other_callbacks_than_the_saved_are_refused(tmp_path):
+    fit(model(), tmp_path, epochs=1)
+    with pytest.raises(ValueError, match="other callbacks"):
+        fit(model(), tmp_path, epochs=2, others=[keras.callbacks.EarlyStopping()])
+
+
+def test_a_model_that_is_not_built_is_refused(tmp_path):
+    fit(model(), tmp_path, epochs=1)
+    with pytest.raises(ValueError, match="begin it with an `Input` layer"):
+        FullStateCheckpoint(tmp_path).restore(keras.Sequential([keras.layers.Dense(2)]))
+
+
+def test_the_wrong_initial_epoch_is_refused(tmp_path):
+    fit(model(), tmp_path, epochs=2)
+    with pytest.raises(ValueError, match="`initial_epoch` must be 2"):
+        model().fit(X, Y, epochs=3, verbose=0, callbacks=[FullStateCheckpoint(tmp_path)])
+
+
+@pytest.mark.parametrize("content", [b"", b"PK damaged"])
+def test_a_damaged_file_is_named(tmp_path, content):
+    (tmp_path / "state.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"state\.npz cannot be read .*Delete it to start anew"):
+        FullStateCheckpoint(tmp_path)
 
 
 def test_a_write_that_fails_leaves_the_last_whole_state(tmp_path, monkeypatch):

@@ -65,6 +65,22 @@ class TestArguments:
         with pytest.raises(ValueError, match="input_shape"):
             build(name, shape, 10)
 
+    @pytest.mark.parametrize("arguments", [{"depth": 20.0}, {"input_shape": 32}, {"classes": "10"}])
+    def test_what_is_no_number_is_named(self, arguments):
+        with pytest.raises(ValueError, match=f"Received: {next(iter(arguments))}="):
+            ResNetV1(**arguments)
+
+    def test_numpy_numbers_are_numbers(self):
+        assert ResNetV1(np.int64(8), (np.int64(8), 8, 1), np.int64(3)).output_shape == (None, 3)
+
+    def test_channels_first_is_refused(self):
+        keras.config.set_image_data_format("channels_first")
+        try:
+            with pytest.raises(ValueError, match="channels_last"):
+                ResNetV1(8)
+        finally:
+            keras.config.set_image_data_format("channels_last")
+
     def test_one_class_is_refused(self):
         with pytest.raises(ValueError, match="classes=1"):
             build("resnet8v1", (8, 8, 3), 1)

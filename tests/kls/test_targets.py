@@ -22,7 +22,7 @@ def test_gamma_and_epsilon_are_inverse(epsilon, k):
     assert kls.epsilon_from_gamma(gamma, k) == pytest.approx(epsilon, abs=1e-12)
 
 
-@given(epsilons, st.integers(2, 50), st.integers(0, 49))
+@given(epsilons, st.sampled_from([2, 3, 10, 50]), st.integers(0, 49))
 def test_smooth_puts_what_keras_label_smoothing_puts(epsilon, k, label):
     label %= k
     gamma = kls.gamma_from_epsilon(epsilon, k)
@@ -73,3 +73,15 @@ def test_mix_with_one_weight_for_all():
 def test_smooth_takes_any_leading_shape():
     labels = keras.random.randint((2, 3), 0, 5, seed=1)
     assert smooth(labels, 5, 0.9).shape == (2, 3, 5)
+
+
+def test_mix_takes_integers_and_further_axes():
+    np.testing.assert_allclose(ops.convert_to_numpy(mix([[1, 0]], [[0, 1]], 0.25)), [[0.25, 0.75]])
+    first, second = np.ones((2, 4, 3)), np.zeros((2, 4, 3))
+    np.testing.assert_allclose(ops.convert_to_numpy(mix(first, second, np.array([0.25, 1.0])))[:, 0, 0], [0.25, 1.0])
+
+
+@pytest.mark.parametrize("classes", [0, 2.5, "10"])
+def test_what_is_no_number_of_classes_is_refused(classes):
+    with pytest.raises(ValueError, match=f"classes={classes}"):
+        kls.gamma_from_epsilon(0.1, classes)
