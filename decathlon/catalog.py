@@ -93,7 +93,7 @@ _ENTRIES = (
         subtract_mean=False,
     ),
     _embedded("digits", 10, 1437, 360, size=8, flip=False),
-    _embedded("glyphs", 62, 3720, 1240, size=16, flip=False, synthetic=True),
+    _embedded("glyphs", 62, 1860, 620, size=16, flip=False, synthetic=True),
     _embedded("photos", 2, 2000, 1000, size=32),
     _embedded("noise", 2, 2000, 1000, size=32, synthetic=True),
 )

@@ -17,7 +17,7 @@ TRAIN_FONTS = (
     *("STIXGeneral", "STIXGeneralBol", "STIXGeneralBolIta", "cmr10", "cmb10", "cmti10"),
 )
 VALIDATION_FONTS = ("DejaVuSerif-BoldItalic", "DejaVuSansMono-Oblique", "STIXGeneralItalic", "cmss10", "cmtt10")
-COPIES = 4
+COPIES = 2
 
 
 def open_embedded(name, size):

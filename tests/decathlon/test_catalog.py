@@ -27,7 +27,7 @@ OTHERS = {
     "imagenet_resized": (1000, {"train": 1281167, "validation": 50000}),
     "tiny_imagenet": (200, {"train": 100000, "validation": 10000}),
     "digits": (10, {"train": 1437, "validation": 360}),
-    "glyphs": (62, {"train": 3720, "validation": 1240}),
+    "glyphs": (62, {"train": 1860, "validation": 620}),
     "photos": (2, {"train": 2000, "validation": 1000}),
     "noise": (2, {"train": 2000, "validation": 1000}),
 }
