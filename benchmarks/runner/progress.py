@@ -13,7 +13,7 @@ WIDE_TERMINAL = 140
 
 
 class Watch(keras.callbacks.Callback):
-    """Tells a report of each batch and epoch of a trial.
+    """Tells a report of each batch and epoch of a trial; of batches in threads of Keras's, not to hold up `fit`.
 
     Args:
         report: A report as returned by `open_report`.
@@ -82,10 +82,11 @@ class PlainReport:
 
     def epoch_ends(self, epoch, logs):
         self.clock.epoch_ends()
+        rate = f"{self.batch[1]:,.0f}" if self.batch else "?"
         self.print(
             f"[{self.number}/{self.trials}] {self.trial.label}  epoch {epoch + 1}/{self.trial.epochs}  "
             f"loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.2%}  validation {logs['val_accuracy']:.2%}  "
-            f"{self.batch[1]:,.0f} images/s  left {self.clock.time_left}"
+            f"{rate} images/s  left {self.clock.time_left}"
         )
 
 

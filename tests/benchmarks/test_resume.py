@@ -10,20 +10,20 @@ import sys
 import numpy as np
 import pytest
 
-KILLED = """
+SIGNALLED = """
 import os, signal, sys
 from benchmarks.decathlon import main
 from decathlon.batches import Batches
 
 batch = Batches.batch
 
-def killing_batch(self, epoch, index):
-    if self.training and (epoch, index) == (2, 5):
-        os.kill(os.getpid(), signal.SIGKILL)
+def signalling_batch(self, epoch, index):
+    if self.training and (epoch, index) == ({epoch}, 5):
+        os.kill(os.getpid(), signal.{name})
     return batch(self, epoch, index)
 
-Batches.batch = killing_batch
-main(sys.argv[1:])
+Batches.batch = signalling_batch
+sys.exit(main(sys.argv[1:]))
 """
 WITHOUT_TENSORFLOW = """
 import sys
@@ -65,7 +65,7 @@ def trial_directory(out):
 @pytest.fixture(scope="module")
 def killed_and_resumed(tmp_path_factory, data_dir):
     out = tmp_path_factory.mktemp("killed")
-    killed = run_study(out, data_dir, "-c", KILLED)
+    killed = run_study(out, data_dir, "-c", SIGNALLED.format(name="SIGKILL", epoch=2))
     with np.load(trial_directory(out) / "checkpoint" / "state.npz", allow_pickle=False) as file:
         epochs = json.loads(str(file["state"]))["epoch"]
     left = {path.name for path in trial_directory(out).iterdir()}
@@ -107,6 +107,14 @@ def test_results_and_weights_are_bit_identical_to_an_uninterrupted_run(killed_an
 def test_the_screen_is_free_of_start_up_messages(killed_and_resumed):
     *_, resumed = killed_and_resumed
     assert resumed.stderr == ""
+
+
+def test_ctrl_c_ends_with_a_sentence(tmp_path, data_dir):
+    stopped = run_study(tmp_path, data_dir, "-c", SIGNALLED.format(name="SIGINT", epoch=1))
+    assert stopped.returncode == 130
+    assert "Stopped in trial 1 of 1. Finished epochs are kept: run the same command again to go on." in stopped.stdout
+    assert "Traceback" not in stopped.stdout + stopped.stderr
+    assert not (tmp_path / "results.csv").exists()
 
 
 def test_it_runs_on_jax_where_there_is_no_tensorflow(tmp_path, data_dir):

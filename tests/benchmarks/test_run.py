@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.runner import run as run_module
 from benchmarks.runner.plan import Plan
-from benchmarks.runner.progress import Clock, PlainReport, format_seconds
+from benchmarks.runner.progress import Clock, LiveReport, PlainReport, format_seconds
 from benchmarks.runner.run import STOPPED, run
 
 RECORD = {"accuracy_best": 0.75, "accuracy_last": 0.5, "seconds": 61.0, "images_per_second": 10.0}
@@ -106,6 +106,22 @@ def test_a_plain_line_per_epoch_holds_all_that_one_wants_to_know(make_trial, cap
         "[3/4] stripes resnet8v1 gamma=0.9 seed=0  epoch 1/2  loss 0.5000  accuracy 87.50%  validation 75.00%  "
         "24 images/s  left 0:10\n"
     )
+
+
+def test_the_live_line_follows_batches_and_epochs(make_trial, capsys, monkeypatch):
+    clock = FakeTime(monkeypatch)
+    with LiveReport(trials=4, work=200.0, waiting=1) as report:
+        report.trial_begins(3, make_trial(), work=100.0)
+        assert report.state() == "preparing"
+        report.epoch_begins(0, steps=6)
+        clock.now = 2.0
+        report.batch_ends(3, 16, {"loss": 0.5, "accuracy": 0.75})
+        report.batch_ends(2, 16, {"loss": 9.0, "accuracy": 0.0})
+        assert report.state() == "epoch 1/2  loss 0.500  accuracy 75.0%  validation –  24 images/s  left ?"
+        clock.now = 10.0
+        report.epoch_ends(0, {"loss": 0.4, "accuracy": 0.8, "val_accuracy": 0.7})
+        assert report.state().endswith("validation 70.0%  24 images/s  left 0:10")
+    assert "epoch 1/2  loss 0.4000" not in capsys.readouterr().out
 
 
 class TestClock:
