@@ -1,5 +1,6 @@
 """Keras callbacks."""
 
+import copy
 import inspect
 import json
 import os
@@ -9,6 +10,12 @@ from pathlib import Path
 import keras
 import numpy as np
 from keras import ops
+
+from kls import plots
+from kls.calibration.measures import summarize
+from kls.network import Network
+from kls.ood.measures import auroc, fpr_at_tpr
+from kls.ood.scores import get as get_score
 
 
 class FullStateCheckpoint(keras.callbacks.Callback):
@@ -166,3 +173,195 @@ def _restore(callback, index, plain, arrays):
         else:
             setattr(callback, name, arrays[key])
     vars(callback).update(lists)
+
+
+class _EpochEvaluation(keras.callbacks.Callback):
+    """Evaluates the model at the end of the first, of every `every`-th and of the last epoch."""
+
+    def __init__(self, every, batch_size, features=None):
+        super().__init__()
+        if int(every) != every or every < 1:
+            raise ValueError(f"`every` must be a whole number of at least 1. Received: every={every}")
+        self.every = every
+        self.batch_size = batch_size
+        self.features = features
+        self._network = None
+
+    @property
+    def network(self):
+        """The model taken apart; compiled once, it follows the model's weights."""
+        if self._network is None or self._network.model is not self.model:
+            self._network = Network(self.model, self.features)
+        return self._network
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch % self.every == 0 or epoch == self.params.get("epochs", 0) - 1:
+            found = self.evaluate(epoch)
+            if logs is not None:
+                logs.update(found)
+
+
+class CalibrationCallback(_EpochEvaluation):
+    """Adds calibration on held-out data to the logs of an epoch: `val_ece`, `val_nll`, `val_brier` and `val_uce`.
+
+    One pass over the data gives all four. Put it before the callbacks that shall see them: `CSVLogger`, `TensorBoard`,
+    or `keras.callbacks.EarlyStopping(monitor="val_nll", mode="min")` and `ModelCheckpoint`, which do not know it.
+
+    Args:
+        data: Data with labels: a pair of arrays, a `keras.utils.PyDataset` or a `tf.data.Dataset` of batches.
+        every: Evaluate in the first epoch, then in every `every`-th, and in the last.
+        bins: Number of bins of ECE and UCE.
+        log_dir: Where TensorBoard finds the reliability diagram as an image; needs TensorFlow.
+        batch_size: Samples per batch, for arrays.
+
+    Raises:
+        ValueError: If `every` is not a whole number of at least 1, or if data have no labels.
+
+    Example:
+
+    ```python
+    model.fit(x, y, callbacks=[kls.callbacks.CalibrationCallback((x_validation, y_validation))])
+    ```
+    """
+
+    def __init__(self, data, every=1, bins=15, log_dir=None, batch_size=128):
+        super().__init__(every, batch_size)
+        self.data = data
+        self.bins = bins
+        self.log_dir = log_dir
+        self._writer = None
+
+    def evaluate(self, epoch):
+        """Returns the measures as logs."""
+        outputs = self.network.outputs(self.data, batch_size=self.batch_size)
+        if outputs.labels is None:
+            raise ValueError("`data` must have labels: a pair (images, labels), or batches of them.")
+        if self.log_dir is not None:
+            self._write_diagram(outputs, epoch)
+        found = summarize(outputs.labels, outputs.logits, self.bins, from_logits=True)
+        return {f"val_{name}": found[name] for name in ("ece", "nll", "brier", "uce")}
+
+    def on_train_end(self, logs=None):
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _write_diagram(self, outputs, epoch):
+        import tensorflow as tf
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        title = f"Reliability, epoch {epoch + 1}"
+        figure = plots.reliability_diagram(outputs.labels, outputs.logits, self.bins, from_logits=True, title=title)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        if self._writer is None:
+            self._writer = tf.summary.create_file_writer(str(self.log_dir))
+        with self._writer.as_default():
+            tf.summary.image("reliability", np.asarray(canvas.buffer_rgba())[None], step=epoch)
+        self._writer.flush()
+
+
+class OODCallback(_EpochEvaluation):
+    """Adds to the logs of an epoch how well unfamiliar data are told apart: `auroc_NAME` and `fpr95_NAME` of each set.
+
+    Each data set is predicted once an epoch. Put it before the callbacks that shall see them, and tell these the mode:
+    `"max"` for AUROC, `"min"` for the false positive rate.
+
+    Args:
+        ood: `{name: unfamiliar data}`; labels may be missing and are not used.
+        score: Name or `Score` of `kls.ood.scores`.
+        every: Evaluate in the first epoch, then in every `every`-th, and in the last.
+        familiar: Familiar data; by default the `validation_data` of `fit`, which must then be evaluated in the first
+            epoch (`validation_freq=1`).
+        training_data: Training data for a score that is fitted, anew at each evaluation.
+        batch_size: Samples per batch, for arrays.
+
+    Raises:
+        ValueError: If there is no unfamiliar data set, if `every` is not a whole number of at least 1, if the score
+            must be fitted and there are no training data, or at an epoch's end if there are no familiar data.
+
+    Example:
+
+    ```python
+    noise = kls.callbacks.OODCallback({"noise": images_of_noise}, score="energy")
+    model.fit(x, y, validation_data=(x_validation, y_validation), callbacks=[noise])
+    ```
+    """
+
+    def __init__(self, ood, score="msp", every=1, familiar=None, training_data=None, batch_size=128):
+        if not isinstance(ood, dict) or not ood or any(isinstance(data, dict) for data in ood.values()):
+            raise ValueError(f"`ood` must be {{name: data}} with one data set at least. Received: {_shape_of(ood)}")
+        self.score = copy.copy(get_score(score))
+        super().__init__(every, batch_size, self.score.features)
+        if self.score.uses_training_data and training_data is None:
+            raise ValueError(f"`training_data` must be given for the score {score!r}. Received: None")
+        self.ood = ood
+        self.familiar = familiar
+        self.training_data = training_data
+        self._listener = None
+
+    def on_train_begin(self, logs=None):
+        self._stop_listening()
+        if self.familiar is None:
+            self._listener = _ValidationListener(self.model)
+
+    def on_train_end(self, logs=None):
+        self._stop_listening()
+
+    def evaluate(self, epoch):
+        """Returns the measures as logs."""
+        familiar_data = self.familiar if self._listener is None else self._listener.heard
+        if familiar_data is None:
+            raise ValueError(
+                "OODCallback needs familiar data: pass `familiar`, or `validation_data` to `fit`, used in every epoch."
+            )
+        self.score.fit(self.network, self.training_data, self.batch_size)
+        familiar = self.score(self.network, familiar_data, self.batch_size)
+        logs = {}
+        for name, data in self.ood.items():
+            unfamiliar = self.score(self.network, data, self.batch_size)
+            logs[f"auroc_{name}"] = auroc(familiar, unfamiliar)
+            logs[f"fpr95_{name}"] = fpr_at_tpr(familiar, unfamiliar)
+        return logs
+
+    def _stop_listening(self):
+        if self._listener is not None:
+            self._listener.stop()
+            self._listener = None
+
+
+class _ValidationListener:
+    """Stands before a model's `evaluate` and keeps what `fit` validates on: Keras does not say.
+
+    Attributes:
+        heard: The data, `None` before the first validation.
+    """
+
+    def __init__(self, model):
+        self.model = model
+        self.own = vars(model).get("evaluate")
+        self.heard = None
+        self.active = True
+        model.evaluate = self
+
+    def __call__(self, x=None, y=None, *arguments, **options):
+        if self.active and options.get("_use_cached_eval_dataset"):  # Keras's own call
+            self.heard = x if y is None else (x, y)
+        evaluate = self.own or type(self.model).evaluate.__get__(self.model)
+        return evaluate(x, y, *arguments, **options)
+
+    def stop(self):
+        """Steps aside, and takes away whichever stopped listeners stand first in line."""
+        self.active = False
+        first = self.model.evaluate
+        while isinstance(first, _ValidationListener) and not first.active:
+            del self.model.evaluate
+            if first.own is None:
+                return
+            first = self.model.evaluate = first.own
+
+
+def _shape_of(ood):
+    if isinstance(ood, dict):
+        return "nested groups" if ood else "{}"
+    return type(ood).__name__

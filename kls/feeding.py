@@ -1,4 +1,4 @@
-"""How data reach Keras: one helper for `fit`, `evaluate` and `predict`."""
+"""How data reach Keras: one helper for `fit`, `evaluate` and `predict`, one for whoever needs batch after batch."""
 
 import itertools
 
@@ -50,3 +50,65 @@ def feed(batches, endless=False):
     if not endless:
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
     return dataset.prefetch(2).with_options(options)
+
+
+def batches_of(data, batch_size=128):
+    """Yields `(images, labels)` of each batch once, in order; labels are `None` where there are none.
+
+    Args:
+        data: An array of images, a pair `(images, labels)` of arrays, a `keras.utils.PyDataset`, or a
+            `tf.data.Dataset` of batches (iterated with autotuning off: see `feed`). What a batch holds after images
+            and labels, such as sample weights, is left out.
+        batch_size: Samples per batch, for arrays.
+
+    Raises:
+        ValueError: If `data` is something else, is empty or endless, or if images and labels differ in number.
+
+    Example:
+
+    >>> [len(images) for images, labels in batches_of(np.zeros((5, 8, 8, 1)), batch_size=2)]
+    [2, 2, 1]
+    """
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
+    if isinstance(data, keras.utils.PyDataset):
+        return (_pair(data[index]) for index in range(len(data)))
+    if hasattr(data, "element_spec"):
+        import tensorflow as tf
+
+        if data.cardinality() == tf.data.INFINITE_CARDINALITY:
+            raise ValueError("`data` must end. Received: a `tf.data.Dataset` that repeats for ever")
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return (_pair(element) for element in data.with_options(options))
+    arrays = data if isinstance(data, tuple) else (data,)
+    if not 1 <= len(arrays) <= 2 or not all(hasattr(array, "shape") and len(array.shape) for array in arrays):
+        raise ValueError(
+            "`data` must be an array of images, a tuple (images, labels) of arrays, a `keras.utils.PyDataset` or a "
+            f"`tf.data.Dataset`. Received: {_describe(data)}"
+        )
+    images, labels = arrays[0], arrays[1] if len(arrays) == 2 else None
+    if len(images) == 0 or (labels is not None and len(labels) != len(images)):
+        found = "none" if labels is None else len(labels)
+        raise ValueError(f"`data` must hold a label for each of one or more images. Received: {len(images)}, {found}")
+    return (
+        (images[start : start + batch_size], None if labels is None else labels[start : start + batch_size])
+        for start in range(0, len(images), batch_size)
+    )
+
+
+def _pair(element):
+    """Returns the images and labels of a batch as arrays."""
+    parts = element if isinstance(element, tuple | list) else (element,)
+    if not all(hasattr(part, "shape") and len(part.shape) for part in parts[:2] if part is not None):
+        raise ValueError(
+            f"Batches must be images, or pairs (images, labels), of arrays. Received: {_describe(element)}"
+        )
+    images, labels = parts[0], parts[1] if len(parts) > 1 else None
+    return np.asarray(images), None if labels is None else np.asarray(labels)
+
+
+def _describe(data):
+    if isinstance(data, tuple):
+        return f"a tuple of {', '.join(type(part).__name__ for part in data) or 'nothing'}"
+    return type(data).__name__

@@ -1,8 +1,14 @@
+import collections
+import csv
+import io
+
 import keras
 import numpy as np
 import pytest
 
-from kls import FullStateCheckpoint
+import kls
+from kls import CalibrationCallback, FullStateCheckpoint, OODCallback
+from kls.ood import scores
 
 X = np.random.default_rng(0).normal(size=(64, 6)).astype("float32")
 Y = (X[:, 0] > 0).astype("int32")
@@ -136,3 +142,472 @@ def test_the_file_holds_nothing_pickled(tmp_path):
     fit(model(), tmp_path, epochs=1)
     with np.load(tmp_path / "state.npz", allow_pickle=False) as file:
         assert all(file[key].dtype != object for key in file)
+
+
+TENSORFLOW = keras.backend.backend() == "tensorflow"
+FAR = 3 * np.random.default_rng(1).normal(size=(40, 6)).astype("float32")
+NEAR = np.random.default_rng(2).normal(size=(30, 6)).astype("float32") + 0.5
+NAMES = ("val_ece", "val_nll", "val_brier", "val_uce")
+
+
+def quick(*arrays):
+    """Arrays in the form that the backend's `fit` takes without a wait: see `kls.feeding.feed`."""
+    if not TENSORFLOW:
+        return arrays
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return tf.data.Dataset.from_tensor_slices(arrays).batch(16).with_options(options)
+
+
+def train(network, callbacks, epochs=2, validation_data=None, **options):
+    """Returns the history of a fit of `X` and `Y`."""
+    data = quick(X, Y)
+    data, batch_size = ({"x": data}, {}) if TENSORFLOW else ({"x": data[0], "y": data[1]}, {"batch_size": 16})
+    return network.fit(
+        **data,
+        **batch_size,
+        epochs=epochs,
+        shuffle=False,
+        verbose=0,
+        validation_data=validation_data,
+        callbacks=callbacks,
+        **options,
+    ).history
+
+
+def compiled(layers=()):
+    """A small classifier that returns logits; equal weights each time."""
+    keras.utils.set_random_seed(3)
+    layers = [
+        keras.layers.Input((6,)),
+        keras.layers.Dense(5, activation="relu", name="hidden"),
+        *layers,
+        keras.layers.Dense(4, activation="relu"),
+        keras.layers.Dense(2),
+    ]
+    network = keras.Sequential(layers)
+    network.compile(keras.optimizers.SGD(0.2), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return network
+
+
+@pytest.fixture(scope="module")
+def compiled_once():
+    network = compiled()
+    return network, network.get_weights()
+
+
+@pytest.fixture
+def small(compiled_once):
+    """One network for all, with the same weights for each test; what `fit` runs is compiled once."""
+    network, weights = compiled_once
+    network.set_weights(weights)
+    yield network
+    vars(network).pop("evaluate", None)
+
+
+def predicted(network, images):
+    return network.predict(quick(images) if TENSORFLOW else images, verbose=0)
+
+
+class Counting(keras.utils.PyDataset):
+    """Batches of arrays that count how often each is read."""
+
+    def __init__(self, *arrays):
+        super().__init__()
+        self.arrays, self.reads = arrays, collections.Counter()
+
+    def __len__(self):
+        return -(-len(self.arrays[0]) // 24)
+
+    def __getitem__(self, index):
+        self.reads[index] += 1
+        return tuple(array[24 * index : 24 * (index + 1)] for array in self.arrays)
+
+
+class Predictions(keras.callbacks.Callback):
+    """Keeps what the model predicts at each epoch's end."""
+
+    def __init__(self, **data):
+        super().__init__()
+        self.data, self.found = data, []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.found.append({name: predicted(self.model, images) for name, images in self.data.items()})
+
+
+class Failing(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        raise RuntimeError("stopped")
+
+
+def calibration_of(logits):
+    found = kls.calibration.summarize(Y, logits, from_logits=True)
+    return {name: found[name.removeprefix("val_")] for name in NAMES}
+
+
+def detection_of(logits, unfamiliar, score=scores.msp):
+    return kls.ood.auroc(score(logits), score(unfamiliar)), kls.ood.fpr_at_tpr(score(logits), score(unfamiliar))
+
+
+def separated(network, data, unfamiliar=FAR, score="msp"):
+    """AUROC of a trained network."""
+    function = scores.get(score)
+    return kls.ood.auroc(function(network, data), function(network, unfamiliar))
+
+
+def test_the_logs_of_both_are_the_measures_of_the_predictions_after_each_epoch(small):
+    predictions = Predictions(familiar=X, far=FAR, near=NEAR)
+    both = [CalibrationCallback((X, Y)), OODCallback({"far": FAR, "near": NEAR}, score="energy", familiar=X)]
+    history = train(small, [*both, predictions], epochs=3)
+    assert list(history) == ["loss", *NAMES, "auroc_far", "fpr95_far", "auroc_near", "fpr95_near"]
+    for epoch, found in enumerate(predictions.found):
+        for name, value in calibration_of(found["familiar"]).items():
+            assert history[name][epoch] == pytest.approx(value, abs=1e-6)
+        for name in ("far", "near"):
+            numbers = detection_of(found["familiar"], found[name], scores.energy)
+            assert (history[f"auroc_{name}"][epoch], history[f"fpr95_{name}"][epoch]) == pytest.approx(numbers)
+    assert len(set(history["val_nll"])) == len(set(history["val_ece"])) == 3
+    last = calibration_of(predicted(small, X))
+    assert {name: history[name][-1] for name in NAMES} == pytest.approx(last, abs=1e-6)
+
+
+def test_bins_and_batch_size_are_those_asked_for(small):
+    history = train(small, [CalibrationCallback((X, Y), bins=4, batch_size=9)], epochs=1)
+    expected = kls.calibration.summarize(Y, small(X), bins=4, from_logits=True)
+    assert (history["val_ece"][0], history["val_uce"][0]) == pytest.approx((expected["ece"], expected["uce"]), abs=1e-6)
+
+
+class TestOtherCallbacks:
+    def test_early_stopping_as_its_example_shows_it(self, small):
+        history = train(small, [CalibrationCallback((X, Y)), keras.callbacks.EarlyStopping("val_nll", mode="min")])
+        assert len(history["val_nll"]) == 2
+
+    def test_they_see_the_measures(self, small, tmp_path):
+        stopping = keras.callbacks.EarlyStopping(
+            monitor="val_nll", mode="min", patience=1, min_delta=100, restore_best_weights=True
+        )
+        callbacks = [
+            CalibrationCallback((X, Y)),
+            OODCallback({"far": FAR}, familiar=X),
+            keras.callbacks.ModelCheckpoint(
+                tmp_path / "best.keras", monitor="auroc_far", mode="max", save_best_only=True
+            ),
+            keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+            stopping,
+        ]
+        history = train(small, callbacks, epochs=9)
+        assert len(history["val_nll"]) == 2
+        assert stopping.best == history["val_nll"][0]
+        with open(tmp_path / "log.csv", newline="") as file:
+            lines = list(csv.DictReader(file))
+        for name in (*NAMES, "auroc_far", "fpr95_far"):
+            assert [float(line[name]) for line in lines] == history[name]
+        best = keras.models.load_model(tmp_path / "best.keras")
+        assert separated(best, X) == pytest.approx(max(history["auroc_far"]))
+
+    def test_a_model_is_saved_whole_while_fit_is_listened_to(self, small, tmp_path):
+        callbacks = [OODCallback({"far": FAR}), keras.callbacks.ModelCheckpoint(tmp_path / "model.keras")]
+        train(small, callbacks, epochs=1, validation_data=quick(X, Y))
+        again = keras.models.load_model(tmp_path / "model.keras")
+        assert "evaluate" not in vars(again)
+        np.testing.assert_allclose(again.predict_on_batch(X), small.predict_on_batch(X), rtol=1e-6)
+
+    def test_the_full_state_goes_on_with_them(self, tmp_path):
+        def run(directory, epochs):
+            checkpoint = FullStateCheckpoint(directory)
+            keras.utils.clear_session()
+            network, evaluations = compiled(), [CalibrationCallback((X, Y), every=2), OODCallback({"far": FAR})]
+            data = quick(X, Y)
+            train(network, [*evaluations, checkpoint], epochs, validation_data=data, initial_epoch=checkpoint.epoch)
+            return network, checkpoint.history
+
+        whole, history = run(tmp_path / "whole", 4)
+        run(tmp_path / "parts", 3)
+        resumed, resumed_history = run(tmp_path / "parts", 4)
+        assert all(np.array_equal(a, b) for a, b in zip(state(whole), state(resumed), strict=True))
+        assert resumed_history == history
+        assert ["val_nll" in logs for logs in history] == [True, False, True, True]
+        assert all("auroc_far" in logs for logs in history)
+
+
+class TestEvery:
+    @pytest.mark.parametrize(
+        ("every", "epochs", "initial", "expected"),
+        [
+            (1, 3, 0, [0, 1, 2]),
+            (2, 5, 0, [0, 2, 4]),
+            (2, 4, 0, [0, 2, 3]),
+            (3, 5, 0, [0, 3, 4]),
+            (7, 3, 0, [0, 2]),
+            (7, 1, 0, [0]),
+            (2, 4, 1, [2, 3]),
+            (2.0, 3, 0, [0, 2]),
+        ],
+    )
+    def test_the_first_every_so_many_and_the_last(self, small, every, epochs, initial, expected):
+        seen = []
+        listening = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: seen.append(epoch) if "val_ece" in logs else None
+        )
+        both = [CalibrationCallback((X, Y), every=every), OODCallback({"far": FAR}, every=every, familiar=X)]
+        history = train(small, [*both, listening], epochs, initial_epoch=initial)
+        assert seen == expected
+        assert len(history["val_ece"]) == len(history["auroc_far"]) == len(expected)
+        assert len(history["loss"]) == epochs - initial
+
+    @pytest.mark.parametrize("every", [0, -1, 1.5])
+    def test_other_than_whole_numbers_are_refused(self, every):
+        with pytest.raises(ValueError, match="every"):
+            CalibrationCallback((X, Y), every=every)
+        with pytest.raises(ValueError, match="every"):
+            OODCallback({"far": FAR}, every=every)
+
+    @pytest.mark.filterwarnings("ignore:.*not available", "ignore:.*Can save best model only", "ignore:.*conditioned")
+    def test_other_callbacks_get_over_an_epoch_without(self, small, tmp_path):
+        callbacks = [
+            CalibrationCallback((X, Y), every=2),
+            keras.callbacks.EarlyStopping(monitor="val_nll", mode="min", patience=1),
+            keras.callbacks.ReduceLROnPlateau(monitor="val_nll", mode="min", patience=3),
+            keras.callbacks.ModelCheckpoint(
+                tmp_path / "best.keras", monitor="val_nll", mode="min", save_best_only=True
+            ),
+            keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+        ]
+        history = train(small, callbacks, epochs=4)
+        assert [len(history[name]) for name in ("loss", "val_nll")] == [4, 3]
+        with open(tmp_path / "log.csv", newline="") as file:
+            assert [line["val_nll"] == "NA" for line in csv.DictReader(file)] == [False, True, False, False]
+        assert (tmp_path / "best.keras").exists()
+
+
+class TestPasses:
+    def test_one_an_epoch_over_each_data_set(self, small):
+        labelled, familiar, training, far, near = (
+            Counting(*arrays) for arrays in ((X, Y), (X,), (X[:50], Y[:50]), (FAR,), (NEAR, np.zeros(30)))
+        )
+        ood = OODCallback({"far": far, "near": near}, "mahalanobis", familiar=familiar, training_data=training)
+        train(small, [CalibrationCallback(labelled), ood], epochs=3)
+        for data in (labelled, familiar, training, far, near):
+            assert data.reads == dict.fromkeys(range(len(data)), 3)
+
+    def test_odin_takes_no_second_pass(self, small):
+        familiar, far = Counting(X), Counting(FAR)
+        train(small, [OODCallback({"far": far}, "odin", every=2, familiar=familiar)], epochs=4)
+        assert familiar.reads == dict.fromkeys(range(3), 3)
+        assert far.reads == dict.fromkeys(range(2), 3)
+
+    def test_the_validation_data_are_read_by_fit_and_once_more(self, small):
+        validation = Counting(X, Y)
+        train(small, [Predictions()], epochs=2, validation_data=validation)
+        alone = validation.reads.total()
+        validation.reads.clear()
+        train(small, [OODCallback({"far": FAR})], epochs=2, validation_data=validation)
+        assert validation.reads.total() == alone + 2 * len(validation)
+
+    @pytest.mark.parametrize("score", ["msp", "odin", "knn"])
+    def test_nothing_is_traced_after_the_first_epoch(self, score):
+        traces = []
+
+        class Traced(keras.layers.Layer):
+            def call(self, x):
+                traces.append(tuple(x.shape))
+                return x
+
+        counts = []
+        counting = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: counts.append(len(traces)))
+        function = scores.KNN(k=3) if score == "knn" else score
+        evaluations = [
+            CalibrationCallback((X[:61], Y[:61]), batch_size=20),
+            OODCallback({"far": FAR, "near": NEAR}, function, familiar=X, training_data=X, batch_size=25),
+        ]
+        train(compiled([Traced()]), [*evaluations, counting], epochs=4)
+        assert counts[0] > 0
+        assert counts == [counts[0]] * 4
+
+
+class TestFamiliarData:
+    @pytest.mark.parametrize("kind", ["arrays", "weighted arrays", "tensorflow", "batches", "split"])
+    def test_it_is_the_validation_data_of_fit(self, small, kind):
+        if kind == "tensorflow" and not TENSORFLOW:
+            pytest.skip("tf.data.Dataset")
+        data, familiar = (X[:40], Y[:40]), X[:40]
+        callback = OODCallback({"far": FAR})
+        if kind == "split":
+            familiar = X[48:]
+            history = small.fit(
+                X, Y, batch_size=16, validation_split=0.25, epochs=2, verbose=0, callbacks=[callback], shuffle=False
+            ).history
+        else:
+            kinds = {
+                "arrays": lambda: data,
+                "weighted arrays": lambda: (*data, np.ones(40)),
+                "tensorflow": lambda: quick(*data),
+                "batches": lambda: Counting(*data),
+            }
+            history = train(small, [callback], validation_data=kinds[kind]())
+        assert history["auroc_far"][-1] == pytest.approx(separated(small, familiar), abs=1e-9)
+        assert len(history["auroc_far"]) == len(history["val_loss"]) == 2
+        assert "evaluate" not in vars(small)
+        assert small.evaluate.__func__ is type(small).evaluate
+
+    def test_what_is_given_comes_before_the_validation_data(self, small):
+        validation = quick(NEAR, np.zeros(30, int))
+        history = train(small, [OODCallback({"far": FAR}, familiar=X)], validation_data=validation)
+        assert history["auroc_far"][-1] == pytest.approx(separated(small, X), abs=1e-9)
+
+    def test_without_any_the_error_says_what_to_pass(self, small):
+        with pytest.raises(ValueError, match="pass `familiar`, or `validation_data` to `fit`"):
+            train(small, [OODCallback({"far": FAR})])
+        with pytest.raises(RuntimeError, match="stopped"):
+            train(small, [OODCallback({"far": FAR}, familiar=X), Failing()])
+
+    def test_two_of_them_listen_to_one_fit(self, small):
+        validation = quick(X, Y)
+        callbacks = [OODCallback({"far": FAR}), OODCallback({"near": NEAR}, score="energy")]
+        history = train(small, callbacks, validation_data=validation)
+        assert history["auroc_far"][-1] == pytest.approx(separated(small, X))
+        assert history["auroc_near"][-1] == pytest.approx(separated(small, X, NEAR, "energy"))
+        assert "evaluate" not in vars(small)
+
+    def test_a_first_epoch_without_validation_is_told_what_to_pass(self, small):
+        with pytest.raises(ValueError, match="pass `familiar`"):
+            train(small, [OODCallback({"far": FAR})], 4, validation_data=quick(X, Y), validation_freq=2)
+
+    def test_the_validation_data_of_an_earlier_fit_are_forgotten(self, small):
+        callback = OODCallback({"far": FAR})
+        train(small, [callback], epochs=1, validation_data=quick(X, Y))
+        with pytest.raises(ValueError, match="needs familiar data"):
+            train(small, [callback], epochs=1)
+
+    def test_it_is_not_what_another_callback_evaluates(self, small):
+        class Other(keras.callbacks.Callback):
+            def on_epoch_end(self, epoch, logs=None):
+                self.model.evaluate(NEAR, np.zeros(30, int), verbose=0)
+
+        validation = quick(X, Y)
+        history = train(small, [Other(), OODCallback({"far": FAR})], epochs=1, validation_data=validation)
+        assert history["auroc_far"][-1] == pytest.approx(separated(small, X))
+
+    def test_a_method_that_the_caller_has_set_is_given_back(self, small):
+        original = type(small).evaluate.__get__(small)
+
+        def mine(*arguments, **options):
+            return original(*arguments, **options)
+
+        small.evaluate = mine
+        train(small, [OODCallback({"far": FAR})], epochs=1, validation_data=quick(X, Y))
+        assert small.evaluate is mine
+
+    def test_after_a_fit_that_failed_the_model_evaluates_and_fits_again(self, small):
+        callback, validation = OODCallback({"far": FAR}), quick(X, Y)
+        with pytest.raises(RuntimeError, match="stopped"):
+            train(small, [callback, Failing()], validation_data=validation)
+        loss = small.evaluate(X, Y, verbose=0)
+        assert loss == pytest.approx(kls.calibration.negative_log_likelihood(Y, small(X), from_logits=True), rel=1e-5)
+        history = train(small, [callback], validation_data=validation)
+        assert history["auroc_far"][-1] == pytest.approx(separated(small, X))
+        assert "evaluate" not in vars(small)
+
+
+class TestScores:
+    def test_a_fitted_score_learns_anew_each_epoch(self, small):
+        values, score = [], scores.KNN(k=3)
+        listening = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: values.append(separated(small, NEAR, score=scores.KNN(k=3).fit(small, X)))
+        )
+        callback = OODCallback({"far": FAR}, score, familiar=NEAR, training_data=X)
+        history = train(small, [callback, listening], epochs=3)
+        assert history["auroc_far"] == pytest.approx(values)
+        assert len(set(values)) > 1
+
+    def test_named_features_are_taken(self, small):
+        callback = OODCallback({"far": FAR}, scores.KNN(k=3, features="hidden"), familiar=NEAR, training_data=X)
+        history = train(small, [callback], epochs=1)
+        expected = separated(small, NEAR, score=scores.KNN(k=3, features="hidden").fit(small, X))
+        assert expected != pytest.approx(separated(small, NEAR, score=scores.KNN(k=3).fit(small, X)))
+        assert history["auroc_far"][0] == pytest.approx(expected)
+
+    def test_a_score_is_not_modified(self, small):
+        score = scores.KNN(k=3)
+        train(small, [OODCallback({"far": FAR}, score, familiar=NEAR, training_data=X)], epochs=1)
+        assert not score.fitted
+
+    def test_an_unknown_one_is_refused(self):
+        with pytest.raises(ValueError, match=r"`score` must be one of msp, .* Received: 'nonsense'"):
+            OODCallback({"far": FAR}, score="nonsense")
+
+    def test_training_data_are_asked_for_at_once(self):
+        with pytest.raises(ValueError, match="`training_data` must be given for the score 'knn'"):
+            OODCallback({"far": FAR}, score="knn")
+
+    @pytest.mark.parametrize(
+        "ood", [None, {}, FAR, [FAR], {"near": {"far": FAR}}], ids=["none", "empty", "array", "list", "nested"]
+    )
+    def test_without_names_and_data_it_is_refused(self, ood):
+        with pytest.raises(ValueError, match="`ood` must"):
+            OODCallback(ood)
+
+
+@pytest.mark.parametrize("data", [X, Counting(X)], ids=["array", "batches"])
+def test_calibration_without_labels_is_refused(small, data):
+    with pytest.raises(ValueError, match="`data` must have labels"):
+        train(small, [CalibrationCallback(data)])
+
+
+def test_calibration_with_wrong_labels_is_refused(small):
+    with pytest.raises(ValueError, match=r"whole numbers in 0\.\.1\. Received: y_true\[0\]=2"):
+        train(small, [CalibrationCallback((X, np.full(64, 2)))])
+
+
+def test_another_model_is_evaluated_with_its_own_weights(small):
+    callback = CalibrationCallback((X, Y))
+    train(small, [callback], epochs=1)
+    other = compiled()
+    other.set_weights([2 * weight for weight in other.get_weights()])
+    history = train(other, [callback], epochs=1)
+    assert history["val_nll"][0] == pytest.approx(calibration_of(other(X))["val_nll"], rel=1e-5)
+
+
+def test_tensorboard_finds_the_diagram_of_each_evaluation(small, tmp_path):
+    pytest.importorskip("tensorflow")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    callback = CalibrationCallback((X, Y), every=2, bins=5, log_dir=tmp_path / "logs")
+    train(small, [callback], epochs=4)
+    events = EventAccumulator(str(tmp_path / "logs"), size_guidance={"tensors": 0})
+    events.Reload()
+    assert events.Tags()["tensors"] == ["reliability"]
+    found = events.Tensors("reliability")
+    assert [event.step for event in found] == [0, 2, 3]
+    width, height, png = found[-1].tensor_proto.string_val
+    image = Image.open(io.BytesIO(png))
+    assert (image.format, image.size) == ("PNG", (int(width), int(height)))
+    title = "Reliability, epoch 4"
+    canvas = FigureCanvasAgg(kls.plots.reliability_diagram(Y, np.array(small(X)), 5, from_logits=True, title=title))
+    canvas.draw()
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(canvas.buffer_rgba()))
+    train(small, [callback], epochs=1)
+    events.Reload()
+    assert len(list((tmp_path / "logs").iterdir())) == 2
+
+
+@pytest.mark.skipif(not TENSORFLOW, reason="tf.distribute")
+def test_under_two_replicas_the_logs_are_the_measures_of_the_predictions():
+    from benchmarks.runner.train import mirrored_strategy
+    from kls.layers import BatchNormalization
+
+    with mirrored_strategy().scope():
+        network = compiled([BatchNormalization(momentum=0.5, synchronized=True)])
+    predictions = Predictions(familiar=X, far=FAR)
+    callbacks = [CalibrationCallback((X, Y)), OODCallback({"far": FAR}, familiar=X), predictions]
+    history = train(network, callbacks)
+    for epoch, found in enumerate(predictions.found):
+        for name, value in calibration_of(found["familiar"]).items():
+            assert history[name][epoch] == pytest.approx(value, abs=1e-6)
+        numbers = history["auroc_far"][epoch], history["fpr95_far"][epoch]
+        assert numbers == pytest.approx(detection_of(found["familiar"], found["far"]))

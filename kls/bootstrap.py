@@ -1,0 +1,70 @@
+"""Bootstrap confidence intervals by sample weights: a resample is how often each sample was drawn."""
+
+import numbers
+from dataclasses import dataclass
+
+import numpy as np
+
+CHUNK = 1 << 23  # weights that are in memory at once
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A measure with its bootstrap confidence interval.
+
+    Attributes:
+        value: The measure on all samples.
+        low: Lower end of the interval.
+        high: Upper end.
+        level: Share of the resamples within it.
+        n: Number of resamples.
+    """
+
+    value: float
+    low: float
+    high: float
+    level: float
+    n: int
+
+    def __str__(self):
+        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+
+def percentile_interval(measure, sizes, n, level, seed):
+    """Returns the bootstrap interval of a measure of one or more sets of samples.
+
+    Its ends are percentiles of the measure on resamples (Efron 1979), minus the bootstrap's estimate of the bias, the
+    mean over the resamples minus the value on all samples. For means the bias is next to nothing; binned errors come
+    out larger on fewer distinct samples, and without the correction the value itself could lie below its interval. The
+    interval always holds the value, and ends at 0 or at the largest value seen.
+
+    Args:
+        measure: Function of one array of weights per set, each of shape `(R, N)`, to an array of shape `(R,)`.
+        sizes: N of each set; each is resampled on its own.
+        n: Number of resamples.
+        level: Share of the resamples within the interval, in (0, 1).
+        seed: Integer from which the resamples are drawn.
+
+    Returns:
+        An `Interval`.
+    """
+    if not isinstance(n, numbers.Integral) or n < 1:
+        raise ValueError(f"`n` must be a whole number of at least 1. Received: n={n}")
+    if not isinstance(level, numbers.Real) or not 0 < level < 1:
+        raise ValueError(f"`level` must be in (0, 1). Received: level={level}")
+    rng = np.random.default_rng(seed)
+    (value,) = measure(*(np.ones((1, size)) for size in sizes))
+    rows = max(1, CHUNK // sum(sizes))
+    drawn = [measure(*(resample(rng, min(rows, n - start), size) for size in sizes)) for start in range(0, n, rows)]
+    drawn = np.concatenate(drawn)
+    bias = drawn.mean() - value if np.isfinite([value, drawn.max()]).all() else 0.0
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf") - bias
+    low, high = max(min(low, value), 0.0), max(min(high, drawn.max()), value)
+    return Interval(float(value), float(low), float(high), level, int(n))
+
+
+def resample(rng, rows, size):
+    """Returns how often each of `size` samples is in each of `rows` resamples: float64 of shape `(rows, size)`."""
+    drawn = rng.integers(0, size, (rows, size), dtype=np.int64)
+    drawn += size * np.arange(rows)[:, None]
+    return np.bincount(drawn.ravel(), minlength=rows * size).reshape(rows, size).astype(np.float64)

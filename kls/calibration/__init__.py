@@ -1,0 +1,55 @@
+"""Are a classifier's confidences true? Measures, and scalers that mend them after training."""
+
+from kls.bootstrap import Interval
+from kls.calibration.measures import (
+    MEASURES,
+    accuracy,
+    area_under_risk_coverage,
+    brier_score,
+    brier_top,
+    classwise_calibration_error,
+    debiased_calibration_error,
+    expected_calibration_error,
+    interval,
+    maximum_calibration_error,
+    negative_log_likelihood,
+    risk_coverage,
+    summarize,
+    uncertainty_calibration_error,
+)
+from kls.calibration.scaling import (
+    SCALERS,
+    DirichletScaling,
+    HistogramBinning,
+    IsotonicScaling,
+    MatrixScaling,
+    TemperatureLayer,
+    TemperatureScaling,
+    VectorScaling,
+)
+
+__all__ = [
+    "MEASURES",
+    "SCALERS",
+    "DirichletScaling",
+    "HistogramBinning",
+    "Interval",
+    "IsotonicScaling",
+    "MatrixScaling",
+    "TemperatureLayer",
+    "TemperatureScaling",
+    "VectorScaling",
+    "accuracy",
+    "area_under_risk_coverage",
+    "brier_score",
+    "brier_top",
+    "classwise_calibration_error",
+    "debiased_calibration_error",
+    "expected_calibration_error",
+    "interval",
+    "maximum_calibration_error",
+    "negative_log_likelihood",
+    "risk_coverage",
+    "summarize",
+    "uncertainty_calibration_error",
+]

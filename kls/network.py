@@ -1,0 +1,261 @@
+"""A Keras classifier taken apart: its features, logits and last layer, from one pass over data."""
+
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+from keras import ops
+
+from kls.calibration.samples import SUM_TOLERANCE
+from kls.feeding import batches_of
+
+FINAL_ACTIVATIONS = (keras.activations.linear, keras.activations.softmax)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a classifier makes of a data set.
+
+    Attributes:
+        logits: Shape `(N, K)`. Where the model returns probabilities and has no last layer to take the logits from,
+            their logarithms.
+        labels: Labels as they came, or `None`.
+        features: float32 of shape `(N, D)`, or `None` if not asked for.
+        exact_logits: Whether the logits are the network's own, not known only up to a constant per sample.
+        head: `(kernel, bias)` with `logits = features @ kernel + bias`, or `None` where the features are others.
+        scores: Scores that need the images, by name.
+    """
+
+    logits: np.ndarray
+    labels: np.ndarray | None = None
+    features: np.ndarray | None = None
+    exact_logits: bool = True
+    head: tuple | None = None
+    scores: dict = field(default_factory=dict)
+
+
+class Network:
+    """Finds the last layer of a classifier and computes features and logits, compiled once.
+
+    The last layer is the last `Dense` of a functional or `Sequential` model, the model nested in its end included;
+    after it only softmax and linear activations may come. Its inputs are the features. Any other model (a subclass of
+    `keras.Model`) gives logits, or the logarithms of its probabilities, but no features.
+
+    Args:
+        model: A Keras classifier that returns logits or probabilities of shape `(N, K)`.
+        features: Name of another layer to take the features from; its outputs of shape `(N, H, W, C)` are averaged
+            over height and width.
+
+    Attributes:
+        gives_probabilities: Whether the model's outputs, as far as seen, are probabilities that `logits` cannot undo.
+
+    Raises:
+        ValueError: If there is no layer of that name, or if the last layer's activation is neither linear nor softmax.
+    """
+
+    def __init__(self, model, features=None):
+        self.model = model
+        self.feature_layer = features
+        found = _last_dense(model)
+        self._dense, self._trunk = found if found else (None, None)
+        self._features = _named_features(model, features) if features else self._trunk
+        self.gives_probabilities = False
+        self._compiled = {}
+
+    @property
+    def has_features(self):
+        return self._features is not None
+
+    @property
+    def head(self):
+        """`(kernel, bias)` of the last layer as arrays, or `None` where the features are not its input."""
+        if self._dense is None or self.feature_layer:
+            return None
+        kernel = ops.convert_to_numpy(self._dense.kernel).astype(np.float32)
+        bias = ops.convert_to_numpy(self._dense.bias) if self._dense.use_bias else np.zeros(kernel.shape[1])
+        return kernel, np.asarray(bias, np.float32)
+
+    def outputs(self, data, features=False, batch_size=128, image_scores=None):
+        """Returns the `Outputs` of a data set, from one pass over it.
+
+        Args:
+            data: As `kls.feeding.batches_of` takes it.
+            features: Whether to keep features.
+            batch_size: Images per batch, for arrays; smaller last batches are filled up, so that nothing is compiled
+                for them.
+            image_scores: `{name: function of (network, images)}`, computed per batch.
+
+        Raises:
+            ValueError: If features are asked for and there are none, or if the model's outputs are no logits or
+                probabilities of shape `(N, K)`.
+        """
+        if features and not self.has_features:
+            raise ValueError(
+                "Features need a functional or Sequential model that ends in a Dense layer, or the name of the layer "
+                f"to take them from. Received: a {type(self.model).__name__} named {self.model.name!r}"
+            )
+        image_scores = image_scores or {}
+        forward = self._forward_with_features if features else self._forward
+        parts, full = [], None
+        for images, labels in batches_of(data, batch_size):
+            count = len(images)
+            if not parts:
+                self._check_images(images)
+            full = full or count
+            if count < full:
+                images = np.concatenate([images, np.repeat(images[-1:], full - count, axis=0)])
+            found = self.compiled(forward)(images)
+            if not parts:
+                self._check_outputs(found[0])
+            found = [array[:count] for array in found]
+            parts.append((labels, found, [score(self, images)[:count] for score in image_scores.values()]))
+        if not parts:
+            raise ValueError("`data` must hold one batch at least. Received: none")
+        labels = None if parts[0][0] is None else np.concatenate([np.asarray(labels) for labels, _, _ in parts])
+        logits, *rest = (np.concatenate(arrays) for arrays in zip(*(found for _, found, _ in parts), strict=True))
+        scores = (np.concatenate(arrays) for arrays in zip(*(scores for _, _, scores in parts), strict=True))
+        if self.gives_probabilities:
+            with np.errstate(divide="ignore"):
+                logits = np.log(logits)
+        return Outputs(
+            logits=logits,
+            labels=labels,
+            features=rest[0] if rest else None,
+            exact_logits=not self.gives_probabilities,
+            head=self.head,
+            scores=dict(zip(image_scores, scores, strict=True)),
+        )
+
+    def logits(self, images):
+        """Returns the logits of a batch as a tensor that gradients flow through; of a model whose last layer is not
+        found, what it returns."""
+        if self._dense is None:
+            outputs = self.model(images, training=False)
+            if not hasattr(outputs, "shape"):
+                raise ValueError(f"The model must have one output. Received: a {type(outputs).__name__} of outputs")
+            return outputs
+        return self._project(self._trunk(images, training=False))
+
+    def compiled(self, function, argument=None):
+        """Returns `function(images)`, a method of tensors, compiled by the backend and returning NumPy arrays.
+
+        Args:
+            function: Function of a batch of images to tensors; compiled once per function.
+            argument: What tells it from other compiled functions of the same name, such as its settings.
+        """
+        key = (getattr(function, "__name__", function), argument)
+        if key not in self._compiled:
+            self._compiled[key] = _compile(function, self.model)
+        run = self._compiled[key]
+        return lambda images: [ops.convert_to_numpy(array) for array in run(ops.convert_to_tensor(images))]
+
+    def _forward(self, images):
+        return (ops.cast(self.logits(images), "float32"),)
+
+    def _forward_with_features(self, images):
+        if self.feature_layer is None:
+            features = self._trunk(images, training=False)
+            logits = self._project(features)
+        else:
+            features, logits = self._features(images, training=False), self.logits(images)
+        if len(features.shape) == 4:
+            features = ops.mean(features, axis=(1, 2))
+        return ops.cast(logits, "float32"), ops.cast(ops.reshape(features, (len(features), -1)), "float32")
+
+    def _project(self, features):
+        """The last layer without its activation."""
+        dense = self._dense
+        features = ops.cast(features, dense.compute_dtype)
+        outputs = ops.matmul(features, ops.cast(dense.kernel, dense.compute_dtype))
+        return outputs + ops.cast(dense.bias, dense.compute_dtype) if dense.use_bias else outputs
+
+    def _check_images(self, images):
+        """Keras's own message comes from its first call alone; later ones are compiled."""
+        expected = self.model.inputs[0].shape if _is_graph(self.model) and len(self.model.inputs) == 1 else None
+        if expected is None or None in expected[1:]:
+            return
+        if [side for side in images.shape[1:] if side != 1] != [side for side in expected[1:] if side != 1]:
+            raise ValueError(f"`data` must hold images of shape {expected}. Received: shape {images.shape}")
+
+    def _check_outputs(self, outputs):
+        """Finds out from the first batch whether a model whose last layer is not known gives probabilities."""
+        if outputs.ndim != 2 or outputs.shape[1] < 2:
+            raise ValueError(
+                "The model must return logits or probabilities of shape (N, K) with K >= 2 classes. "
+                f"Received: outputs of shape {outputs.shape}"
+            )
+        self.gives_probabilities = self._dense is None and looks_like_probabilities(outputs)
+
+
+def looks_like_probabilities(values):
+    """Returns whether no value is negative and all rows sum to 1."""
+    return bool((values >= 0).all() and (np.abs(values.sum(axis=1) - 1) <= SUM_TOLERANCE).all())
+
+
+def _last_dense(model):
+    """Returns the `Dense` layer that a graph of layers ends in and the model up to its input, or `None`."""
+    if not _is_graph(model) or len(model.inputs) != 1 or len(model.outputs) != 1:
+        return None
+    tensor = model.outputs[0]
+    while True:
+        layer, input_tensor = _origin(tensor)
+        if not _is_final_activation(layer):
+            break
+        tensor = input_tensor
+    if isinstance(layer, keras.layers.Dense):
+        if layer.activation not in FINAL_ACTIVATIONS:
+            raise ValueError(
+                "The model must return logits, or probabilities by softmax. "
+                f"Received: a last layer with activation {layer.activation.__name__}"
+            )
+        return layer, keras.Model(model.inputs, input_tensor)
+    if isinstance(layer, keras.Model) and (found := _last_dense(layer)) is not None:
+        dense, trunk = found
+        return dense, keras.Model(model.inputs, trunk(input_tensor))
+    return None
+
+
+def _is_graph(model):
+    """Whether a model does what its layers do: a functional or built `Sequential` one whose `call` is Keras's own."""
+    return bool(getattr(model, "outputs", None)) and type(model).call.__module__.partition(".")[0] == "keras"
+
+
+def _origin(tensor):
+    """Returns the layer that made a symbolic tensor, and the tensor that it made it from, or `None`."""
+    history = tensor._keras_history
+    inputs = history.operation._inbound_nodes[history.node_index].input_tensors
+    return history.operation, inputs[0] if inputs else None
+
+
+def _is_final_activation(operation):
+    """Whether an operation is softmax or nothing, as a layer or as a function."""
+    if isinstance(operation, keras.layers.Activation):
+        return operation.activation in FINAL_ACTIVATIONS
+    return type(operation).__name__ == "Softmax"
+
+
+def _named_features(model, name):
+    if not _is_graph(model):
+        raise ValueError(f"`features` needs a functional or Sequential model. Received: a {type(model).__name__}")
+    names = [layer.name for layer in model.layers]
+    if name not in names:
+        raise ValueError(f"`features` must name a layer of the model: {', '.join(names)}. Received: {name!r}")
+    return keras.Model(model.inputs, model.get_layer(name).output)
+
+
+def _compile(function, model):
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, reduce_retracing=True)
+    if backend == "jax":
+        import jax
+
+        def stateless(values, images):
+            with keras.StatelessScope(zip(model.variables, values, strict=True)):
+                return function(images)
+
+        compiled = jax.jit(stateless)
+        return lambda images: compiled([variable.value for variable in model.variables], images)
+    return function

@@ -1,0 +1,304 @@
+"""Measures of OOD detection on scores: how well does a threshold tell familiar from unfamiliar?
+
+All take the scores of familiar and of unfamiliar samples, arrays of shape `(N,)` and `(M,)`, larger = more familiar.
+`sample_weight=(familiar weights, unfamiliar weights)`, of shapes `(N,)` and `(M,)`, weighs samples; of shapes `(R, N)`
+and `(R, M)` it gives an array of R results, which is how `interval` resamples. One sort, no loop over thresholds.
+
+Defined corners: an empty side or a NaN score raises `ValueError` (infinite scores are allowed); where all scores are
+equal AUROC is 0.5, the AUPRs the shares of their positive class, and the false positive rate 1.
+"""
+
+import numpy as np
+
+from kls.bootstrap import percentile_interval
+from kls.calibration.samples import as_weights
+
+
+def auroc(familiar, unfamiliar, sample_weight=None):
+    """Returns the area under the receiver operating characteristic.
+
+    The probability that a familiar sample scores higher than an unfamiliar one, ties counted half (Mann-Whitney).
+
+    Args:
+        familiar: Scores of familiar samples, the positive class, shape `(N,)`.
+        unfamiliar: Scores of unfamiliar samples, shape `(M,)`.
+        sample_weight: Pair of weights of shapes `(N,)` and `(M,)`, or `(R, N)` and `(R, M)` for R results.
+
+    Returns:
+        Float in [0, 1], or an array of shape `(R,)`; 0.5 where all scores are equal.
+
+    Raises:
+        ValueError: If a side is empty or holds NaN.
+
+    Example:
+
+    >>> auroc([3.0, 2.0], [1.0, 2.0])
+    0.875
+    """
+    true, false = _curve(familiar, unfamiliar, sample_weight)
+    true_rate, false_rate = true / true[..., -1:], false / false[..., -1:]
+    return _result(_trapezoid(true_rate, false_rate))
+
+
+def aupr_in(familiar, unfamiliar, sample_weight=None):
+    """Returns the area under the precision-recall curve with the familiar samples as positives.
+
+    Average precision, `sum_t (recall_t - recall_{t-1}) precision_t` over the distinct thresholds from the highest down,
+    as in `sklearn.metrics.average_precision_score`: no interpolation.
+
+    Args:
+        familiar: Scores of familiar samples, shape `(N,)`.
+        unfamiliar: Scores of unfamiliar samples, shape `(M,)`.
+        sample_weight: As in `auroc`.
+
+    Returns:
+        Float in [0, 1], or an array of shape `(R,)`.
+
+    Raises:
+        ValueError: If a side is empty or holds NaN.
+
+    Example:
+
+    >>> aupr_in([3.0, 2.0], [1.0])
+    1.0
+    """
+    return _result(_average_precision(*_curve(familiar, unfamiliar, sample_weight)))
+
+
+def aupr_out(familiar, unfamiliar, sample_weight=None):
+    """Returns the area under the precision-recall curve with the unfamiliar samples as positives.
+
+    As `aupr_in`, over thresholds from the lowest score up.
+
+    Args:
+        familiar: Scores of familiar samples, shape `(N,)`.
+        unfamiliar: Scores of unfamiliar samples, shape `(M,)`.
+        sample_weight: As in `auroc`.
+
+    Returns:
+        Float in [0, 1], or an array of shape `(R,)`.
+
+    Raises:
+        ValueError: If a side is empty or holds NaN.
+
+    Example:
+
+    >>> round(aupr_out([3.0, 1.0], [2.0]), 4)
+    0.5
+    """
+    familiar, unfamiliar = _scores(familiar, "familiar"), _scores(unfamiliar, "unfamiliar")
+    swapped = None if sample_weight is None else sample_weight[::-1]
+    return aupr_in(-unfamiliar, -familiar, swapped)
+
+
+def fpr_at_tpr(familiar, unfamiliar, tpr=0.95, sample_weight=None):
+    """Returns the share of unfamiliar samples at or above the threshold that keeps a share of the familiar ones.
+
+    The threshold is the highest familiar score at which at least `tpr` of the familiar samples lie at or above it.
+
+    Args:
+        familiar: Scores of familiar samples, shape `(N,)`.
+        unfamiliar: Scores of unfamiliar samples, shape `(M,)`.
+        tpr: Share of familiar samples to keep, in (0, 1].
+        sample_weight: As in `auroc`.
+
+    Returns:
+        Float in [0, 1], or an array of shape `(R,)`; 1 where all scores are equal.
+
+    Raises:
+        ValueError: If a side is empty or holds NaN, or `tpr` is outside (0, 1].
+
+    Example:
+
+    >>> fpr_at_tpr([4.0, 3.0, 2.0, 1.0], [2.5, 0.5], tpr=0.75)
+    0.5
+    """
+    if not 0 < tpr <= 1:
+        raise ValueError(f"`tpr` must be in (0, 1]. Received: tpr={tpr}")
+    true, false = _curve(familiar, unfamiliar, sample_weight)
+    kept = true >= tpr * true[..., -1:] * (1 - 1e-12)
+    first = np.argmax(kept, axis=-1)[..., None]
+    return _result((np.take_along_axis(false, first, -1) / false[..., -1:])[..., 0])
+
+
+def detection_threshold(familiar, unfamiliar):
+    """Returns the score that tells validation samples apart best: the threshold of the largest detection accuracy.
+
+    Args:
+        familiar: Scores of familiar validation samples, shape `(N,)`.
+        unfamiliar: Scores of unfamiliar validation samples, shape `(M,)`.
+
+    Returns:
+        Float; samples at or above it count as familiar. The highest of equally good ones.
+
+    Raises:
+        ValueError: If a side is empty or holds NaN.
+
+    Example:
+
+    >>> detection_threshold([3.0, 2.0], [1.0, 0.0])
+    2.0
+    """
+    familiar, unfamiliar = _scores(familiar, "familiar"), _scores(unfamiliar, "unfamiliar")
+    true, false = _curve(familiar, unfamiliar, None)
+    thresholds = np.unique(np.concatenate([familiar, unfamiliar]))[::-1]
+    return float(thresholds[np.argmax(true * false[-1] - false * true[-1])])  # whole numbers: ties are ties
+
+
+def detection_accuracy(familiar, unfamiliar, threshold, sample_weight=None):
+    """Returns the detection accuracy, `(TPR + TNR) / 2`, at a threshold chosen on other data.
+
+    Both sides count alike, however many samples they have (Liang et al. 2018). Choose the threshold on validation data
+    with `detection_threshold`: on the data it is chosen on it flatters.
+
+    Args:
+        familiar: Scores of familiar samples, shape `(N,)`.
+        unfamiliar: Scores of unfamiliar samples, shape `(M,)`.
+        threshold: Samples at or above it count as familiar.
+        sample_weight: As in `auroc`.
+
+    Returns:
+        Float in [0, 1], or an array of shape `(R,)`.
+
+    Raises:
+        ValueError: If a side is empty or holds NaN, or the threshold is NaN.
+
+    Example:
+
+    >>> detection_accuracy([3.0, 2.0], [1.0, 2.5], threshold=2.0)
+    0.75
+    """
+    if np.isnan(threshold):
+        raise ValueError("`threshold` must be a number. Received: threshold=nan")
+    familiar, unfamiliar, familiar_weight, unfamiliar_weight = _checked(familiar, unfamiliar, sample_weight)
+    kept = (familiar_weight * (familiar >= threshold)).sum(axis=-1) / familiar_weight.sum(axis=-1)
+    refused = (unfamiliar_weight * (unfamiliar < threshold)).sum(axis=-1) / unfamiliar_weight.sum(axis=-1)
+    return _result((kept + refused) / 2)
+
+
+def roc(familiar, unfamiliar):
+    """Returns the receiver operating characteristic: `(false positive rates, true positive rates)`.
+
+    From (0, 0) to (1, 1), a point per distinct score.
+
+    Args:
+        familiar: Scores of familiar samples, the positive class, shape `(N,)`.
+        unfamiliar: Scores of unfamiliar samples, shape `(M,)`.
+
+    Returns:
+        Two arrays of one more than the number of distinct scores.
+
+    Raises:
+        ValueError: If a side is empty or holds NaN.
+
+    Example:
+
+    >>> false_rate, true_rate = roc([3.0, 2.0], [1.0])
+    >>> false_rate.tolist(), true_rate.tolist()
+    ([0.0, 0.0, 0.0, 1.0], [0.0, 0.5, 1.0, 1.0])
+    """
+    true, false = _curve(familiar, unfamiliar, None)
+    return np.append(0.0, false / false[-1]), np.append(0.0, true / true[-1])
+
+
+def interval(measure, familiar, unfamiliar, n=1000, level=0.95, seed=0, **options):
+    """Returns a measure with its bootstrap confidence interval; each side is resampled on its own.
+
+    Args:
+        measure: A function of this module that returns a number.
+        familiar: Scores of familiar samples, shape `(N,)`.
+        unfamiliar: Scores of unfamiliar samples, shape `(M,)`.
+        n: Number of resamples.
+        level: Share of the resamples within the interval.
+        seed: Integer from which the resamples are drawn.
+        **options: Further arguments of the measure.
+
+    Returns:
+        A `kls.calibration.Interval`.
+
+    Raises:
+        ValueError: If an argument is not as above.
+
+    Example:
+
+    >>> found = interval(auroc, [2.0, 3.0, 4.0], [0.0, 1.0, 3.5], n=100)
+    >>> found.low <= found.value <= found.high
+    True
+    """
+    familiar, unfamiliar = _scores(familiar, "familiar"), _scores(unfamiliar, "unfamiliar")
+    return percentile_interval(
+        lambda *weights: measure(familiar, unfamiliar, sample_weight=weights, **options),
+        [len(familiar), len(unfamiliar)],
+        n,
+        level,
+        seed,
+    )
+
+
+def _curve(familiar, unfamiliar, sample_weight):
+    """Returns the weight of familiar and of unfamiliar samples at or above each distinct score, the highest first."""
+    familiar, unfamiliar, familiar_weight, unfamiliar_weight = _checked(familiar, unfamiliar, sample_weight)
+    scores = np.concatenate([familiar, unfamiliar])
+    order = np.argsort(scores)[::-1]
+    ordered = scores[order]
+    last = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]), len(ordered) - 1)
+    is_familiar = order < len(familiar)
+    weight = np.concatenate([familiar_weight, unfamiliar_weight], axis=-1)[..., order]
+    true = np.cumsum(weight * is_familiar, axis=-1)[..., last]
+    false = np.cumsum(weight * ~is_familiar, axis=-1)[..., last]
+    return true, false
+
+
+def _checked(familiar, unfamiliar, sample_weight):
+    familiar, unfamiliar = _scores(familiar, "familiar"), _scores(unfamiliar, "unfamiliar")
+    if sample_weight is None:
+        return familiar, unfamiliar, np.ones(len(familiar)), np.ones(len(unfamiliar))
+    if not isinstance(sample_weight, tuple | list) or len(sample_weight) != 2:
+        raise ValueError(
+            "`sample_weight` must be a pair of the familiar and the unfamiliar weights. "
+            f"Received: {type(sample_weight).__name__}"
+        )
+    weights = as_weights(sample_weight[0], len(familiar)), as_weights(sample_weight[1], len(unfamiliar))
+    if weights[0].shape[:-1] != weights[1].shape[:-1]:
+        raise ValueError(
+            "`sample_weight` must hold weights of shapes (N,) and (M,), or (R, N) and (R, M). "
+            f"Received: {weights[0].shape} and {weights[1].shape}"
+        )
+    return familiar, unfamiliar, *weights
+
+
+def _scores(scores, name):
+    scores = np.asarray(scores, np.float64)
+    if scores.ndim != 1 or len(scores) == 0:
+        raise ValueError(f"`{name}` must hold scores of shape (N,) with N >= 1. Received: shape {scores.shape}")
+    wrong = np.flatnonzero(np.isnan(scores))
+    if len(wrong):
+        raise ValueError(f"`{name}` must not hold NaN. Received: {len(wrong)} of them, the first at {wrong[0]}")
+    return scores
+
+
+def _average_precision(positives, negatives):
+    """Sums precision over steps of recall, from the threshold that the first entries belong to."""
+    steps = np.diff(positives, axis=-1, prepend=0)
+    with np.errstate(invalid="ignore"):
+        precision = np.where(positives > 0, positives / (positives + negatives), 0.0)
+    return (steps * precision).sum(axis=-1) / positives[..., -1]
+
+
+def _trapezoid(heights, positions):
+    """Area under a curve that begins in (0, 0)."""
+    widths = np.diff(positions, axis=-1, prepend=0)
+    return (widths * (heights + _shifted(heights)) / 2).sum(axis=-1)
+
+
+def _shifted(values):
+    """Returns each entry's predecessor, 0 for the first."""
+    return np.concatenate([np.zeros_like(values[..., :1]), values[..., :-1]], axis=-1)
+
+
+def _result(value):
+    """Returns a float for one result, an array for several."""
+    return float(value) if np.ndim(value) == 0 else value
+
+
+MEASURES = {"auroc": auroc, "aupr_in": aupr_in, "aupr_out": aupr_out, "fpr95": fpr_at_tpr}

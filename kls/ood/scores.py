@@ -1,0 +1,627 @@
+"""Scores of familiarity: larger = more familiar, for all of them.
+
+One protocol. `score(model, x)` gives an array of shape `(N,)`; scores of logits alone also take logits in place of
+the model, `score(logits)`. Scores that have to know the training data are fitted first,
+`score.fit(model, training_data)`, which returns the score itself. `x` and `training_data` are whatever
+`kls.feeding.batches_of` takes: arrays, a pair of arrays, a `PyDataset`, a `tf.data.Dataset`.
+
+`kls.ood.scores.msp` and the other lower-case names give a new score with its authors' defaults at each access;
+`kls.ood.scores.MSP` and the other classes take settings. Features are the input of the model's last `Dense` layer;
+`features="name"` takes those of another layer where the score allows it.
+"""
+
+import numbers
+
+import numpy as np
+
+from kls.calibration.samples import as_indices, as_matrix, log_softmax, softmax
+from kls.network import Network, Outputs, looks_like_probabilities
+
+
+class Score:
+    """What all scores share: where their inputs come from.
+
+    Attributes:
+        uses_features: Whether the score needs features.
+        uses_head: Whether it needs the last layer's weights.
+        uses_training_data: Whether it must be fitted.
+        uses_images: Whether it needs the images themselves.
+        features: Name of the layer to take features from; `None` for the last layer's input.
+    """
+
+    uses_features = False
+    uses_head = False
+    uses_training_data = False
+    uses_images = False
+    features = None
+    fitted = False
+
+    def fit(self, model, training_data, batch_size=128):
+        """Learns from the training data what the score needs; nothing where it needs nothing.
+
+        Args:
+            model: The Keras classifier.
+            training_data: Familiar data, as `kls.feeding.batches_of` takes it; with labels for `Mahalanobis`.
+            batch_size: Images per batch, for arrays.
+
+        Returns:
+            The score itself.
+        """
+        if self.uses_training_data:
+            outputs = _network(model, self.features).outputs(training_data, self.uses_features, batch_size)
+            self.fit_outputs(outputs)
+        return self
+
+    def __call__(self, model_or_logits, x=None, batch_size=128):
+        """Returns the scores of samples.
+
+        Args:
+            model_or_logits: A Keras classifier; or, for scores of logits alone, logits of shape `(N, K)`.
+            x: Images, as `kls.feeding.batches_of` takes them; left out with logits.
+            batch_size: Images per batch, for arrays.
+
+        Returns:
+            float64 array of shape `(N,)`.
+
+        Raises:
+            ValueError: If the score is not fitted, if it needs more than logits, or if logits are probabilities.
+        """
+        if x is None:
+            return self.of_outputs(self._outputs_of_logits(model_or_logits))
+        network = _network(model_or_logits, self.features)
+        images = {"score": self.of_images} if self.uses_images else None
+        outputs = network.outputs(x, self.uses_features, batch_size, images)
+        return outputs.scores["score"] if self.uses_images else self.of_outputs(outputs)
+
+    def fit_outputs(self, outputs):
+        """Learns from the `kls.network.Outputs` of the training data."""
+        self._check_outputs(outputs)
+        self._learn(outputs)
+        self.fitted = True
+
+    def of_outputs(self, outputs):
+        """Returns the scores from `kls.network.Outputs`, which several scores can share."""
+        if self.uses_training_data and not self.fitted:
+            raise ValueError(f"{type(self).__name__} is not fitted yet: call `fit(model, training_data)` first.")
+        self._check_outputs(outputs)
+        scores = np.asarray(self._score(outputs), np.float64)
+        wrong = np.flatnonzero(np.isnan(scores))
+        if len(wrong):
+            raise ValueError(
+                f"{type(self).__name__} has no score for these features or logits. "
+                f"Received: sample {wrong[0]}, the first of {len(wrong)}"
+            )
+        return scores
+
+    def _check_outputs(self, outputs):
+        wrong = np.flatnonzero(~np.isfinite(outputs.logits.max(axis=1)))
+        if len(wrong):
+            raise ValueError(
+                "`logits` must be numbers below infinity, one of a row at least finite. "
+                f"Received: row {wrong[0]}, the first of {len(wrong)}"
+            )
+        if self.uses_features and outputs.features is None:
+            raise ValueError(f"{type(self).__name__} needs features: keep them in the outputs")
+        if self.uses_head and outputs.head is None:
+            raise ValueError(
+                f"{type(self).__name__} needs the last layer and its own input as features: the model must be "
+                "functional or Sequential and end in a Dense layer, and `features` must not name another layer."
+            )
+
+    def _outputs_of_logits(self, logits):
+        name = type(self).__name__
+        if hasattr(logits, "predict"):
+            raise ValueError(f"{name} needs images to go with the model: `score(model, x)`")
+        if self.uses_features or self.uses_images:
+            raise ValueError(f"{name} needs a model and images, not logits alone: `score(model, x)`")
+        logits = as_matrix(logits, "logits")
+        if looks_like_probabilities(logits):
+            raise ValueError("`logits` look like probabilities: no value is negative and each row sums to 1.")
+        return Outputs(logits)
+
+    def __repr__(self):
+        settings = ", ".join(f"{k}={v!r}" for k, v in vars(self).items() if not k.startswith("_") and k != "fitted")
+        return f"{type(self).__name__}({settings})"
+
+
+class MSP(Score):
+    """Maximum softmax probability (Hendrycks & Gimpel 2017, "A baseline for detecting misclassified and OOD examples").
+
+    `max_k softmax(z)_k`.
+
+    Example:
+
+    >>> MSP()([[0.0, 0.0], [0.0, 9.0]]).round(4).tolist()
+    [0.5, 0.9999]
+    """
+
+    def _score(self, outputs):
+        return softmax(outputs.logits).max(axis=1)
+
+
+class MaxLogit(Score):
+    """Maximum logit (Hendrycks et al. 2022, "Scaling OOD detection for real-world settings"): `max_k z_k`.
+
+    Example:
+
+    >>> MaxLogit()([[1.0, 2.0], [3.0, 9.0]]).tolist()
+    [2.0, 9.0]
+    """
+
+    def _score(self, outputs):
+        return _own_logits(self, outputs).max(axis=1)
+
+
+class Energy(Score):
+    """Negative free energy (Liu et al. 2020, "Energy-based OOD detection", equation 4): `T log sum_k exp(z_k / T)`.
+
+    Args:
+        temperature: T; its authors take 1.
+
+    Example:
+
+    >>> Energy()([[0.0, 0.0]]).round(4).tolist()
+    [0.6931]
+    """
+
+    def __init__(self, temperature=1.0):
+        _check_positive("temperature", temperature)
+        self.temperature = temperature
+
+    def _score(self, outputs):
+        return _energy(_own_logits(self, outputs), self.temperature)
+
+
+class Entropy(Score):
+    """Negative entropy of the softmax, `sum_k p_k log p_k`, in nats.
+
+    Example:
+
+    >>> Entropy()([[0.0, 0.0]]).round(4).tolist()
+    [-0.6931]
+    """
+
+    def _score(self, outputs):
+        log_p = np.maximum(log_softmax(outputs.logits), np.finfo(np.float64).min)
+        return (np.exp(log_p) * log_p).sum(axis=1)
+
+
+class GEN(Score):
+    """Generalised entropy (Liu et al. 2023, "GEN: pushing the limits of softmax-based OOD detection", equation 4).
+
+    `-sum_{k in the M likeliest} p_k^gamma (1 - p_k)^gamma`.
+
+    Args:
+        gamma: Exponent in (0, 1); its authors take 0.1.
+        top: M; its authors take 100 for ImageNet's 1,000 classes. With fewer classes, all count.
+
+    Example:
+
+    >>> GEN()([[0.0, 0.0]]).round(4).tolist()
+    [-1.7411]
+    """
+
+    def __init__(self, gamma=0.1, top=100):
+        if not 0 < gamma < 1:
+            raise ValueError(f"`gamma` must be in (0, 1). Received: gamma={gamma}")
+        _check_whole("top", top)
+        self.gamma = gamma
+        self.top = top
+
+    def _score(self, outputs):
+        p = np.sort(softmax(outputs.logits), axis=1)
+        rest = 1 - p
+        rest[:, -1] = p[:, :-1].sum(axis=1)  # of a p next to 1 nothing else would be left
+        return -((p * rest) ** self.gamma)[:, -self.top :].sum(axis=1)
+
+
+class ODIN(Score):
+    """Temperature and input perturbation (Liang et al. 2018, "Enhancing the reliability of OOD image detection", 3).
+
+    The image is moved a small step towards its likeliest class, `x' = x + epsilon sign(d log S(x) / dx)` with
+    `S(x) = max_k softmax(z(x) / T)_k`, and the score is `S(x')`. The gradient is the backend's own.
+
+    Args:
+        temperature: T; its authors take 1000.
+        epsilon: Size of the step in units of the images; its authors' 0.0014 is for pixels in [0, 1]. 0 is the
+            temperature alone.
+
+    Example:
+
+    ```python
+    kls.ood.scores.ODIN(epsilon=0.002)(model, images)
+    ```
+    """
+
+    uses_images = True
+
+    def __init__(self, temperature=1000.0, epsilon=0.0014):
+        _check_positive("temperature", temperature)
+        if not epsilon >= 0:
+            raise ValueError(f"`epsilon` must be at least 0. Received: epsilon={epsilon}")
+        self.temperature = temperature
+        self.epsilon = epsilon
+
+    def of_images(self, network, images):
+        """Returns the scores of a batch of images by a `kls.network.Network`."""
+        import keras
+        from keras import ops
+
+        inputs = getattr(network.model, "inputs", None)
+        if inputs and not keras.backend.is_float_dtype(inputs[0].dtype):
+            raise ValueError(f"ODIN needs gradients of images of floats. Received: a model of {inputs[0].dtype} images")
+
+        def confidence(images):
+            """log S of each image."""
+            logits = network.logits(images)
+            if network.gives_probabilities:
+                logits = ops.log(ops.maximum(ops.cast(logits, "float32"), 1e-37))
+            return ops.max(ops.log_softmax(ops.cast(logits, "float32") / self.temperature, axis=-1), axis=-1)
+
+        def perturbed_confidence(images):
+            images = ops.cast(images, "float32")
+            step = self.epsilon * ops.sign(_gradient(lambda x: ops.sum(confidence(x)), images))
+            return (confidence(images + step),)
+
+        run = network.compiled(perturbed_confidence, argument=(self.temperature, self.epsilon))
+        return np.exp(run(images)[0].astype(np.float64))
+
+
+class _FeatureScore(Score):
+    """A score of features that can be named."""
+
+    uses_features = True
+    uses_training_data = True
+
+    def __init__(self, features=None):
+        self.features = features
+
+
+class Mahalanobis(_FeatureScore):
+    """Mahalanobis distance to the nearest class mean (Lee et al. 2018, "A simple unified framework").
+
+    `-min_k (f - mu_k)^T Sigma^-1 (f - mu_k)` with the class means mu_k and one covariance Sigma of all classes, of the
+    last features of the training data by their labels. Its authors' input perturbation and ensemble of layers are
+    left out.
+
+    Args:
+        relative: Whether to subtract the distance to one Gaussian of all training data,
+            `-min_k (d_k(f) - d_0(f))` (Ren et al. 2021, "A simple fix to Mahalanobis distance").
+        features: Name of the layer to take features from.
+
+    Example:
+
+    ```python
+    score = kls.ood.scores.Mahalanobis(relative=True).fit(model, (x_train, y_train))
+    familiarity = score(model, images)
+    ```
+    """
+
+    def __init__(self, relative=False, features=None):
+        super().__init__(features)
+        self.relative = relative
+
+    def _learn(self, outputs):
+        if outputs.labels is None:
+            raise ValueError("Mahalanobis needs training data with labels: (images, labels)")
+        features = outputs.features.astype(np.float64)
+        labels = as_indices(outputs.labels, *outputs.logits.shape)
+        present = np.unique(labels)
+        self._mean = features.mean(axis=0)
+        features -= self._mean
+        means = np.stack([features[labels == k].mean(axis=0) for k in present])
+        self._whiten = _whitening(features - means[np.searchsorted(present, labels)])
+        self._means = means @ self._whiten
+        self._whiten_all = _whitening(features)
+
+    def _score(self, outputs):
+        features = outputs.features.astype(np.float64) - self._mean
+        distance = _squared_distances(features @ self._whiten, self._means).min(axis=1)
+        if self.relative:
+            distance -= ((features @ self._whiten_all) ** 2).sum(axis=1)
+        return -distance
+
+
+class KNN(_FeatureScore):
+    """Distance to the k-th nearest training sample (Sun et al. 2022, "OOD detection with deep nearest neighbors").
+
+    Minus the Euclidean distance between normalised features, `f / ||f||`.
+
+    Args:
+        k: Which neighbour; its authors take 50 for CIFAR-10, 200 for CIFAR-100 and 1000 for ImageNet.
+        features: Name of the layer to take features from.
+
+    Example:
+
+    ```python
+    familiarity = kls.ood.scores.KNN(k=200).fit(model, x_train)(model, images)
+    ```
+    """
+
+    def __init__(self, k=50, features=None):
+        super().__init__(features)
+        _check_whole("k", k)
+        self.k = k
+
+    def _learn(self, outputs):
+        from sklearn.neighbors import NearestNeighbors
+
+        if len(outputs.features) < self.k:
+            raise ValueError(
+                f"`k` must be at most {len(outputs.features)}, the number of training samples. Received: k={self.k}"
+            )
+        self._neighbors = NearestNeighbors(n_neighbors=self.k, algorithm="brute").fit(_unit(outputs.features))
+
+    def _score(self, outputs):
+        return -self._neighbors.kneighbors(_unit(outputs.features))[0][:, -1]
+
+
+class ViM(_FeatureScore):
+    """Virtual-logit matching (Wang et al. 2022, "ViM: out-of-distribution with virtual-logit matching", section 4).
+
+    `log sum_k exp(z_k) - alpha ||R^T (f - o)||`: the energy minus a virtual logit, the part of the feature outside the
+    principal space. The origin is `o = -(W^T)^+ b`, the principal space spans the first D eigenvectors of the
+    training features about it, R the rest; alpha makes the mean virtual logit of the training data equal to its mean
+    largest logit.
+
+    Args:
+        dimension: D; its authors' rule by default: 1000 for features of 2048 and more, 512 from 768 on, else half.
+
+    Example:
+
+    ```python
+    familiarity = kls.ood.scores.ViM().fit(model, x_train)(model, images)
+    ```
+    """
+
+    uses_head = True
+
+    def __init__(self, dimension=None):
+        super().__init__()
+        if dimension is not None:
+            _check_whole("dimension", dimension)
+        self.dimension = dimension
+
+    def _learn(self, outputs):
+        kernel, bias = (array.astype(np.float64) for array in outputs.head)
+        size = kernel.shape[0]
+        dimension = self.dimension or (1000 if size >= 2048 else 512 if size >= 768 else size // 2)
+        if dimension >= size:
+            raise ValueError(f"`dimension` must be below {size}, that of the features. Received: {dimension}")
+        self._origin = -np.linalg.pinv(kernel.T) @ bias
+        centred = outputs.features - self._origin
+        _, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
+        self._residual = vectors[:, : size - dimension]
+        norm = self._norm(outputs).mean()
+        if norm == 0:
+            raise ValueError(
+                f"`dimension` must be smaller: all training features lie in the principal space. Received: {dimension}"
+            )
+        self._alpha = outputs.logits.max(axis=1).mean(dtype=np.float64) / norm
+
+    def _norm(self, outputs):
+        return np.linalg.norm((outputs.features - self._origin) @ self._residual, axis=1)
+
+    def _score(self, outputs):
+        return _energy(outputs.logits) - self._alpha * self._norm(outputs)
+
+
+class ReAct(_FeatureScore):
+    """Energy of clipped features (Sun et al. 2021, "ReAct: out-of-distribution detection with rectified activations").
+
+    Features are cut at c, the `percentile`-th percentile of all the training data's activations.
+
+    Args:
+        percentile: In [0, 100]; its authors take 90.
+
+    Example:
+
+    ```python
+    familiarity = kls.ood.scores.ReAct().fit(model, x_train)(model, images)
+    ```
+    """
+
+    uses_head = True
+
+    def __init__(self, percentile=90):
+        super().__init__()
+        _check_percentile(percentile)
+        self.percentile = percentile
+
+    def _learn(self, outputs):
+        self._limit = np.percentile(outputs.features, self.percentile)
+
+    def _score(self, outputs):
+        return _energy(_project(np.minimum(outputs.features, self._limit), outputs.head))
+
+
+class ASH(Score):
+    """Energy of pruned features, ASH-S (Djurisic et al. 2023, "Extremely simple activation shaping").
+
+    Of each sample's n features all but the `n - round(n percentile / 100)` largest (one at least, equals together)
+    become 0, the others are scaled by `exp(s1 / s2)` with their sums s1 before and s2 after. Made for features after a
+    ReLU; negative ones may leave a sample without a score, which is an error.
+
+    Args:
+        percentile: In [0, 100]; its authors take 90 for ASH-S on ImageNet.
+
+    Example:
+
+    ```python
+    familiarity = kls.ood.scores.ASH()(model, images)
+    ```
+    """
+
+    uses_features = True
+    uses_head = True
+
+    def __init__(self, percentile=90):
+        _check_percentile(percentile)
+        self.percentile = percentile
+
+    def _score(self, outputs):
+        features = outputs.features.astype(np.float64)
+        size = features.shape[1]
+        kept_count = max(size - round(size * self.percentile / 100), 1)
+        limit = np.partition(features, size - kept_count, axis=1)[:, size - kept_count, None]
+        kept = np.where(features >= limit, features, 0.0)
+        total = kept.sum(axis=1, keepdims=True)
+        with np.errstate(over="ignore", invalid="ignore"):
+            scale = np.exp(features.sum(axis=1, keepdims=True) / np.where(total != 0, total, 1.0))
+            return _energy(_project(kept * scale, outputs.head))
+
+
+class KLMatching(Score):
+    """Divergence from the nearest class template (Hendrycks et al. 2022, "Scaling OOD detection", section 4).
+
+    `-min_k KL(p || d_k)` with the mean softmax d_k of the training data that are predicted as class k; a class that is
+    never predicted has no template.
+
+    Example:
+
+    ```python
+    familiarity = kls.ood.scores.KLMatching().fit(model, x_validation)(model, images)
+    ```
+    """
+
+    uses_training_data = True
+
+    def _learn(self, outputs):
+        p = softmax(outputs.logits)
+        predicted = p.argmax(axis=1)
+        templates = np.stack([p[predicted == k].mean(axis=0) for k in np.unique(predicted)])
+        self._log_templates = np.log(np.maximum(templates, np.finfo(np.float64).tiny))
+
+    def _score(self, outputs):
+        p = softmax(outputs.logits)
+        entropy = (p * np.log(np.maximum(p, np.finfo(np.float64).tiny))).sum(axis=1)
+        return -(entropy[:, None] - p @ self._log_templates.T).min(axis=1)
+
+
+SCORES = {
+    "msp": MSP,
+    "max_logit": MaxLogit,
+    "energy": Energy,
+    "entropy": Entropy,
+    "gen": GEN,
+    "odin": ODIN,
+    "mahalanobis": Mahalanobis,
+    "relative_mahalanobis": lambda: Mahalanobis(relative=True),
+    "knn": KNN,
+    "vim": ViM,
+    "react": ReAct,
+    "ash": ASH,
+    "kl_matching": KLMatching,
+}
+
+
+def get(score):
+    """Returns a score by its name, with its authors' defaults; a score is returned as it is.
+
+    Raises:
+        ValueError: If there is none of that name.
+
+    Example:
+
+    >>> get("energy")
+    Energy(temperature=1.0)
+    """
+    if isinstance(score, Score):
+        return score
+    if not isinstance(score, str) or score not in SCORES:
+        raise ValueError(f"`score` must be one of {', '.join(SCORES)}, or a `Score`. Received: {score!r}")
+    return SCORES[score]()
+
+
+def __getattr__(name):
+    if name in SCORES:
+        return SCORES[name]()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _network(model, features):
+    if isinstance(model, Network):
+        if features is not None and model.feature_layer != features:
+            raise ValueError(f"The network's features are of {model.feature_layer!r}, the score's of {features!r}.")
+        return model
+    if not hasattr(model, "predict"):
+        raise ValueError(f"With `x`, the first argument must be a Keras model. Received: {type(model).__name__}")
+    return Network(model, features)
+
+
+def _own_logits(score, outputs):
+    """Returns float64 logits, or raises where they are known only up to a constant per sample."""
+    if not outputs.exact_logits:
+        raise ValueError(
+            f"{type(score).__name__} needs logits, but the model returns probabilities and has no last Dense layer to "
+            "take them from. Return logits, or build the model from layers (functional or Sequential)."
+        )
+    return outputs.logits.astype(np.float64)
+
+
+def _energy(logits, temperature=1.0):
+    scaled = np.asarray(logits, np.float64) / temperature
+    largest = scaled.max(axis=1)
+    return temperature * (largest + np.log(np.exp(scaled - largest[:, None]).sum(axis=1)))
+
+
+def _project(features, head):
+    kernel, bias = head
+    return features @ kernel + bias
+
+
+def _unit(features):
+    norms = np.linalg.norm(features, axis=1, keepdims=True)
+    return features / np.maximum(norms, np.finfo(np.float32).tiny)
+
+
+def _whitening(centred):
+    """Returns W with `W W^T` the pseudo-inverse of the covariance: `|f @ W|` is a Mahalanobis distance."""
+    values, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
+    kept = values > values.max() * len(values) * np.finfo(np.float64).eps
+    return vectors[:, kept] / np.sqrt(values[kept])
+
+
+def _squared_distances(points, centres):
+    """Squared Euclidean distances of shape `(N, C)`."""
+    squares = (points**2).sum(axis=1)[:, None] - 2 * points @ centres.T + (centres**2).sum(axis=1)
+    return np.maximum(squares, 0)
+
+
+def _gradient(function, images):
+    """Returns the gradient of a scalar function by the backend's automatic differentiation."""
+    import keras
+
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            value = function(images)
+        return tape.gradient(value, images)
+    if backend == "jax":
+        import jax
+
+        return jax.grad(function)(images)
+    if backend == "torch":
+        import torch
+
+        images = images.detach().requires_grad_()
+        return torch.autograd.grad(function(images), images)[0]
+    raise ValueError(f"ODIN needs gradients, which Keras's backend {backend!r} does not give")
+
+
+def _check_positive(name, value):
+    if not value > 0:
+        raise ValueError(f"`{name}` must be above 0. Received: {name}={value}")
+
+
+def _check_whole(name, value):
+    if not isinstance(value, numbers.Integral) or value < 1:
+        raise ValueError(f"`{name}` must be a whole number of at least 1. Received: {name}={value}")
+
+
+def _check_percentile(percentile):
+    if not 0 <= percentile <= 100:
+        raise ValueError(f"`percentile` must be in [0, 100]. Received: percentile={percentile}")

@@ -1,0 +1,212 @@
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from kls.calibration.reliability import check_binning, mass_bins, reliability, width_bins, width_edges
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+CONVENTIONS = ("guo", "netcal", "torchmetrics")
+
+
+def index_by_definition(value, bins, convention):
+    """Returns the bin of a value in exact arithmetic; a value that is the float closest to j/B is taken as j/B."""
+    exact = Fraction(float(value))
+    for j in range(bins + 1):
+        if value == np.dtype(value.dtype).type(j / bins):
+            exact = Fraction(j, bins)
+    if convention == "guo":
+        return max(math.ceil(exact * bins) - 1, 0)
+    return min(math.floor(exact * bins), bins if convention == "torchmetrics" else bins - 1)
+
+
+class TestWidthBins:
+    @pytest.mark.parametrize(
+        ("convention", "expected", "count"),
+        [
+            ("guo", [0, 0, 0, 1, 1, 3, 3], 4),
+            ("netcal", [0, 0, 1, 1, 2, 3, 3], 4),
+            ("torchmetrics", [0, 0, 1, 1, 2, 3, 4], 5),
+        ],
+    )
+    def test_by_hand(self, convention, expected, count):
+        values = np.array([0, 0.1, 0.25, 0.26, 0.5, 0.99, 1])
+        index, bins = width_bins(values, 4, convention)
+        assert (index.tolist(), bins) == (expected, count)
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize("bins", [1, 2, 3, 7, 10, 15, 20, 49, 100])
+    def test_every_edge_and_its_neighbours(self, bins, dtype):
+        edges = np.array([j / bins for j in range(bins + 1)], dtype)
+        inside = [np.nextafter(edges[1:], edges.dtype.type(0)), np.nextafter(edges[:-1], edges.dtype.type(1))]
+        values = np.concatenate([edges, *inside])
+        for convention in CONVENTIONS:
+            expected = [index_by_definition(value, bins, convention) for value in values]
+            assert width_bins(values, bins, convention)[0].tolist() == expected
+
+    @settings(max_examples=50)
+    @given(
+        values=arrays(np.float64, 5, elements=st.floats(0, 1)),
+        bins=st.integers(1, 60),
+        convention=st.sampled_from(CONVENTIONS),
+        dtype=st.sampled_from(["float32", "float64"]),
+    )
+    def test_any_value(self, values, bins, convention, dtype):
+        values = values.astype(dtype)
+        index, count = width_bins(values, bins, convention)
+        assert index.tolist() == [index_by_definition(value, bins, convention) for value in values]
+        assert count == bins + (convention == "torchmetrics")
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_edges_are_the_floats_closest_to_the_fractions(self, dtype):
+        for bins in (1, 3, 10, 15, 20, 49):
+            edges = width_edges(bins, dtype)
+            assert edges.dtype == dtype
+            assert edges.tolist() == [float(np.dtype(dtype).type(j / bins)) for j in range(bins + 1)]
+
+    def test_an_edge_that_linspace_places_above_is_where_its_number_says(self):
+        assert np.linspace(0, 1, 11)[3] > 0.3
+        assert width_bins(np.array([0.3]), 10, "netcal")[0].tolist() == [3]
+        assert width_bins(np.array([0.3]), 10, "guo")[0].tolist() == [2]
+
+
+class TestMassBins:
+    @pytest.mark.parametrize(
+        ("values", "bins", "expected"),
+        [
+            ([0.1, 0.2, 0.3, 0.4], 2, [0, 0, 1, 1]),
+            ([0.4, 0.1, 0.3, 0.2], 2, [1, 0, 1, 0]),
+            ([0.1, 0.2, 0.3, 0.4], 4, [0, 1, 2, 3]),
+            ([0.1, 0.2, 0.3], 2, [0, 0, 1]),
+            ([0.1, 0.2, 0.3, 0.4, 0.5], 3, [0, 0, 1, 1, 2]),
+            ([0.1, 0.5, 0.5, 0.5], 4, [0, 1, 1, 1]),
+            ([0.5, 0.5, 0.5, 0.9], 4, [0, 0, 0, 3]),
+            ([0.5, 0.5, 0.5, 0.5], 4, [0, 0, 0, 0]),
+            ([0.7], 5, [0]),
+            ([0.1, 0.2], 7, [0, 3]),
+        ],
+    )
+    def test_by_hand(self, values, bins, expected):
+        assert mass_bins(np.array(values), np.ones(len(values)), bins).tolist() == expected
+
+    @pytest.mark.parametrize("bins", [3, 7, 10, 15, 49])
+    def test_distinct_values_fill_bins_evenly_whatever_rounding_does(self, bins):
+        values = np.random.default_rng(0).permutation(3 * bins) / (3 * bins)
+        index = mass_bins(values, np.full(len(values), 0.1), bins)
+        assert np.bincount(index).tolist() == [3] * bins
+
+    @settings(max_examples=60)
+    @given(
+        values=st.lists(st.integers(0, 6), min_size=1, max_size=15),
+        bins=st.integers(1, 8),
+        data=st.data(),
+    )
+    def test_is_the_share_strictly_below_times_the_bins(self, values, bins, data):
+        counts = data.draw(st.lists(st.integers(0, 3), min_size=len(values), max_size=len(values)).filter(any))
+        index = mass_bins(np.array(values) / 8, np.array(counts, float), bins)
+        for value, found in zip(values, index, strict=True):
+            below = sum(count for other, count in zip(values, counts, strict=True) if other < value)
+            assert found == min(Fraction(below, sum(counts)) * bins // 1, bins - 1)
+
+    def test_every_row_of_weights_has_bins_of_its_own(self):
+        values = np.array([0.1, 0.2, 0.3, 0.4])
+        weights = np.array([[1.0, 1, 1, 1], [3, 1, 1, 1], [0, 0, 1, 1], [1, 0, 0, 0]])
+        index = mass_bins(values, weights, 2)
+        assert index.tolist() == [[0, 0, 1, 1], [0, 1, 1, 1], [0, 0, 0, 1], [0, 1, 1, 1]]
+
+
+class TestReliability:
+    VALUES = np.array([0.1, 0.2, 0.9, 0.6])
+    OUTCOMES = np.array([False, True, True, False])
+
+    def test_sums_by_hand(self):
+        found = reliability(self.VALUES, self.OUTCOMES, np.array([1.0, 3, 2, 2]), bins=2)
+        np.testing.assert_allclose(found.weight, [4, 4])
+        np.testing.assert_allclose(found.confidence, [0.175, 0.75])
+        np.testing.assert_allclose(found.accuracy, [0.75, 0.5])
+        np.testing.assert_allclose(found.gap, [0.575, -0.25])
+        np.testing.assert_allclose(found.share, [0.5, 0.5])
+        np.testing.assert_allclose(found.error(), 0.4125)
+        np.testing.assert_allclose(found.error(2), math.sqrt((0.575**2 + 0.25**2) / 2))
+        np.testing.assert_allclose(found.error("max"), 0.575)
+
+    def test_an_empty_bin_is_zero_everywhere(self):
+        found = reliability(self.VALUES, self.OUTCOMES, np.ones(4), bins=10)
+        empty = found.weight == 0
+        assert empty.sum() == 6
+        for array in (found.confidence, found.accuracy, found.gap, found.share):
+            assert not array[empty].any()
+
+    @pytest.mark.parametrize("binning", ["width", "mass"])
+    def test_rows_of_weights(self, binning):
+        weights = np.random.default_rng(0).integers(0, 4, (3, 4)) + np.eye(3, 4)
+        together = reliability(self.VALUES, self.OUTCOMES, weights, 3, binning)
+        for row in range(3):
+            alone = reliability(self.VALUES, self.OUTCOMES, weights[row], 3, binning)
+            for name in ("weight", "confidence", "accuracy", "gap", "share"):
+                np.testing.assert_array_equal(getattr(together, name)[row], getattr(alone, name))
+            for norm in (1, 2, "max"):
+                np.testing.assert_allclose(together.error(norm)[row], alone.error(norm), rtol=1e-15)
+
+    def test_the_bin_of_exactly_one_is_there_even_when_empty(self):
+        assert reliability(self.VALUES, self.OUTCOMES, np.ones(4), 5, convention="torchmetrics").weight.shape == (6,)
+        assert reliability(self.VALUES, self.OUTCOMES, np.ones(4), 5, convention="netcal").weight.shape == (5,)
+
+    def test_float32_is_summed_in_float64(self):
+        n = 200_000
+        found = reliability(np.full(n, 0.1, "float32"), np.zeros(n, bool), np.ones(n), bins=1)
+        assert found.confidence[0] == pytest.approx(float(np.float32(0.1)), rel=1e-12)
+
+    @settings(max_examples=40)
+    @given(
+        values=st.lists(st.integers(0, 20), min_size=1, max_size=12),
+        bins=st.integers(1, 20),
+        convention=st.sampled_from(CONVENTIONS),
+        data=st.data(),
+    )
+    def test_errors_by_definition(self, values, bins, convention, data):
+        values = np.array(values) / 20
+        outcomes = np.array(data.draw(st.lists(st.booleans(), min_size=len(values), max_size=len(values))))
+        members = {}
+        for value, outcome in zip(values, outcomes, strict=True):
+            members.setdefault(index_by_definition(value, bins, convention), []).append((value, outcome))
+        gaps = [abs(np.mean([outcome - value for value, outcome in group])) for group in members.values()]
+        shares = [len(group) / len(values) for group in members.values()]
+        found = reliability(values, outcomes, np.ones(len(values)), bins, convention=convention)
+        np.testing.assert_allclose(found.error(1), np.dot(shares, gaps), atol=1e-14)
+        np.testing.assert_allclose(found.error(2), math.sqrt(np.dot(shares, np.square(gaps))), atol=1e-14)
+        np.testing.assert_allclose(found.error("max"), max(gaps), atol=1e-14)
+
+    @pytest.mark.parametrize("norm", [0, 3, "l2", "Max", None])
+    def test_another_norm_is_refused(self, norm):
+        with pytest.raises(ValueError, match=rf"`norm` must be 1, 2 or 'max'\. Received: norm={norm!r}"):
+            reliability(self.VALUES, self.OUTCOMES, np.ones(4)).error(norm)
+
+
+class TestCheckBinning:
+    @pytest.mark.parametrize("bins", [1, 15, np.int64(3), 10_000])
+    def test_whole_numbers_pass(self, bins):
+        check_binning(bins, "width", "torchmetrics")
+        check_binning(bins, "mass", "guo")
+
+    @pytest.mark.parametrize("bins", [0, -3, 1.5, True, False, math.nan, math.inf, None, "15", "many", [3], (3,)])
+    def test_other_numbers_of_bins_are_refused(self, bins):
+        with pytest.raises(ValueError, match=r"`bins` must be a whole number of at least 1\. Received: bins=") as error:
+            check_binning(bins, "width", "guo")
+        assert str(bins) in str(error.value)
+
+    def test_other_names_are_refused(self):
+        with pytest.raises(ValueError, match=r"`binning` must be one of width, mass\. Received: binning='equal'"):
+            check_binning(15, "equal", "guo")
+        with pytest.raises(ValueError, match=r"`convention` .* guo, netcal, torchmetrics\. Received: convention='tf'"):
+            check_binning(15, "width", "tf")
+
+    @pytest.mark.parametrize("convention", ["netcal", "torchmetrics"])
+    def test_a_convention_makes_no_sense_for_equal_mass(self, convention):
+        with pytest.raises(ValueError, match=f"equal-width.*convention='{convention}', binning='mass'"):
+            check_binning(15, "mass", convention)

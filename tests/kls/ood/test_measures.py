@@ -1,0 +1,456 @@
+from fractions import Fraction
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+from kls.ood import measures
+from kls.ood.measures import (
+    MEASURES,
+    aupr_in,
+    aupr_out,
+    auroc,
+    detection_accuracy,
+    detection_threshold,
+    fpr_at_tpr,
+    interval,
+    roc,
+)
+
+INF = float("inf")
+THRESHOLD_FREE = [auroc, aupr_in, aupr_out, fpr_at_tpr]
+ALL = [*THRESHOLD_FREE, detection_threshold, lambda a, b: detection_accuracy(a, b, 0.0), roc]
+# Few distinct values: ties within a side and across both, with infinities among them.
+TIED = st.lists(st.sampled_from([-INF, -3.0, -1.0, 0.0, 0.5, 2.0, INF]), min_size=1, max_size=12)
+FREE = st.lists(st.floats(-1e300, 1e300, allow_subnormal=False), min_size=1, max_size=12)
+SIDE = TIED | FREE
+
+
+def ranks(familiar, unfamiliar):
+    """Returns both sides as ranks, which scikit-learn takes where it refuses infinities, and the labels of both."""
+    _, ranked = np.unique(np.r_[familiar, unfamiliar], return_inverse=True)
+    return ranked, np.r_[np.ones(len(familiar), int), np.zeros(len(unfamiliar), int)]
+
+
+def theirs(measure, familiar, unfamiliar, tpr=0.95, sample_weight=None):
+    """The measure by scikit-learn."""
+    ranked, labels = ranks(familiar, unfamiliar)
+    weight = None if sample_weight is None else np.concatenate(sample_weight)
+    if measure is auroc:
+        return roc_auc_score(labels, ranked, sample_weight=weight)
+    if measure is aupr_in:
+        return average_precision_score(labels, ranked, sample_weight=weight)
+    if measure is aupr_out:
+        return average_precision_score(1 - labels, -ranked, sample_weight=weight)
+    false_rate, true_rate, _ = roc_curve(labels, ranked, sample_weight=weight, drop_intermediate=False)
+    return false_rate[np.argmax(true_rate >= tpr - 1e-12)]
+
+
+def random_case(rng):
+    """Returns two sides of 1 to 40 scores: whole numbers, rounded, distinct or with infinities."""
+    n, m = rng.integers(1, 41, 2) if rng.random() < 0.7 else rng.integers(1, 4, 2)
+    kind = rng.integers(4)
+    scores = rng.normal(size=n + m) * 3
+    if kind == 0:
+        scores = scores.round()
+    elif kind == 1:
+        scores = rng.integers(0, 2, n + m).astype(float)
+    elif kind == 2:
+        scores[rng.random(n + m) < 0.3] = rng.choice([-INF, INF])
+    return scores[:n], scores[n:]
+
+
+class TestAgainstScikitLearn:
+    @pytest.mark.parametrize("measure", THRESHOLD_FREE)
+    def test_on_three_hundred_random_cases(self, measure):
+        rng = np.random.default_rng(0)
+        for _ in range(300):
+            familiar, unfamiliar = random_case(rng)
+            assert measure(familiar, unfamiliar) == pytest.approx(theirs(measure, familiar, unfamiliar), abs=1e-12)
+
+    @pytest.mark.parametrize("tpr", [1e-9, 0.05, 0.5, 0.8, 0.9, 0.99, 1.0])
+    def test_false_positive_rate_at_any_true_positive_rate(self, tpr):
+        rng = np.random.default_rng(1)
+        for _ in range(60):
+            familiar, unfamiliar = random_case(rng)
+            expected = theirs(fpr_at_tpr, familiar, unfamiliar, tpr)
+            assert fpr_at_tpr(familiar, unfamiliar, tpr=tpr) == pytest.approx(expected, abs=1e-12)
+
+    @pytest.mark.parametrize("measure", THRESHOLD_FREE)
+    def test_with_weights(self, measure):
+        rng = np.random.default_rng(2)
+        for _ in range(100):
+            familiar, unfamiliar = random_case(rng)
+            weights = rng.lognormal(size=len(familiar)), rng.lognormal(size=len(unfamiliar))
+            expected = theirs(measure, familiar, unfamiliar, sample_weight=weights)
+            assert measure(familiar, unfamiliar, sample_weight=weights) == pytest.approx(expected, abs=1e-12)
+
+    def test_roc(self):
+        rng = np.random.default_rng(3)
+        for _ in range(60):
+            familiar, unfamiliar = random_case(rng)
+            ranked, labels = ranks(familiar, unfamiliar)
+            false_rate, true_rate, _ = roc_curve(labels, ranked, drop_intermediate=False)
+            found = roc(familiar, unfamiliar)
+            np.testing.assert_allclose(found[0], false_rate, atol=1e-12)
+            np.testing.assert_allclose(found[1], true_rate, atol=1e-12)
+
+    def test_on_a_million_scores(self):
+        rng = np.random.default_rng(4)
+        familiar, unfamiliar = rng.normal(1, 1, 600_000).astype("float32"), rng.normal(0, 1, 400_000).astype("float32")
+        scores, labels = np.r_[familiar, unfamiliar], np.r_[np.ones(600_000), np.zeros(400_000)]
+        assert auroc(familiar, unfamiliar) == pytest.approx(roc_auc_score(labels, scores), abs=1e-9)
+        assert aupr_in(familiar, unfamiliar) == pytest.approx(average_precision_score(labels, scores), abs=1e-9)
+        assert aupr_out(familiar, unfamiliar) == pytest.approx(average_precision_score(1 - labels, -scores), abs=1e-9)
+        kept = np.quantile(familiar, 0.05, method="inverted_cdf")
+        assert fpr_at_tpr(familiar, unfamiliar) == pytest.approx((unfamiliar >= kept).mean(), abs=1e-5)
+
+
+class TestByHand:
+    # Thresholds from above: 5: F 1/4; 4: F 2/4, U 1/2; 3: F 3/4; 2: U 2/2; 1: F 4/4.
+    FAMILIAR, UNFAMILIAR = [5.0, 4.0, 3.0, 1.0], [4.0, 2.0]
+
+    def test_auroc_counts_ties_half(self):
+        # pairs won against 4: 5 (1) and 4 (1/2); against 2: 5, 4 and 3
+        assert auroc(self.FAMILIAR, self.UNFAMILIAR) == pytest.approx(4.5 / 8, rel=1e-15)
+
+    def test_aupr_with_the_familiar_as_positives(self):
+        # precision 1/1 at recall 1/4, 2/3 at 2/4, 3/4 at 3/4, 4/6 at 4/4
+        assert aupr_in(self.FAMILIAR, self.UNFAMILIAR) == pytest.approx((1 + 2 / 3 + 3 / 4 + 4 / 6) / 4, rel=1e-15)
+
+    def test_aupr_with_the_unfamiliar_as_positives(self):
+        # from below: 1: nothing; 2: precision 1/2 at recall 1/2; 3: no step; 4: 2/5 at recall 1
+        assert aupr_out(self.FAMILIAR, self.UNFAMILIAR) == pytest.approx((1 / 2 + 2 / 5) / 2, rel=1e-15)
+
+    @pytest.mark.parametrize(
+        ("tpr", "expected"), [(0.25, 0.0), (0.26, 0.5), (0.5, 0.5), (0.75, 0.5), (0.76, 1.0), (0.95, 1.0), (1.0, 1.0)]
+    )
+    def test_false_positive_rate(self, tpr, expected):
+        assert fpr_at_tpr(self.FAMILIAR, self.UNFAMILIAR, tpr=tpr) == expected
+
+    @pytest.mark.parametrize("count", [100, 300, 700, 1000])
+    @pytest.mark.parametrize("percent", [5, 7, 10, 28, 55, 56, 70, 90, 95, 99])
+    def test_a_true_positive_rate_that_is_reached_exactly_needs_no_sample_more(self, count, percent):
+        kept = count * percent // 100
+        familiar = np.arange(count, 0, -1.0)
+        assert fpr_at_tpr(familiar, [familiar[kept - 1] - 0.5], tpr=percent / 100) == 0
+        assert fpr_at_tpr(familiar, [familiar[kept - 1]], tpr=percent / 100) == 1
+
+    def test_roc(self):
+        false_rate, true_rate = roc(self.FAMILIAR, self.UNFAMILIAR)
+        assert false_rate.tolist() == [0, 0, 0.5, 0.5, 1, 1]
+        assert true_rate.tolist() == [0, 0.25, 0.5, 0.75, 0.75, 1]
+
+    def test_detection_accuracy_is_at_or_above_the_threshold(self):
+        # at 4: TPR 2/4, TNR 1/2; just above 4: TPR 1/4, TNR 2/2; at 3: TPR 3/4, TNR 1/2
+        assert detection_accuracy(self.FAMILIAR, self.UNFAMILIAR, 4.0) == 0.5
+        assert detection_accuracy(self.FAMILIAR, self.UNFAMILIAR, 4.0001) == 0.625
+        assert detection_accuracy(self.FAMILIAR, self.UNFAMILIAR, 3.0) == 0.625
+
+    def test_detection_accuracy_counts_both_sides_alike(self):
+        assert detection_accuracy([1.0], [0.0] * 999 + [2.0], 0.5) == pytest.approx((1 + 0.999) / 2)
+
+    def test_the_threshold_is_the_highest_of_equally_good_ones(self):
+        assert detection_threshold(self.FAMILIAR, self.UNFAMILIAR) == 5.0  # 5 and 3 reach 0.625
+
+    def test_a_threshold_from_validation_data_is_applied_elsewhere(self):
+        threshold = detection_threshold([3.0, 4.0], [1.0, 2.0])
+        assert threshold == 3.0
+        assert detection_accuracy([3.0, 4.0], [1.0, 2.0], threshold) == 1.0
+        # on other data: 2.9 is lost, 3.0 gets in, though 2.5 would tell them apart better
+        assert detection_accuracy([2.9, 5.0, 6.0, 7.0], [3.0, 2.0], threshold) == (0.75 + 0.5) / 2
+
+    @pytest.mark.parametrize(("threshold", "expected"), [(-INF, 0.5), (INF, 0.5), (1.5, 1.0)])
+    def test_a_threshold_may_be_anything_but_no_number(self, threshold, expected):
+        assert detection_accuracy([2.0, 3.0], [0.0, 1.0], threshold) == expected
+
+    def test_the_table_holds_the_four_measures_of_one_number(self):
+        assert list(MEASURES.values()) == THRESHOLD_FREE
+        assert {name: measure(self.FAMILIAR, self.UNFAMILIAR) for name, measure in MEASURES.items()} == {
+            "auroc": pytest.approx(0.5625),
+            "aupr_in": pytest.approx(0.770833, abs=1e-6),
+            "aupr_out": pytest.approx(0.45),
+            "fpr95": 1.0,
+        }
+
+
+class TestProperties:
+    @given(SIDE, SIDE, st.randoms(use_true_random=False))
+    def test_the_order_of_samples_does_not_matter(self, familiar, unfamiliar, random):
+        expected = [measure(familiar, unfamiliar) for measure in THRESHOLD_FREE]
+        random.shuffle(familiar)
+        random.shuffle(unfamiliar)
+        assert [measure(familiar, unfamiliar) for measure in THRESHOLD_FREE] == expected
+
+    @given(TIED, TIED, st.sampled_from([np.arctan, lambda x: x / 7 - 1e3, lambda x: np.where(x > 0, np.exp(x), x)]))
+    def test_strictly_monotone_maps_change_nothing(self, familiar, unfamiliar, function):
+        familiar, unfamiliar = np.array(familiar), np.array(unfamiliar)
+        for measure in THRESHOLD_FREE:
+            assert measure(function(familiar), function(unfamiliar)) == measure(familiar, unfamiliar)
+
+    @given(SIDE, SIDE)
+    def test_auroc_of_swapped_sides_is_the_rest(self, familiar, unfamiliar):
+        assert auroc(familiar, unfamiliar) + auroc(unfamiliar, familiar) == pytest.approx(1, abs=1e-14)
+
+    @given(SIDE, SIDE)
+    def test_auroc_is_the_share_of_pairs_in_order(self, familiar, unfamiliar):
+        won = sum(Fraction(int(a > b)) + Fraction(int(a == b), 2) for a in familiar for b in unfamiliar)
+        assert auroc(familiar, unfamiliar) == pytest.approx(float(won / len(familiar) / len(unfamiliar)), abs=1e-14)
+
+    @given(SIDE, SIDE)
+    def test_the_auprs_are_one_measure_seen_from_both_sides(self, familiar, unfamiliar):
+        mirrored = aupr_in(-np.array(unfamiliar), -np.array(familiar))
+        assert aupr_out(familiar, unfamiliar) == pytest.approx(mirrored, rel=1e-12)
+
+    @given(SIDE, SIDE)
+    def test_all_lie_between_zero_and_one(self, familiar, unfamiliar):
+        for measure in THRESHOLD_FREE:
+            assert 0 <= measure(familiar, unfamiliar) <= 1
+        false_rate, true_rate = roc(familiar, unfamiliar)
+        assert (false_rate[0], true_rate[0], false_rate[-1], true_rate[-1]) == (0, 0, 1, 1)
+        assert all(a <= b for rate in (false_rate, true_rate) for a, b in pairwise(rate))
+        assert len(false_rate) == len(true_rate) == len({*familiar, *unfamiliar}) + 1
+
+    @given(SIDE, SIDE, st.data())
+    def test_whole_weights_are_repetitions(self, familiar, unfamiliar, data):
+        counts = [
+            data.draw(st.lists(st.integers(0, 3), min_size=len(s), max_size=len(s))) for s in (familiar, unfamiliar)
+        ]
+        assume(all(map(sum, counts)))
+        repeated = [np.repeat(side, count) for side, count in zip((familiar, unfamiliar), counts, strict=True)]
+        for measure in [*THRESHOLD_FREE, lambda a, b, **w: detection_accuracy(a, b, 0.5, **w)]:
+            weighted = measure(familiar, unfamiliar, sample_weight=counts)
+            assert weighted == pytest.approx(measure(*repeated), abs=1e-14)
+
+    @settings(max_examples=30)
+    @given(SIDE, SIDE, st.integers(0, 100))
+    def test_rows_of_weights_are_calls(self, familiar, unfamiliar, seed):
+        rng = np.random.default_rng(seed)
+        rows = [rng.integers(0, 4, (5, len(side))) + rng.random((5, 1)) for side in (familiar, unfamiliar)]
+        for measure in [*THRESHOLD_FREE, lambda a, b, **w: detection_accuracy(a, b, 0.5, **w)]:
+            found = measure(familiar, unfamiliar, sample_weight=rows)
+            one_by_one = [measure(familiar, unfamiliar, sample_weight=row) for row in zip(*rows, strict=True)]
+            assert found.shape == (5,)
+            np.testing.assert_allclose(found, one_by_one, rtol=0, atol=1e-15)
+
+    @given(SIDE, SIDE)
+    def test_scaled_weights_change_nothing(self, familiar, unfamiliar):
+        weights = np.full(len(familiar), 1e-3), np.full(len(unfamiliar), 1e-3)
+        for measure in THRESHOLD_FREE:
+            assert measure(familiar, unfamiliar, sample_weight=weights) == pytest.approx(
+                measure(familiar, unfamiliar), abs=1e-13
+            )
+
+    @given(SIDE, SIDE)
+    def test_no_threshold_detects_better_and_no_higher_one_as_well(self, familiar, unfamiliar):
+        def exact(threshold):
+            kept, refused = sum(a >= threshold for a in familiar), sum(b < threshold for b in unfamiliar)
+            return Fraction(kept, len(familiar)) + Fraction(refused, len(unfamiliar))
+
+        best = max(sorted({*familiar, *unfamiliar}, reverse=True), key=exact)
+        assert detection_threshold(familiar, unfamiliar) == best
+        assert detection_accuracy(familiar, unfamiliar, best) == pytest.approx(float(exact(best)) / 2, abs=1e-15)
+
+
+class TestRounding:
+    def test_equally_good_thresholds_are_found_equal(self):
+        # at 6: 2/3 - 1/3; at 2: 3/3 - 2/3, which is a bit more in floating point
+        assert detection_threshold([6.0, 7.0, 2.0], [7.0, 1.0, 4.0]) == 6.0
+
+    def test_weights_of_unlike_size_do_not_drown_a_step_of_the_unfamiliar_curve(self):
+        # from below: familiar 1, unfamiliar 1: precision 1/2
+        weights = [1.0, 1e16], [1.0]
+        assert aupr_out([0.0, 5.0], [1.0], sample_weight=weights) == pytest.approx(0.5)
+        assert aupr_in([-1.0], [0.0, -5.0], sample_weight=weights[::-1]) == pytest.approx(0.5)
+
+
+class TestCorners:
+    @pytest.mark.parametrize("measure", ALL)
+    @pytest.mark.parametrize(
+        ("familiar", "unfamiliar", "message"),
+        [
+            ([], [1.0], r"`familiar`.*N >= 1.*\(0,\)"),
+            ([1.0], [], r"`unfamiliar`.*N >= 1.*\(0,\)"),
+            ([[1.0, 2.0]], [1.0], r"`familiar`.*\(1, 2\)"),
+            ([1.0], [[1.0], [2.0]], r"`unfamiliar`.*\(2, 1\)"),
+            (1.0, [1.0], r"`familiar`.*shape \(\)"),
+            ([1.0, np.nan, np.nan], [1.0], r"`familiar`.*NaN.*2 of them, the first at 1"),
+            ([1.0], [0.0, 1.0, np.nan], r"`unfamiliar`.*NaN.*1 of them, the first at 2"),
+        ],
+    )
+    def test_what_is_no_side_is_refused_by_name(self, measure, familiar, unfamiliar, message):
+        with pytest.raises(ValueError, match=message):
+            measure(familiar, unfamiliar)
+
+    def test_an_interval_refuses_the_same(self):
+        with pytest.raises(ValueError, match=r"`familiar`.*NaN"):
+            interval(auroc, [1.0, np.nan], [1.0])
+        with pytest.raises(ValueError, match=r"`unfamiliar`.*\(0,\)"):
+            interval(auroc, [1.0], [])
+
+    @pytest.mark.parametrize("value", [0.0, -7.5, INF, -INF])
+    def test_where_all_scores_are_equal(self, value):
+        familiar, unfamiliar = [value] * 3, [value] * 5
+        assert auroc(familiar, unfamiliar) == 0.5
+        assert aupr_in(familiar, unfamiliar) == 3 / 8
+        assert aupr_out(familiar, unfamiliar) == 5 / 8
+        assert fpr_at_tpr(familiar, unfamiliar) == 1
+        assert detection_threshold(familiar, unfamiliar) == value
+        assert detection_accuracy(familiar, unfamiliar, value) == 0.5
+        assert [rate.tolist() for rate in roc(familiar, unfamiliar)] == [[0, 1], [0, 1]]
+
+    @pytest.mark.parametrize(
+        ("familiar", "unfamiliar", "expected"),
+        [(1.0, 0.0, (1, 1, 1, 0)), (0.0, 1.0, (0, 0.5, 0.5, 1)), (1.0, 1.0, (0.5, 0.5, 0.5, 1))],
+    )
+    def test_one_sample_per_side(self, familiar, unfamiliar, expected):
+        assert tuple(measure([familiar], [unfamiliar]) for measure in THRESHOLD_FREE) == expected
+
+    def test_perfect_separation_and_its_opposite(self):
+        high, low = np.arange(10.0, 15.0), np.arange(5.0)
+        assert [measure(high, low) for measure in THRESHOLD_FREE] == [1, 1, 1, 0]
+        assert detection_accuracy(high, low, detection_threshold(high, low)) == 1
+        assert auroc(low, high) == 0
+        assert fpr_at_tpr(low, high) == 1
+
+    def test_infinite_scores_are_the_ends_of_the_scale(self):
+        assert auroc([INF, 0.0], [-INF, 0.0]) == 3.5 / 4
+        assert fpr_at_tpr([INF, INF], [-INF, 1e308]) == 0
+        assert detection_threshold([INF, INF], [-INF, 1e308]) == INF
+
+    def test_neighbouring_floats_are_not_equal(self):
+        assert auroc([np.nextafter(1.0, 2.0)], [1.0]) == 1
+
+    def test_zeros_of_either_sign_are_equal(self):
+        assert auroc([0.0], [-0.0]) == 0.5
+
+    @pytest.mark.parametrize("dtype", ["float16", "float32", "int8", "uint8", "int64", "bool"])
+    def test_scores_of_any_type_of_number(self, dtype):
+        assert auroc(np.array([1, 1], dtype), np.array([0, 1], dtype)) == 0.75
+
+    @pytest.mark.parametrize("tpr", [0, -0.1, 1.0001, 95, float("nan")])
+    def test_a_true_positive_rate_outside_zero_to_one_is_refused(self, tpr):
+        with pytest.raises(ValueError, match=f"`tpr` must be in .*tpr={tpr}"):
+            fpr_at_tpr([1.0], [0.0], tpr=tpr)
+
+    def test_a_threshold_that_is_no_number_is_refused(self):
+        with pytest.raises(ValueError, match="`threshold`"):
+            detection_accuracy([1.0], [0.0], float("nan"))
+
+    @pytest.mark.parametrize("measure", [*THRESHOLD_FREE, lambda *a, **w: detection_accuracy(*a, 0.5, **w)])
+    @pytest.mark.parametrize(
+        "weights",
+        [
+            ([1.0], [1.0]),
+            ([1.0, 1.0], [1.0, 1.0]),
+            ([1.0, -1.0], [1.0]),
+            ([1.0, np.nan], [1.0]),
+            ([1.0, INF], [1.0]),
+            ([0.0, 0.0], [1.0]),
+            ([[1.0, 1.0], [0.0, 0.0]], [[1.0], [1.0]]),
+            ([[[1.0, 1.0]]], [[[1.0]]]),
+        ],
+    )
+    def test_wrong_weights_are_refused(self, measure, weights):
+        with pytest.raises(ValueError, match="`sample_weight`"):
+            measure([1.0, 2.0], [0.0], sample_weight=weights)
+
+    @pytest.mark.parametrize(
+        "weights", [([1.0, 1.0], [[1.0], [1.0]]), ([[1.0, 1.0]] * 2, [[1.0]] * 3), np.ones(3), np.ones((3, 2))]
+    )
+    def test_weights_that_are_no_pair_or_do_not_go_together_are_refused_by_name(self, weights):
+        with pytest.raises(ValueError, match="`sample_weight`"):
+            auroc([1.0, 2.0], [0.0], sample_weight=weights)
+
+    def test_arguments_are_left_alone(self):
+        familiar, unfamiliar = np.array([2.0, 1.0, 3.0]), np.array([1.0, 0.0])
+        for measure in ALL:
+            measure(familiar, unfamiliar)
+        interval(auroc, familiar, unfamiliar, n=3)
+        assert (familiar.tolist(), unfamiliar.tolist()) == ([2, 1, 3], [1, 0])
+
+
+class TestInterval:
+    def sides(self, n=80, m=60, seed=0):
+        rng = np.random.default_rng(seed)
+        return rng.normal(1, 1, n), rng.normal(0, 1, m)
+
+    @pytest.mark.parametrize("measure", THRESHOLD_FREE)
+    def test_holds_the_value_and_is_the_same_for_the_same_seed(self, measure):
+        familiar, unfamiliar = self.sides()
+        found = interval(measure, familiar, unfamiliar, n=200, seed=3)
+        assert found == interval(measure, familiar, unfamiliar, n=200, seed=3)
+        assert found != interval(measure, familiar, unfamiliar, n=200, seed=4)
+        assert found.value == pytest.approx(measure(familiar, unfamiliar), rel=1e-12)
+        assert 0 <= found.low < found.value < found.high <= 1
+        assert (found.n, found.level) == (200, 0.95)
+
+    @pytest.mark.parametrize("measure", THRESHOLD_FREE)
+    def test_is_never_empty_and_never_without_its_value(self, measure):
+        for seed in range(40):
+            rng = np.random.default_rng(seed)
+            familiar, unfamiliar = self.sides(*rng.integers(1, 60, 2), seed=seed)
+            found = interval(measure, familiar.round(1), unfamiliar.round(1), n=100)
+            assert 0 <= found.low <= found.value <= found.high <= 1, (seed, str(found))
+
+    def test_of_a_rare_event_still_holds_its_value(self):
+        # A resample draws six or more of the two low samples once in sixty: 0 at both quantiles, not in the mean.
+        familiar, unfamiliar = np.r_[0.0, 0.0, np.full(98, 2.0)], np.ones(50)
+        found = interval(fpr_at_tpr, familiar, unfamiliar)
+        assert found.value == 0
+        assert 0 <= found.low <= found.value <= found.high
+
+    def test_has_the_width_of_the_normal_approximation(self):
+        familiar, unfamiliar = self.sides(400, 400)
+        pairs = (familiar[:, None] > unfamiliar).astype(float)
+        spread = np.sqrt(pairs.mean(axis=1).var() / 400 + pairs.mean(axis=0).var() / 400)
+        found = interval(auroc, familiar, unfamiliar, n=1000)
+        assert found.high - found.low == pytest.approx(2 * 1.96 * spread, rel=0.1)
+
+    def test_resamples_each_side_on_its_own(self):
+        found = interval(aupr_in, [1.0] * 3, [1.0] * 5, n=50)
+        assert (found.low, found.value, found.high) == pytest.approx((3 / 8, 3 / 8, 3 / 8))
+
+    def test_a_wider_level_is_a_wider_interval(self):
+        narrow, wide = (interval(auroc, *self.sides(), n=200, level=level) for level in (0.5, 0.99))
+        assert wide.low < narrow.low < narrow.high < wide.high
+
+    def test_passes_further_arguments_on(self):
+        familiar, unfamiliar = self.sides()
+        found = interval(fpr_at_tpr, familiar, unfamiliar, n=50, tpr=0.5)
+        assert found.value == fpr_at_tpr(familiar, unfamiliar, tpr=0.5)
+        found = interval(detection_accuracy, familiar, unfamiliar, n=50, threshold=0.5)
+        assert found.value == detection_accuracy(familiar, unfamiliar, 0.5)
+
+    def test_does_not_depend_on_how_many_resamples_fit_into_memory(self, monkeypatch):
+        familiar, unfamiliar = self.sides()
+        expected = interval(auroc, familiar, unfamiliar, n=20)
+        monkeypatch.setattr("kls.bootstrap.CHUNK", 140 * 20)
+        assert interval(auroc, familiar, unfamiliar, n=20) == expected
+        monkeypatch.setattr("kls.bootstrap.CHUNK", 1)
+        few = interval(auroc, familiar, unfamiliar, n=20)
+        assert few.low < few.value < few.high
+
+    @pytest.mark.parametrize("n", [0, -1, 1.5, 10.0, "10", None])
+    def test_a_wrong_number_of_resamples_is_refused(self, n):
+        with pytest.raises(ValueError, match=f"`n` must be .*n={n}"):
+            interval(auroc, [1.0], [0.0], n=n)
+
+    @pytest.mark.parametrize("level", [0, 1, -0.1, 95, float("nan")])
+    def test_a_wrong_level_is_refused(self, level):
+        with pytest.raises(ValueError, match=f"`level` must be .*level={level}"):
+            interval(auroc, [1.0], [0.0], n=2, level=level)
+
+    def test_one_resample_of_one_sample(self):
+        found = interval(auroc, [1.0], [0.0], n=1)
+        assert (found.low, found.value, found.high) == (1, 1, 1)
+
+
+def test_every_public_measure_is_exported():
+    import kls
+
+    for name in ("auroc", "aupr_in", "aupr_out", "fpr_at_tpr", "detection_threshold", "detection_accuracy", "roc"):
+        assert getattr(kls.ood, name) is getattr(measures, name)
