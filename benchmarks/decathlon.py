@@ -31,14 +31,15 @@ from tabulate import tabulate
 
 import decathlon
 import decathlon.store
+from benchmarks.runner.calibration import calibration_table
 from benchmarks.runner.estimate import RATE_STEPS, epoch_images, measure_rate
 from benchmarks.runner.options import add_common_options, resolve_precision
 from benchmarks.runner.plan import Plan, PlanError, scale_schedule
 from benchmarks.runner.progress import format_seconds
 from benchmarks.runner.published import published
 from benchmarks.runner.run import STOPPED, run
-from benchmarks.runner.store import RunStore
-from benchmarks.runner.tables import Bold, Table, percent
+from benchmarks.runner.store import RunStore, StoreError
+from benchmarks.runner.tables import Bold, Table, display_name, percent
 from benchmarks.runner.train import check_strategy
 from benchmarks.runner.trial import Trial
 from kls import plots
@@ -91,9 +92,9 @@ def main(arguments=None):
         if options.dry_run:
             print(describe(plan, store, options.data_dir))
             return 0
-        code = run(plan, store, options.data_dir, options.strategy)
+        code = run(plan, store, options.data_dir, options.strategy, options.ood, options.features)
         report(plan, store)
-    except (PlanError, decathlon.store.DataError, ValueError, OSError) as error:
+    except (PlanError, StoreError, decathlon.store.DataError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -257,7 +258,8 @@ def report(plan, store):
     if records.empty:
         return
     paper = published("mezzini2018")
-    for table, frame in (accuracy_table(records, paper, failures), comparison_table(records, paper)):
+    tables = accuracy_table(records, paper, failures), comparison_table(records, paper), calibration_table(records)
+    for table, frame in tables:
         table.write(store.out / "tables", frame)
         print(f"\n{table.markdown()}")
     figure = store.out / "figures" / "accuracy.png"
@@ -287,7 +289,7 @@ def accuracy_table(records, paper, failed=()):
         best = max((cell.mean() for cell in values.values()), default=None)
         printed = _published_accuracies(paper, dataset, model)
         cells = [_cell(values.get(gamma), best, (dataset, model, gamma) in failures) for gamma in gammas]
-        rows.append((_display_name(dataset), model, _counts(values), *cells))
+        rows.append((display_name(dataset), model, _counts(values), *cells))
         if printed:
             rows.append(("", "published", "–", *(_published_cell(printed, gamma) for gamma in gammas)))
         numbers += [
@@ -334,7 +336,7 @@ def comparison_table(records, paper):
         ]
         rows.append(
             (
-                *(_display_name(dataset), model, str(int(group.groupby("gamma").size().min())), f"{gamma:g}"),
+                *(display_name(dataset), model, str(int(group.groupby("gamma").size().min())), f"{gamma:g}"),
                 *(f"{100 * best:.2f}", f"{100 * base:.2f}", f"{difference:.2f}"),
                 *("–" if value is None else f"{value:.2f}" for value in printed),
             )
@@ -391,7 +393,7 @@ def accuracy_curves(records, paper):
         if printed:
             gammas = sorted(printed)
             panel["published"] = (gammas, [printed[gamma] for gamma in gammas], [0] * len(gammas))
-        curves[f"{_display_name(dataset)}, {model}"] = panel
+        curves[f"{display_name(dataset)}, {model}"] = panel
     return curves
 
 
@@ -417,11 +419,6 @@ def _counts(values):
     """Returns n, or its range where cells differ."""
     counts = sorted({len(cell) for cell in values.values()}) or [0]
     return "–".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
-
-
-def _display_name(dataset):
-    entry = decathlon.CATALOG.get(dataset)
-    return f"{dataset} (synthetic)" if entry is not None and entry.synthetic else dataset
 
 
 def _notes(records):

@@ -4,10 +4,21 @@
 """
 
 from decathlon.catalog import CATALOG, Entry
-from decathlon.store import Dataset, open_dataset, prepare
+from decathlon.store import Dataset, conform, open_dataset, open_like, prepare
 from decathlon.store import open_dataset as open
 
-__all__ = ["CATALOG", "Augmentation", "Batches", "Dataset", "Entry", "open", "open_dataset", "prepare"]
+__all__ = [
+    "CATALOG",
+    "Augmentation",
+    "Batches",
+    "Dataset",
+    "Entry",
+    "conform",
+    "open",
+    "open_dataset",
+    "open_like",
+    "prepare",
+]
 
 
 def __getattr__(name):

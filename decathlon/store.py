@@ -149,6 +149,61 @@ def open_dataset(name, size=None, data_dir=None):
     return _load(data_dir / f"{name}-{wanted}")
 
 
+def open_like(name, image_shape, data_dir=None):
+    """Opens a prepared data set at the side of images of another, where it is prepared at that side.
+
+    Args:
+        name: Name of the data set.
+        image_shape: `(height, width, channels)` of the other images.
+        data_dir: The data room's directory; `$KLS_DATA` or `~/.cache/kls` by default.
+
+    Returns:
+        A `Dataset`; `conform` brings its images to the shape.
+
+    Raises:
+        NotPreparedError: If it is not prepared, with the command that prepares it.
+    """
+    data_dir = Path(data_dir or default_data_dir())
+    entry = CATALOG.get(name)
+    side = _size_label(image_shape)
+    square = side.isdigit()
+    same = side in prepared_sizes(name, data_dir) or (entry is not None and entry.source == "embedded" and square)
+    if same:
+        return open_dataset(name, int(side) if square else side, data_dir)
+    sizes = prepared_sizes(name, data_dir)
+    return open_dataset(name, sizes[-1] if sizes else None, data_dir)
+
+
+def conform(images, image_shape):
+    """Returns images brought to a shape: resized and cropped as in `prepare`, grey or in colour.
+
+    Args:
+        images: uint8 array of shape `(N, H, W, C)`.
+        image_shape: `(height, width, channels)` with 1 or 3 channels.
+
+    Returns:
+        uint8 array of shape `(N, height, width, channels)`; the images themselves where they have it.
+
+    Raises:
+        DataError: If they would have to be resized to a shape that is not square.
+
+    Example:
+
+    >>> conform(np.zeros((2, 32, 32, 3), np.uint8), (28, 28, 1)).shape
+    (2, 28, 28, 1)
+    """
+    height, width, channels = image_shape
+    if images.shape[1:] == tuple(image_shape):
+        return images
+    if images.shape[1:3] == (height, width):
+        size = None
+    elif height == width:
+        size = height
+    else:
+        raise DataError(f"Images can be resized to squares alone. Received: {_size_label(image_shape)}")
+    return np.stack([decode(np.asarray(image), channels, size) for image in images])
+
+
 def _open_embedded(name, size, data_dir):
     path = data_dir / f"{name}-{size}"
     if not _is_current(path):

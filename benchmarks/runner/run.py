@@ -4,13 +4,14 @@ import sys
 
 import decathlon
 from benchmarks.runner.estimate import epoch_work, steps_per_epoch
+from benchmarks.runner.outputs import is_complete, open_unfamiliar
 from benchmarks.runner.progress import Watch, format_seconds, open_report
-from benchmarks.runner.train import train
+from benchmarks.runner.train import evaluate_again, train
 
 STOPPED = 130
 
 
-def run(plan, store, data_dir, strategy="none"):
+def run(plan, store, data_dir, strategy="none", ood=(), keep_features=False):
     """Trains what is not finished, and keeps going when a trial fails.
 
     Args:
@@ -18,16 +19,31 @@ def run(plan, store, data_dir, strategy="none"):
         store: The `RunStore`.
         data_dir: The data room's directory.
         strategy: `"none"` or `"mirrored"`.
+        ood: Names of prepared data sets that are unfamiliar to the networks; those of finished trials see them too.
+        keep_features: Whether to store features beside logits.
 
     Returns:
         Exit code: 0, 1 if a trial failed, 130 if stopped from the keyboard.
+
+    Raises:
+        PlanError: If an unfamiliar data set cannot be used.
     """
+    datasets = {trial.dataset: decathlon.open(trial.dataset, trial.image_size, data_dir) for trial in plan.trials}
+    unfamiliar = open_unfamiliar(ood, datasets.values(), data_dir)
     waiting = [trial for trial in plan.trials if store.record(trial) is None]
     finished = len(plan.trials) - len(waiting)
     if finished:
-        store.write_results()
         print(f"{finished} of {len(plan.trials)} trials are finished already in {store.out}.")
-    datasets = {trial.dataset: decathlon.open(trial.dataset, trial.image_size, data_dir) for trial in waiting}
+    for trial in plan.trials:
+        record = store.record(trial)
+        if record is not None and not is_complete(record, unfamiliar[trial.dataset], keep_features):
+            print(f"{trial.label}  evaluating from its weights", flush=True)
+            dataset, others = datasets[trial.dataset], unfamiliar[trial.dataset]
+            store.finish(
+                trial, plan.study, evaluate_again(trial, record, dataset, store, strategy, others, keep_features)
+            )
+    if finished:
+        store.write_results()
     work = sum(epoch_work(trial, datasets[trial.dataset]) * trial.epochs for trial in waiting)
     failed = 0
     with open_report(len(plan.trials), work, len(waiting)) as report:
@@ -36,7 +52,8 @@ def run(plan, store, data_dir, strategy="none"):
             report.trial_begins(number, trial, epoch_work(trial, dataset))
             watch = Watch(report, trial, steps_per_epoch(trial, dataset))
             try:
-                record = train(trial, dataset, store, strategy, callbacks=[watch])
+                others = unfamiliar[trial.dataset]
+                record = train(trial, dataset, store, strategy, others, keep_features, callbacks=[watch])
             except KeyboardInterrupt:
                 report.print(
                     f"Stopped in trial {number} of {len(plan.trials)}. Finished epochs are kept: "

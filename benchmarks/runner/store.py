@@ -8,14 +8,20 @@ import csv
 import io
 import json
 import os
+import zipfile
 from dataclasses import asdict
 
 import numpy as np
 
+UNFAMILIAR = -1  # the label of every unfamiliar image
 COLUMNS = (
     "trial", "study", "dataset", "model", "loss", "gamma", "seed", "epochs", "accuracy_best", "accuracy_last",
     "ece", "nll", "brier", "seconds", "images_per_second", "image_size", "batch_size", "precision", "train_images",
 )  # fmt: skip
+
+
+class StoreError(Exception):
+    """Stored results that are absent or damaged; the message says what to do."""
 
 
 class RunStore:
@@ -67,11 +73,14 @@ class RunStore:
         )
 
     def write_results(self):
-        """Writes `results.csv`, a row per finished trial."""
+        """Writes `results.csv`, a row per finished trial; a column `auroc_NAME` per unfamiliar data set."""
+        records = self.records()
+        aurocs = sorted({name for record in records for name in record if name.startswith("auroc_")})
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
+        columns = (*COLUMNS, *aurocs)
+        writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self.records())
+        writer.writerows(records)
         write_atomically(self.out / "results.csv", text.getvalue())
 
     def write_history(self, trial, history):
@@ -83,16 +92,34 @@ class RunStore:
         writer.writerows({"epoch": i, **logs} for i, logs in enumerate(history, start=1))
         write_atomically(self.directory(trial) / "history.csv", text.getvalue())
 
-    def write_logits(self, trial, split, logits, labels):
-        """Keeps the float32 logits and the labels of a split."""
-        path = self.directory(trial) / "logits" / f"{split}.npz"
+    def write_logits(self, trial, name, logits, labels, features=None):
+        """Keeps the float32 logits and the labels of a split or data set, and its features as float16 where given."""
+        path = self.directory(trial) / "logits" / f"{name}.npz"
         path.parent.mkdir(exist_ok=True)
-        np.savez(path, logits=logits.astype(np.float32), labels=labels)
+        arrays = {"logits": logits.astype(np.float32), "labels": labels}
+        if features is not None:
+            arrays["features"] = features.astype(np.float16)
+        aside = path.with_suffix(".partial")
+        with open(aside, "wb") as file:
+            np.savez(file, **arrays)
+        os.replace(aside, path)
 
-    def logits(self, trial, split):
-        """Returns `(logits, labels)` of a split."""
-        with np.load(self.directory(trial) / "logits" / f"{split}.npz", allow_pickle=False) as file:
+    def logits(self, trial, name):
+        """Returns `(logits, labels)` of a split or data set."""
+        return read_logits(self.directory(trial) / "logits" / f"{name}.npz")
+
+
+def read_logits(path):
+    """Returns `(logits, labels)` of a file.
+
+    Raises:
+        StoreError: If it is absent or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
             return file["logits"], file["labels"]
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise StoreError(f"{path} cannot be read ({error}). Delete {path.parents[1]} and train it again.") from error
 
 
 def write_atomically(path, text):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from tabulate import tabulate
 
+import decathlon
 from benchmarks.runner.store import write_atomically
 
 
@@ -61,8 +62,23 @@ def _escape_latex(text):
     return text.replace("±", r"$\pm$").replace("γ", r"$\gamma$").replace("–", "--")
 
 
+def display_name(dataset):
+    """Returns what a data set is called in tables."""
+    entry = decathlon.CATALOG.get(dataset)
+    return f"{dataset} (synthetic)" if entry is not None and entry.synthetic else dataset
+
+
 def percent(values):
-    """Returns accuracies as percent: the one value, or mean ± standard deviation (n - 1 in the denominator)."""
+    """Returns fractions as percent: the one value, or mean ± standard deviation (n - 1 in the denominator)."""
+    return _mean_and_deviation(100 * values, digits=2)
+
+
+def plain(values):
+    """Returns numbers as they are: the one value, or mean ± standard deviation (n - 1 in the denominator)."""
+    return _mean_and_deviation(values, digits=4)
+
+
+def _mean_and_deviation(values, digits):
     if len(values) == 1:
-        return f"{100 * values.iloc[0]:.2f}"
-    return f"{100 * values.mean():.2f} ± {100 * values.std():.2f}"
+        return f"{values.iloc[0]:.{digits}f}"
+    return f"{values.mean():.{digits}f} ± {values.std():.{digits}f}"

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 import kls
+from benchmarks.runner.outputs import evaluation_batches, measure, write_outputs
 from benchmarks.runner.plan import PlanError
 from decathlon.batches import Augmentation, Batches
 from kls.feeding import feed
@@ -19,7 +20,7 @@ class TrainingError(Exception):
     """A trial that cannot end with a result; the message is the reason."""
 
 
-def train(trial, dataset, store, strategy="none", callbacks=()):
+def train(trial, dataset, store, strategy="none", unfamiliar=None, keep_features=False, callbacks=()):
     """Trains a trial, or goes on with it, and stores its history, weights and logits.
 
     Args:
@@ -27,6 +28,8 @@ def train(trial, dataset, store, strategy="none", callbacks=()):
         dataset: The opened `decathlon.Dataset`.
         store: The `RunStore`.
         strategy: `"none"` or `"mirrored"` (all devices of this machine, TensorFlow).
+        unfamiliar: `{name: Dataset}` whose logits to store too.
+        keep_features: Whether to store the features before the last layer too.
         callbacks: Further Keras callbacks, for progress.
 
     Returns:
@@ -65,65 +68,78 @@ def train(trial, dataset, store, strategy="none", callbacks=()):
             )
         else:
             checkpoint.restore(model)
-        logits = model.predict(feed(evaluation), verbose=0)
+        outputs = write_outputs(model, trial, dataset, store, unfamiliar or {}, keep_features, replicas)
     store.write_history(trial, checkpoint.history)
-    store.write_logits(trial, dataset.evaluation, logits, evaluation.labels)
     model.save_weights(directory / "weights.weights.h5")
+    logits, labels = store.logits(trial, dataset.evaluation)
     best_hits = max(round(logs["val_accuracy"] * len(evaluation.images)) for logs in checkpoint.history)
     return {
         "accuracy_best": best_hits / len(evaluation.images),
-        "accuracy_last": float(np.mean(logits.argmax(axis=-1) == evaluation.labels)),
+        "accuracy_last": float(np.mean(logits.argmax(axis=-1) == labels)),
         "seconds": round(stopwatch.seconds, 2),
         "images_per_second": round(stopwatch.images_per_second, 1),
         "train_images": len(training.images),
         "evaluation_images": len(evaluation.images),
         "classes": dataset.classes,
         "parameters": model.count_params(),
+        **outputs,
+        **measure(store, trial, outputs),
     }
+
+
+def evaluate_again(trial, record, dataset, store, strategy, unfamiliar, keep_features):
+    """Stores the outputs of a finished trial that are asked for now, from its weights, without training.
+
+    Args:
+        trial: The `Trial`.
+        record: Its record.
+        dataset: The opened `decathlon.Dataset`.
+        store: The `RunStore`.
+        strategy: `"none"` or `"mirrored"`.
+        unfamiliar: `{name: Dataset}` whose logits to store.
+        keep_features: Whether to store features; those that were stored before are.
+
+    Returns:
+        The record with what is new.
+    """
+    keras.utils.clear_session()
+    with precision_policy(trial.precision), _scope(strategy) as replicas:
+        model = build_model(trial, dataset, synchronized=replicas > 1)
+        model.load_weights(store.directory(trial) / "weights.weights.h5")
+        keep_features = keep_features or record.get("features", False)
+        outputs = write_outputs(model, trial, dataset, store, unfamiliar, keep_features, replicas)
+    outputs["ood"] = record.get("ood", {}) | outputs["ood"]
+    return {**record, **outputs, **measure(store, trial, outputs)}
 
 
 def batches(trial, dataset, replicas=1):
     """Returns the training and the evaluation batches of a trial."""
-    common = {"classes": dataset.classes, "mean": dataset.mean if trial.subtract_mean else None}
     training = Batches(
         *dataset.split("train"),
+        classes=dataset.classes,
         batch_size=trial.batch_size,
         training=True,
+        mean=dataset.mean if trial.subtract_mean else None,
         augmentation=Augmentation(trial.shift, trial.flip, trial.fill),
         seed=trial.seed,
-        **common,
     )
-    images, labels = dataset.split(dataset.evaluation)
-    size = evaluation_batch_size(len(images), trial.batch_size, replicas)
-    return training, Batches(images, labels, batch_size=size, **common)
+    return training, evaluation_batches(trial, dataset, *dataset.split(dataset.evaluation), replicas)
 
 
-def evaluation_batch_size(count, batch_size, replicas):
-    """Returns the largest size up to `batch_size` of which every replica gets a share, also of the last batch.
-
-    TensorFlow deals out ceil(images / replicas) to one replica after the other and cannot convolve an empty share;
-    Keras builds on a first batch that is shared evenly.
-    """
-
-    def shared_by_all(images):
-        return images == 0 or (replicas - 1) * -(-images // replicas) < images
-
-    largest = min(batch_size, count) // replicas * replicas
-    for size in range(largest, 0, -replicas):
-        if shared_by_all(count % size):
-            return size
-    raise TrainingError(f"{count} evaluation images cannot be shared by {replicas} replicas so that none is left empty")
-
-
-def compiled_model(trial, dataset, synchronized=False):
-    """Builds and compiles a trial's model, which returns logits."""
-    model = kls.models.build(
+def build_model(trial, dataset, synchronized=False):
+    """Builds a trial's model, which returns logits."""
+    return kls.models.build(
         trial.model,
         dataset.image_shape,
         dataset.classes,
         classifier_activation=None,
         synchronized=synchronized,
     )
+
+
+def compiled_model(trial, dataset, synchronized=False):
+    """Builds and compiles a trial's model."""
+    model = build_model(trial, dataset, synchronized)
     model.compile(
         optimizer=keras.optimizers.get(
             {"class_name": trial.optimizer, "config": {"learning_rate": trial.learning_rate}}

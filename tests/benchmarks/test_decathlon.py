@@ -148,7 +148,7 @@ class TestWholeRun:
             rows = list(csv.DictReader(file))
         assert [(row["gamma"], row["seed"]) for row in rows] == [("1.0", "0"), ("1.0", "1")]
         assert {path.name for path in (out / "tables").iterdir()} == {
-            f"{name}.{suffix}" for name in ("accuracy", "best") for suffix in ("md", "csv", "tex")
+            f"{name}.{suffix}" for name in ("accuracy", "best", "calibration") for suffix in ("md", "csv", "tex")
         }
         assert (out / "figures" / "accuracy.png").read_bytes().startswith(b"\x89PNG")
 

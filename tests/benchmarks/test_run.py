@@ -7,7 +7,10 @@ from benchmarks.runner.plan import Plan
 from benchmarks.runner.progress import Clock, LiveReport, PlainReport, format_seconds
 from benchmarks.runner.run import STOPPED, run
 
-RECORD = {"accuracy_best": 0.75, "accuracy_last": 0.5, "seconds": 61.0, "images_per_second": 10.0}
+RECORD = {
+    **{"accuracy_best": 0.75, "accuracy_last": 0.5, "seconds": 61.0, "images_per_second": 10.0},
+    **{"evaluation": "test", "ood": {}, "features": False},
+}
 
 
 @pytest.fixture
@@ -27,7 +30,7 @@ def trainer(monkeypatch, outcome):
     """Puts a function of gamma in the place of training, and returns the list of what it was asked for."""
     asked = []
 
-    def train(trial, dataset, store, strategy, callbacks):
+    def train(trial, dataset, store, strategy, unfamiliar, keep_features, callbacks):
         asked.append(trial.gamma)
         store.begin(trial)
         return outcome(trial.gamma)

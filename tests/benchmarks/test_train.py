@@ -7,13 +7,13 @@ import pytest
 
 import kls
 from benchmarks.runner import train as train_module
+from benchmarks.runner.outputs import evaluation_batch_size
 from benchmarks.runner.plan import PlanError
 from benchmarks.runner.train import (
     Stopwatch,
     TrainingError,
     check_strategy,
     compiled_model,
-    evaluation_batch_size,
     train,
 )
 
@@ -129,7 +129,7 @@ class TestMirrored:
             assert min(share, images - (replicas - 1) * share) > 0
 
     def test_too_few_evaluation_images_are_refused(self):
-        with pytest.raises(TrainingError, match="9 evaluation images cannot be shared by 4 replicas"):
+        with pytest.raises(PlanError, match="9 evaluation images cannot be shared by 4 replicas"):
             evaluation_batch_size(9, 64, 4)
 
     def test_a_batch_that_two_replicas_cannot_share_is_refused(self):

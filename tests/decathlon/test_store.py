@@ -22,7 +22,8 @@ from PIL import Image
 import decathlon
 from decathlon import store
 from decathlon.sources import Example, Source
-from decathlon.store import DataError, NotPreparedError, decode, open_dataset, prepare
+from decathlon.sources.npz import open_npz
+from decathlon.store import DataError, NotPreparedError, conform, decode, open_dataset, open_like, prepare
 
 SLOW_PREPARE = """
 import sys, time
@@ -591,3 +592,49 @@ class TestNothingHalfMade:
         (data_dir / elsewhere).mkdir(parents=True)
         prepare("mine", small, data_dir=data_dir)
         assert listing(data_dir) == [elsewhere, "mine-8"]
+
+
+class TestConform:
+    def test_images_of_the_shape_are_returned_as_they_are(self):
+        images = np.zeros((2, 8, 8, 1), np.uint8)
+        assert conform(images, (8, 8, 1)) is images
+
+    def test_grey_becomes_colour_of_three_equal_channels(self):
+        images = np.arange(128, dtype=np.uint8).reshape(2, 8, 8, 1)
+        found = conform(images, (8, 8, 3))
+        np.testing.assert_array_equal(found, np.repeat(images, 3, axis=3))
+
+    def test_colour_becomes_grey_by_luma(self):
+        red, green, blue = 200, 100, 50
+        images = np.broadcast_to(np.array([red, green, blue], np.uint8), (1, 8, 8, 3))
+        assert set(conform(images, (8, 8, 1)).ravel()) == {round(0.299 * red + 0.587 * green + 0.114 * blue)}
+
+    def test_the_longer_side_is_cropped_at_its_centre(self):
+        images = np.zeros((1, 8, 24, 1), np.uint8)
+        images[:, :, 8:16] = 255
+        assert (conform(images, (8, 8, 1)) == 255).all()
+
+    def test_other_shapes_than_squares_are_refused(self):
+        with pytest.raises(DataError, match=r"squares alone. Received: 8x12"):
+            conform(np.zeros((1, 16, 16, 1), np.uint8), (8, 12, 1))
+
+
+class TestOpenLike:
+    def test_the_same_side_is_preferred_and_an_embedded_set_made_at_it(self, tmp_path):
+        assert open_like("digits", (10, 10, 3), tmp_path).image_shape == (10, 10, 1)
+
+    def test_else_the_largest_that_is_prepared(self, tmp_path):
+        rng = np.random.default_rng(0)
+        for side in (8, 12):
+            arrays = {
+                f"x_{part}": rng.integers(0, 256, (4, side, side, 1), dtype=np.uint8) for part in ("train", "test")
+            }
+            path = tmp_path / f"{side}.npz"
+            np.savez(path, **arrays, y_train=np.arange(4) % 2, y_test=np.arange(4) % 2)
+            prepare("mine", open_npz(path), data_dir=tmp_path)
+        assert open_like("mine", (8, 8, 3), tmp_path).size == "8"
+        assert open_like("mine", (32, 32, 3), tmp_path).size == "12"
+
+    def test_a_set_that_is_not_prepared(self, tmp_path):
+        with pytest.raises(NotPreparedError, match="python -m decathlon prepare svhn"):
+            open_like("svhn", (32, 32, 3), tmp_path)

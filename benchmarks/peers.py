@@ -1,0 +1,99 @@
+"""The same measures by `kls` and by its peers, each in a process of its own: PyTorch and TensorFlow share none.
+
+`benchmarks.throughput` runs this file as a script: `peers.py NAME SAMPLES CLASSES`. It answers each line that it reads
+with a line of JSON: the seconds that one round took, what it found, and the memory that it took.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+BINS = 15
+
+
+def make_predictions(samples, classes):
+    """Returns float32 logits of a classifier that is often right, and the labels."""
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal((samples, classes), np.float32)
+    labels = rng.integers(0, classes, samples)
+    logits[np.arange(samples), labels] += rng.normal(5, 2, samples)
+    return logits, labels
+
+
+def with_kls():
+    """Everything in one pass, in float64."""
+    from kls.calibration import summarize
+
+    def measure(logits, labels):
+        found = summarize(labels, logits, BINS, from_logits=True)
+        return {name: found[name] for name in ("accuracy", "ece", "nll", "brier")}
+
+    return measure
+
+
+def with_sklearn():
+    """What scikit-learn has: all but the ECE."""
+    from scipy.special import softmax
+    from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
+
+    def measure(logits, labels):
+        probabilities = softmax(logits, axis=1)
+        classes = np.arange(logits.shape[1])
+        return {
+            "accuracy": accuracy_score(labels, probabilities.argmax(axis=1)),
+            "nll": log_loss(labels, probabilities, labels=classes),
+            "brier": brier_score_loss(labels, probabilities, labels=classes, scale_by_half=False),
+        }
+
+    return measure
+
+
+def with_torchmetrics():
+    """What torchmetrics has, and PyTorch's cross-entropy: all but the Brier score."""
+    import torch
+    from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
+
+    def measure(logits, labels):
+        predictions, target = torch.from_numpy(logits), torch.from_numpy(labels)
+        classes = logits.shape[1]
+        probabilities = predictions.softmax(dim=1)
+        return {
+            "accuracy": float(multiclass_accuracy(probabilities, target, classes, average="micro")),
+            "ece": float(multiclass_calibration_error(probabilities, target, classes, BINS)),
+            "nll": float(torch.nn.functional.cross_entropy(predictions, target)),
+        }
+
+    return measure
+
+
+PEERS = {
+    "kls": ("numpy", with_kls),
+    "scikit-learn": ("sklearn", with_sklearn),
+    "torchmetrics": ("torchmetrics", with_torchmetrics),
+}
+
+
+def resident(field):
+    """Returns a field of this process's memory in bytes: `VmRSS`, or `VmHWM` for its peak (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field))
+
+
+def main(name, samples, classes):
+    logits, labels = make_predictions(int(samples), int(classes))
+    measure = PEERS[name][1]()
+    for _ in sys.stdin:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        before = resident("VmRSS")
+        start = time.perf_counter()
+        found = measure(logits, labels)
+        seconds = time.perf_counter() - start
+        memory = (resident("VmHWM") - before) / logits.nbytes
+        print(json.dumps({"seconds": seconds, "memory": memory, **found}), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

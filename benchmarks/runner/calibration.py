@@ -1,0 +1,52 @@
+"""The table of calibration and OOD detection that every study shows beside its accuracies."""
+
+import pandas as pd
+
+from benchmarks.runner.outputs import BINS, CONVENTION
+from benchmarks.runner.tables import Bold, Table, display_name, percent, plain
+
+MEASURES = {
+    "accuracy_last": ("accuracy %", percent, max),
+    "ece": ("ECE %", percent, min),
+    "nll": ("NLL", plain, min),
+    "brier": ("Brier", plain, min),
+}
+
+
+def calibration_table(records):
+    """Returns calibration and OOD detection of the last epoch's networks per gamma, and their numbers as a frame.
+
+    The best mean of a data set and model is bold.
+
+    Args:
+        records: Frame of the records of finished trials.
+    """
+    aurocs = sorted(name for name in records if name.startswith("auroc_"))
+    measures = MEASURES | {name: (f"AUROC % {name.removeprefix('auroc_')}", percent, max) for name in aurocs}
+    rows, numbers = [], []
+    for (dataset, model), group in records.groupby(["dataset", "model"], sort=False):
+        cells = group.groupby("gamma")
+        best = {name: better(cells[name].mean().dropna(), default=None) for name, (_, _, better) in measures.items()}
+        for gamma, cell in sorted(cells, reverse=True):
+            shown = [
+                _cell(cell[name].dropna(), form, best[name], len(cells)) for name, (_, form, _) in measures.items()
+            ]
+            rows.append((display_name(dataset), model, f"{gamma:g}", str(len(cell)), *shown))
+            means = {f"{name}_mean": cell[name].mean() for name in measures}
+            deviations = {f"{name}_std": cell[name].std() for name in measures}
+            numbers.append({"dataset": dataset, "model": model, "gamma": gamma, "n": len(cell), **means, **deviations})
+    table = Table(
+        "calibration",
+        f"Calibration of the last epoch's networks on the evaluation split: ECE with {BINS} bins of equal width "
+        f"({CONVENTION}'s convention), NLL in nats, Brier score as the sum over classes; AUROC by maximum softmax "
+        "probability against unfamiliar data sets. n: trained networks per row.",
+        ("data set", "model", "γ", "n", *(heading for heading, _, _ in measures.values())),
+        tuple(rows),
+    )
+    return table, pd.DataFrame(numbers)
+
+
+def _cell(values, form, best, rivals):
+    if values.empty:
+        return "–"
+    return Bold(form(values)) if rivals > 1 and values.mean() == best else form(values)

@@ -1,0 +1,149 @@
+"""Any measure of a finished run, from its stored logits: `python -m benchmarks.tables runs/decathlon --measure ece nll`
+
+No model is built and nothing is trained or predicted. Measures of calibration are those of `kls.calibration`, of the
+evaluation split; `auroc`, `aupr_in`, `aupr_out` and `fpr95` hold it against the unfamiliar data sets that the run was
+given with `--ood`, by a score of logits.
+"""
+
+import argparse
+import inspect
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.runner.options import positive
+from benchmarks.runner.store import RunStore, StoreError, read_logits
+from benchmarks.runner.tables import Table, percent, plain
+from kls import calibration, ood
+from kls.calibration.reliability import BINNINGS, CONVENTIONS
+from kls.ood.scores import SCORES
+
+LOGIT_SCORES = ("msp", "max_logit", "energy", "entropy", "gen")
+NOT_PERCENT = ("nll", "brier", "brier_top")
+
+
+def main(arguments=None):
+    """Prints and writes the table and returns the exit code: 0, or 2 if it cannot be made."""
+    options = _parser().parse_args(arguments)
+    try:
+        frame = measure_run(options)
+        table = make_table(frame, options)
+        table.write(options.run / "tables", frame)
+    except (StoreError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(table.markdown())
+    print(f"Written to {options.run / 'tables' / table.name}.md, .csv and .tex")
+    return 0
+
+
+def _parser():
+    parser = argparse.ArgumentParser("python -m benchmarks.tables", description=__doc__.split("\n\n")[0])
+    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="what the study was given as --out")
+    parser.add_argument(
+        "--measure",
+        nargs="+",
+        choices=(*calibration.MEASURES, *ood.MEASURES),
+        default=["accuracy", "ece", "nll", "brier"],
+        metavar="NAME",
+        help=f"among {', '.join((*calibration.MEASURES, *ood.MEASURES))} (default: accuracy ece nll brier)",
+    )
+    parser.add_argument("--score", choices=LOGIT_SCORES, default="msp", help="for AUROC and the like (default: msp)")
+    parser.add_argument("--bins", type=positive, metavar="N", help="bins of the binned measures (default: 15)")
+    parser.add_argument(
+        "--binning", choices=BINNINGS, help="bins of equal width or equal mass (default: the measure's)"
+    )
+    parser.add_argument("--convention", choices=CONVENTIONS, help="where bins of equal width close (default: guo)")
+    parser.add_argument(
+        "--resamples", type=positive, metavar="N", help="show each network with its 95 %% bootstrap interval"
+    )
+    parser.add_argument("--name", default="measures", help="name of the files in RUN_DIR/tables (default: measures)")
+    return parser
+
+
+def measure_run(options):
+    """Returns a frame with a row per finished trial and a column per measure; `_low` and `_high` hold intervals.
+
+    Raises:
+        StoreError: If there is no finished trial, or stored logits are missing or damaged.
+    """
+    records = RunStore(options.run).records()
+    if not records:
+        raise StoreError(f"There are no finished trials in {options.run}.")
+    return pd.DataFrame([_measure_trial(record, options) for record in records])
+
+
+def _measure_trial(record, options):
+    if "evaluation" not in record:
+        raise StoreError(f"Trial {record['trial']} has no stored logits yet: run its study's command again.")
+    directory = options.run / "trials" / record["trial"] / "logits"
+    logits, labels = read_logits(directory / f"{record['evaluation']}.npz")
+    row = {name: record[name] for name in ("trial", "dataset", "model", "loss", "gamma", "seed")} | {"n": len(labels)}
+    for name in options.measure:
+        if name in calibration.MEASURES:
+            function = calibration.MEASURES[name]
+            settings = {"from_logits": True, **_settings(function, options)}
+            row |= _with_interval(name, function, calibration.interval, (labels, logits), settings, options)
+            continue
+        score = SCORES[options.score]()
+        for other in sorted(record["ood"]):
+            unfamiliar, _ = read_logits(directory / f"{other}.npz")
+            sides = score(logits), score(unfamiliar)
+            row |= _with_interval(f"{name}_{other}", ood.MEASURES[name], ood.interval, sides, {}, options)
+    return row
+
+
+def _settings(function, options):
+    """Returns those binning options that are given and that the measure has."""
+    given = {name: getattr(options, name) for name in ("bins", "binning", "convention")}
+    taken = inspect.signature(function).parameters
+    return {name: value for name, value in given.items() if value is not None and name in taken}
+
+
+def _with_interval(column, function, interval, arguments, settings, options):
+    if options.resamples is None:
+        return {column: function(*arguments, **settings)}
+    found = interval(function, *arguments, n=options.resamples, **settings)
+    return {column: found.value, f"{column}_low": found.low, f"{column}_high": found.high}
+
+
+def make_table(frame, options):
+    """Returns the table for people: mean and deviation over seeds, or each network with its interval."""
+    columns = [
+        name for name in frame if name.startswith(tuple(options.measure)) and not name.endswith(("_low", "_high"))
+    ]
+    columns = [name for name in columns if name not in ("trial", "dataset", "model", "loss", "gamma", "seed", "n")]
+    keys = ["dataset", "model", "loss", "gamma"] + (["seed"] if options.resamples else [])
+    rows = []
+    for key, group in frame.groupby(keys, sort=False):
+        cells = [_cell(group, name, options) for name in columns]
+        rows.append(
+            (*(f"{value:g}" if isinstance(value, float) else str(value) for value in key), str(len(group)), *cells)
+        )
+    binning = ", ".join(
+        f"{name} {getattr(options, name)}" for name in ("bins", "binning", "convention") if getattr(options, name)
+    )
+    caption = "From stored logits of the last epoch's networks; % but for NLL and Brier scores."
+    notes = [
+        f"Binned measures: {binning or 'the defaults of kls.calibration (15 bins; guo)'}.",
+        *([f"OOD measures by {options.score}."] if any(name in ood.MEASURES for name in options.measure) else []),
+        *([f"Brackets: 95 % bootstrap intervals, {options.resamples} resamples."] if options.resamples else []),
+    ]
+    header = ("data set", "model", "loss", "γ", *(["seed"] if options.resamples else []), "networks", *columns)
+    return Table(options.name, caption, header, tuple(rows), (" ".join(notes),))
+
+
+def _cell(group, name, options):
+    values = group[name].dropna()
+    if values.empty:
+        return "–"
+    scale, digits = (1, 4) if name in NOT_PERCENT else (100, 2)
+    if options.resamples is None:
+        return (plain if name in NOT_PERCENT else percent)(values)
+    low, value, high = (scale * group[column].iloc[0] for column in (f"{name}_low", name, f"{name}_high"))
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

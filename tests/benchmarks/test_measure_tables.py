@@ -1,0 +1,98 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import logsumexp
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from benchmarks.tables import main
+from kls import calibration
+
+
+@pytest.fixture
+def run(store, make_trial):
+    """Two seeds of one gamma and one of another, with logits from a generator in place of networks."""
+    rng = np.random.default_rng(0)
+    for gamma, seed in ((1.0, 0), (1.0, 1), (0.9, 0)):
+        trial = make_trial(gamma=gamma, seed=seed)
+        store.begin(trial)
+        logits, labels = rng.normal(size=(60, 3)) * 3, rng.integers(0, 3, 60)
+        store.write_logits(trial, "test", logits, labels)
+        store.write_logits(trial, "noise", rng.normal(size=(40, 3)), np.full(40, -1))
+        store.finish(trial, "study", {"evaluation": "test", "ood": {"noise": "0"}, "features": False})
+    return store
+
+
+def table(store, *arguments):
+    assert main([str(store.out), *arguments]) == 0
+    return pd.read_csv(store.out / "tables" / "measures.csv")
+
+
+def logits_of(store, row):
+    class Named:
+        id = row.trial
+
+    return store.logits(Named, "test"), store.logits(Named, "noise")[0]
+
+
+def test_every_measure_is_computed_from_the_logits_alone(run, capsys):
+    frame = table(run, "--measure", *calibration.MEASURES)
+    for row in frame.itertuples():
+        (logits, labels), _ = logits_of(run, row)
+        for name, function in calibration.MEASURES.items():
+            assert getattr(row, name) == pytest.approx(function(labels, logits, from_logits=True), abs=1e-12)
+    out = capsys.readouterr().out
+    cells = frame[frame["gamma"] == 1.0]["nll"]
+    assert f"{cells.mean():.4f} ± {cells.std():.4f}" in out
+    assert {path.suffix for path in (run.out / "tables").iterdir()} == {".md", ".csv", ".tex"}
+
+
+def test_bins_reach_the_measures_that_have_bins(run, capsys):
+    frame = table(run, "--measure", "ece", "nll", "--bins", "4", "--binning", "mass")
+    for row in frame.itertuples():
+        (logits, labels), _ = logits_of(run, row)
+        expected = calibration.expected_calibration_error(labels, logits, 4, "mass", from_logits=True)
+        assert row.ece == pytest.approx(expected, abs=1e-12)
+    assert "bins 4, binning mass" in capsys.readouterr().out
+
+
+def test_ood_measures_by_another_score(run):
+    frame = table(run, "--measure", "auroc", "aupr_in", "--score", "energy")
+    for row in frame.itertuples():
+        (logits, _), unfamiliar = logits_of(run, row)
+        scores = np.concatenate([logsumexp(x.astype(np.float64), axis=1) for x in (logits, unfamiliar)])
+        familiar = np.arange(100) < 60
+        assert row.auroc_noise == pytest.approx(roc_auc_score(familiar, scores))
+        assert row.aupr_in_noise == pytest.approx(average_precision_score(familiar, scores))
+
+
+def test_intervals_stand_beside_each_network(run, capsys):
+    frame = table(run, "--measure", "ece", "auroc", "--resamples", "50")
+    assert (frame["ece_low"] <= frame["ece"]).all()
+    assert (frame["ece"] <= frame["ece_high"]).all()
+    first = frame.iloc[0]
+    assert f"{100 * first['ece']:.2f} [{100 * first['ece_low']:.2f}, {100 * first['ece_high']:.2f}]" in (
+        capsys.readouterr().out
+    )
+
+
+class TestRefusals:
+    def test_a_directory_without_results(self, tmp_path, capsys):
+        assert main([str(tmp_path)]) == 2
+        assert f"no finished trials in {tmp_path}" in capsys.readouterr().err
+
+    def test_damaged_logits_are_named(self, run, capsys):
+        path = next(run.out.glob("trials/*/logits/test.npz"))
+        path.write_bytes(b"PK\x03\x04 cut short")
+        assert main([str(run.out)]) == 2
+        assert str(path) in capsys.readouterr().err
+
+    @pytest.mark.parametrize("arguments", [["--measure", "mse"], ["--bins", "0"], ["--score", "knn"]])
+    def test_wrong_flags_are_named(self, run, arguments, capsys):
+        with pytest.raises(SystemExit) as stop:
+            main([str(run.out), *arguments])
+        assert stop.value.code == 2
+        assert arguments[0] in capsys.readouterr().err
+
+    def test_an_equal_mass_of_another_convention(self, run, capsys):
+        assert main([str(run.out), "--binning", "mass", "--convention", "netcal"]) == 2
+        assert "Conventions are about equal-width bins" in capsys.readouterr().err
