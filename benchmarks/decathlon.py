@@ -34,6 +34,7 @@ import decathlon.store
 from benchmarks.runner.calibration import calibration_table
 from benchmarks.runner.estimate import RATE_STEPS, epoch_images, measure_rate
 from benchmarks.runner.options import add_common_options, resolve_precision
+from benchmarks.runner.outputs import open_unfamiliar
 from benchmarks.runner.plan import Plan, PlanError, scale_schedule
 from benchmarks.runner.progress import format_seconds
 from benchmarks.runner.published import published
@@ -90,6 +91,11 @@ def main(arguments=None):
         plan = make_plan(options)
         check_strategy(options.strategy, options.batch_size)
         if options.dry_run:
+            datasets = {
+                trial.dataset: decathlon.open(trial.dataset, trial.image_size, options.data_dir)
+                for trial in plan.trials
+            }
+            open_unfamiliar(options.ood, datasets.values(), options.data_dir)
             print(describe(plan, store, options.data_dir))
             return 0
         code = run(plan, store, options.data_dir, options.strategy, options.ood, options.features)

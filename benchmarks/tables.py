@@ -20,6 +20,8 @@ from kls.calibration.reliability import BINNINGS, CONVENTIONS
 from kls.ood.scores import SCORES
 
 LOGIT_SCORES = ("msp", "max_logit", "energy", "entropy", "gen")
+RECIPE = ("dataset", "model", "loss", "gamma", "image_size", "epochs", "batch_size", "precision", "backend", "study")
+ALWAYS_SHOWN = ("dataset", "model", "loss", "gamma")
 NOT_PERCENT = ("nll", "brier", "brier_top")
 
 
@@ -79,7 +81,7 @@ def _measure_trial(record, options):
         raise StoreError(f"Trial {record['trial']} has no stored logits yet: run its study's command again.")
     directory = options.run / "trials" / record["trial"] / "logits"
     logits, labels = read_logits(directory / f"{record['evaluation']}.npz")
-    row = {name: record[name] for name in ("trial", "dataset", "model", "loss", "gamma", "seed")} | {"n": len(labels)}
+    row = {name: record[name] for name in ("trial", *RECIPE, "seed")} | {"n": len(labels)}
     for name in options.measure:
         if name in calibration.MEASURES:
             function = calibration.MEASURES[name]
@@ -110,28 +112,36 @@ def _with_interval(column, function, interval, arguments, settings, options):
 
 def make_table(frame, options):
     """Returns the table for people: mean and deviation over seeds, or each network with its interval."""
-    columns = [
-        name for name in frame if name.startswith(tuple(options.measure)) and not name.endswith(("_low", "_high"))
-    ]
-    columns = [name for name in columns if name not in ("trial", "dataset", "model", "loss", "gamma", "seed", "n")]
-    keys = ["dataset", "model", "loss", "gamma"] + (["seed"] if options.resamples else [])
+    measured = [name for name in frame if name not in (*RECIPE, "trial", "seed", "n")]
+    columns = [name for name in measured if f"{name}_low" in frame] if options.resamples else measured
+    keys = [name for name in RECIPE if name in ALWAYS_SHOWN or frame[name].nunique() > 1]
+    shown = [*keys, "seed"] if options.resamples else keys
     rows = []
-    for key, group in frame.groupby(keys, sort=False):
-        cells = [_cell(group, name, options) for name in columns]
-        rows.append(
-            (*(f"{value:g}" if isinstance(value, float) else str(value) for value in key), str(len(group)), *cells)
-        )
-    binning = ", ".join(
-        f"{name} {getattr(options, name)}" for name in ("bins", "binning", "convention") if getattr(options, name)
-    )
-    caption = "From stored logits of the last epoch's networks; % but for NLL and Brier scores."
+    for _, group in frame.groupby([*keys, "trial"] if options.resamples else keys, sort=False):
+        named = (f"{value:g}" if isinstance(value, float) else str(value) for value in group.iloc[0][shown])
+        rows.append((*named, str(len(group)), *(_cell(group, name, options) for name in columns)))
     notes = [
-        f"Binned measures: {binning or 'the defaults of kls.calibration (15 bins; guo)'}.",
-        *([f"OOD measures by {options.score}."] if any(name in ood.MEASURES for name in options.measure) else []),
-        *([f"Brackets: 95 % bootstrap intervals, {options.resamples} resamples."] if options.resamples else []),
+        *(_settings_note(name, options) for name in options.measure if name in calibration.MEASURES),
+        f"OOD measures by {options.score}." if any(name in ood.MEASURES for name in options.measure) else "",
+        f"Brackets: 95 % bootstrap intervals, {options.resamples} resamples." if options.resamples else "",
     ]
-    header = ("data set", "model", "loss", "γ", *(["seed"] if options.resamples else []), "networks", *columns)
-    return Table(options.name, caption, header, tuple(rows), (" ".join(notes),))
+    headings = {"dataset": "data set", "gamma": "γ"}
+    return Table(
+        options.name,
+        "From stored logits of the last epoch's networks; % but for NLL and Brier scores.",
+        (*(headings.get(name, name.replace("_", " ")) for name in shown), "networks", *columns),
+        tuple(rows),
+        (" ".join(filter(None, notes)),),
+    )
+
+
+def _settings_note(name, options):
+    """Returns a sentence on how a measure was binned, empty for one without bins."""
+    function = calibration.MEASURES[name]
+    defaults = {key: parameter.default for key, parameter in inspect.signature(function).parameters.items()}
+    taken = {key: defaults[key] for key in ("bins", "binning", "convention") if key in defaults}
+    taken |= _settings(function, options)
+    return f"{name}: {', '.join(f'{key} {value}' for key, value in taken.items())}." if taken else ""
 
 
 def _cell(group, name, options):

@@ -176,7 +176,7 @@ def _restore(callback, index, plain, arrays):
 
 
 class _EpochEvaluation(keras.callbacks.Callback):
-    """Evaluates the model at the end of the first, of every `every`-th and of the last epoch."""
+    """Evaluates the model at the end of the first epoch, of every `every`-th after it, and of the last."""
 
     def __init__(self, every, batch_size, features=None):
         super().__init__()
@@ -209,7 +209,7 @@ class CalibrationCallback(_EpochEvaluation):
 
     Args:
         data: Data with labels: a pair of arrays, a `keras.utils.PyDataset` or a `tf.data.Dataset` of batches.
-        every: Evaluate in the first epoch, then in every `every`-th, and in the last.
+        every: Evaluate in the first epoch, in every `every`-th after it, and in the last.
         bins: Number of bins of ECE and UCE.
         log_dir: Where TensorBoard finds the reliability diagram as an image; needs TensorFlow.
         batch_size: Samples per batch, for arrays.
@@ -270,7 +270,7 @@ class OODCallback(_EpochEvaluation):
     Args:
         ood: `{name: unfamiliar data}`; labels may be missing and are not used.
         score: Name or `Score` of `kls.ood.scores`.
-        every: Evaluate in the first epoch, then in every `every`-th, and in the last.
+        every: Evaluate in the first epoch, in every `every`-th after it, and in the last.
         familiar: Familiar data; by default the `validation_data` of `fit`, which must then be evaluated in the first
             epoch (`validation_freq=1`).
         training_data: Training data for a score that is fitted, anew at each evaluation.

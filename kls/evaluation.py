@@ -55,6 +55,7 @@ class Evaluation:
         scores: `{score: (familiar scores, {(group, data set): unfamiliar scores})}`.
         rows: One dictionary per number, the rows of `to_frame`.
         scaling_note: How the scaling was fitted, `""` where there is none.
+        scaler: The scaler that was fitted to `scaling_data`, `None` without them.
         bins: Number of bins of ECE, MCE and UCE.
         convention: Where these bins are closed.
     """
@@ -64,6 +65,7 @@ class Evaluation:
     scores: dict
     rows: list
     scaling_note: str
+    scaler: object
     bins: int
     convention: str
 
@@ -206,7 +208,7 @@ def evaluate(
             may be missing and are not used.
         scores: Names or `Score`s of `kls.ood.scores`; `"all"` takes every one.
         scaling: Name of a scaler of `kls.calibration.scaling` (`"temperature"`, ...), or a scaler, to judge beside the
-            model as trained.
+            model as trained. OOD scores are always those of the model as trained.
         training_data: Familiar training data for the scores that are fitted.
         scaling_data: What the scaler is fitted to. By default each half of `data` is scaled by what was fitted to the
             other half, so that no sample is judged by a scaler that saw it.
@@ -261,10 +263,10 @@ def evaluate(
         except ValueError as error:
             raise ValueError(f"{_column(group, name)}: {error}") from error
 
-    logits, note = {UNSCALED: familiar.logits}, ""
+    logits, note, fitted_scaler = {UNSCALED: familiar.logits}, "", None
     if scaler is not None:
         held_out = network.outputs(scaling_data, batch_size=batch_size) if scaling_data is not None else None
-        logits[scaler_name], note = _scaled(scaler_name, scaler, familiar.logits, labels, held_out, seed)
+        logits[scaler_name], note, fitted_scaler = _scaled(scaler_name, scaler, familiar.logits, labels, held_out, seed)
     found_scores = {
         name: (_scores(name, score, familiar), {key: _scores(name, score, found) for key, found in unfamiliar.items()})
         for name, score in named_scores.items()
@@ -273,7 +275,7 @@ def evaluate(
         *_calibration_rows(labels, logits, bins, convention, resamples, seed),
         *_ood_rows(found_scores, resamples, seed),
     ]
-    return Evaluation(labels, logits, found_scores, rows, note, bins, convention)
+    return Evaluation(labels, logits, found_scores, rows, note, fitted_scaler, bins, convention)
 
 
 def _groups(ood):
@@ -340,13 +342,13 @@ def _scaler(scaling):
 
 
 def _scaled(name, scaler, logits, labels, held_out, seed):
-    """Returns scaled logits, and how they came about."""
+    """Returns scaled logits, how they came about, and the scaler if one made them all."""
     if held_out is not None:
         if held_out.labels is None:
             raise ValueError("`scaling_data` must have labels: a pair (images, labels), or batches of them.")
         fitted = copy.deepcopy(scaler).fit(held_out.logits, held_out.labels)
         note = f"{name}: fitted to {len(held_out.logits):,} other samples{_temperatures([fitted])}."
-        return fitted.transform(logits), note
+        return fitted.transform(logits), note, fitted
     if len(labels) < 2:
         raise ValueError("`data` must hold two samples at least to be scaled in halves. Received: 1")
     order = np.random.default_rng(seed).permutation(len(labels))
@@ -356,7 +358,7 @@ def _scaled(name, scaler, logits, labels, held_out, seed):
         fitted.append(copy.deepcopy(scaler).fit(logits[seen], labels[seen]))
         scaled[judged] = fitted[-1].transform(logits[judged])
     note = f"{name}: each half of the samples is scaled by what was fitted to the other half{_temperatures(fitted)}."
-    return scaled, note
+    return scaled, note, None
 
 
 def _temperatures(scalers):

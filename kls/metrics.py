@@ -6,6 +6,8 @@ may be class indices, one-hot or mixed distributions; of a distribution the like
 `keras.metrics.CategoricalAccuracy`.
 """
 
+import math
+
 import keras
 from keras import ops
 
@@ -17,12 +19,14 @@ class _BinnedError(keras.metrics.Metric):
 
     def __init__(self, bins=15, from_logits=False, name=None, dtype=None):
         super().__init__(name=name, dtype=dtype)
+        _check_dtype(self.dtype)
         check_binning(bins, "width", "guo")
         self.bins = bins
         self.from_logits = from_logits
-        self.weight = self.add_variable((bins,), "zeros", name="weight")
-        self.predicted = self.add_variable((bins,), "zeros", name="predicted")
-        self.observed = self.add_variable((bins,), "zeros", name="observed")
+        self.weight, self.predicted, self.observed = (
+            self.add_variable((bins,), "zeros", dtype=self.dtype, name=name)
+            for name in ("weight", "predicted", "observed")
+        )
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Adds a batch.
@@ -32,23 +36,26 @@ class _BinnedError(keras.metrics.Metric):
             y_pred: Class probabilities of shape `(N, K)`, or logits.
             sample_weight: Optional weights of shape `(N,)` or `(N, 1)`.
         """
-        probabilities = _probabilities(y_pred, self.from_logits, self.dtype)
-        correct = _correct(y_true, probabilities)
-        predicted, observed = self.predicted_and_observed(probabilities, ops.cast(correct, self.dtype))
-        inner_edges = ops.convert_to_tensor(width_edges(self.bins, self.dtype)[1:-1])
+        y_pred = _matrix(y_pred, self.dtype)
+        labels, unknown = _labels_and_unknown(y_true, y_pred)
+        probabilities = ops.softmax(y_pred, axis=-1) if self.from_logits else y_pred
+        likeliest = ops.cast(ops.argmax(y_pred, axis=-1), "int32")
+        correct = ops.cast(ops.equal(labels, likeliest), self.dtype)
+        predicted, observed = self.predicted_and_observed(probabilities, likeliest, correct)
+        predicted = predicted + unknown
+        inner_edges = ops.convert_to_tensor(width_edges(self.bins, self.dtype)[1:-1], dtype=self.dtype)
         bin_index = ops.sum(ops.cast(predicted[:, None] > inner_edges, "int32"), axis=-1)
         members = ops.one_hot(bin_index, self.bins, dtype=self.dtype)
         if sample_weight is not None:
-            members = members * ops.reshape(ops.cast(sample_weight, self.dtype), (-1, 1))
+            members = members * ops.cast(_flat(sample_weight), self.dtype)[:, None]
         self.weight.assign_add(ops.sum(members, axis=0))
         self.predicted.assign_add(ops.sum(members * predicted[:, None], axis=0))
         self.observed.assign_add(ops.sum(members * observed[:, None], axis=0))
 
     def gaps(self):
         """Returns each bin's share of the weight and its |observed - predicted|."""
-        filled = ops.maximum(self.weight, keras.config.epsilon())
-        gap = ops.where(self.weight > 0, ops.abs(self.observed - self.predicted) / filled, 0.0)
-        return self.weight / ops.maximum(ops.sum(self.weight), keras.config.epsilon()), gap
+        gap = ops.abs(self.observed - self.predicted) / _or_one(self.weight)
+        return self.weight / _or_one(ops.sum(self.weight)), gap
 
     def get_config(self):
         return {**super().get_config(), "bins": self.bins, "from_logits": self.from_logits}
@@ -85,13 +92,13 @@ class ExpectedCalibrationError(_BinnedError):
             raise ValueError(f"`norm` must be 1, 2 or 'max'. Received: norm={norm!r}")
         self.norm = norm
 
-    def predicted_and_observed(self, probabilities, correct):
-        return ops.max(probabilities, axis=-1), correct
+    def predicted_and_observed(self, probabilities, likeliest, correct):
+        return _entry(probabilities, likeliest), correct
 
     def result(self):
         share, gap = self.gaps()
         if self.norm == "max":
-            return ops.max(gap)
+            return _largest(gap)
         return ops.sum(share * gap) if self.norm == 1 else ops.sqrt(ops.sum(share * gap**2))
 
     def get_config(self):
@@ -119,11 +126,11 @@ class MaximumCalibrationError(_BinnedError):
     def __init__(self, bins=15, from_logits=False, name="mce", dtype=None):
         super().__init__(bins, from_logits, name, dtype)
 
-    def predicted_and_observed(self, probabilities, correct):
-        return ops.max(probabilities, axis=-1), correct
+    def predicted_and_observed(self, probabilities, likeliest, correct):
+        return _entry(probabilities, likeliest), correct
 
     def result(self):
-        return ops.max(self.gaps()[1])
+        return _largest(self.gaps()[1])
 
 
 @keras.saving.register_keras_serializable(package="kls")
@@ -147,10 +154,10 @@ class UncertaintyCalibrationError(_BinnedError):
     def __init__(self, bins=15, from_logits=False, name="uce", dtype=None):
         super().__init__(bins, from_logits, name, dtype)
 
-    def predicted_and_observed(self, probabilities, correct):
+    def predicted_and_observed(self, probabilities, likeliest, correct):
         tiny = 1e-37  # x log x is 0 at 0
         entropy = -ops.sum(probabilities * ops.log(ops.maximum(probabilities, tiny)), axis=-1)
-        return entropy / float(ops.log(float(probabilities.shape[-1]))), 1 - correct
+        return ops.minimum(entropy / math.log(probabilities.shape[-1]), 1), 1 - correct
 
     def result(self):
         share, gap = self.gaps()
@@ -176,15 +183,19 @@ class NegativeLogLikelihood(keras.metrics.Mean):
 
     def __init__(self, from_logits=False, name="nll", dtype=None):
         super().__init__(name=name, dtype=dtype)
+        _check_dtype(self.dtype)
         self.from_logits = from_logits
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Adds a batch; arguments as in `ExpectedCalibrationError.update_state`."""
-        y_pred = ops.cast(y_pred, self.dtype)
+        y_pred = _matrix(y_pred, self.dtype)
+        labels, unknown = _labels_and_unknown(y_true, y_pred)
         log_p = ops.log_softmax(y_pred, axis=-1) if self.from_logits else ops.log(y_pred)
-        labels = ops.expand_dims(_labels(y_true, log_p), axis=-1)
-        values = -ops.squeeze(ops.take_along_axis(log_p, labels, axis=-1), axis=-1)
-        super().update_state(values, _flat(sample_weight))
+        values = unknown - _entry(log_p, labels)
+        if sample_weight is not None:
+            sample_weight = _flat(sample_weight)
+            values = ops.where(sample_weight == 0, ops.zeros_like(values), values)  # 0 * inf is no number
+        super().update_state(values, sample_weight)
 
     def get_config(self):
         return {**super().get_config(), "from_logits": self.from_logits}
@@ -209,34 +220,73 @@ class BrierScore(keras.metrics.Mean):
 
     def __init__(self, from_logits=False, name="brier", dtype=None):
         super().__init__(name=name, dtype=dtype)
+        _check_dtype(self.dtype)
         self.from_logits = from_logits
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Adds a batch; arguments as in `ExpectedCalibrationError.update_state`."""
-        probabilities = _probabilities(y_pred, self.from_logits, self.dtype)
-        target = ops.one_hot(_labels(y_true, probabilities), probabilities.shape[-1], dtype=self.dtype)
-        super().update_state(ops.sum((probabilities - target) ** 2, axis=-1), _flat(sample_weight))
+        y_pred = _matrix(y_pred, self.dtype)
+        labels, unknown = _labels_and_unknown(y_true, y_pred)
+        probabilities = ops.softmax(y_pred, axis=-1) if self.from_logits else y_pred
+        target = ops.one_hot(labels, y_pred.shape[-1], dtype=self.dtype)
+        super().update_state(unknown + ops.sum((probabilities - target) ** 2, axis=-1), _flat(sample_weight))
 
     def get_config(self):
         return {**super().get_config(), "from_logits": self.from_logits}
 
 
-def _probabilities(y_pred, from_logits, dtype):
-    y_pred = ops.cast(y_pred, dtype)
-    return ops.softmax(y_pred, axis=-1) if from_logits else y_pred
+def _check_dtype(dtype):
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"`dtype` must be float32 or float64, which can count. Received: {dtype}")
 
 
-def _labels(y_true, y_pred):
-    """Class indices of shape `(N,)`."""
+def _matrix(y_pred, dtype):
+    """Returns predictions of shape `(N, K)`."""
+    y_pred = ops.cast(ops.convert_to_tensor(y_pred), dtype)
+    if len(y_pred.shape) != 2 or y_pred.shape[-1] < 2:
+        raise ValueError(
+            f"`y_pred` must be of shape (N, K) with K >= 2 classes. Received: y_pred.shape={tuple(y_pred.shape)}"
+        )
+    return y_pred
+
+
+def _labels_and_unknown(y_true, y_pred):
+    """Returns class indices of shape `(N,)`, and NaN for each sample whose label or prediction is none, else 0.
+
+    Compiled code cannot raise: a NaN makes the result NaN, which nobody takes for a measure.
+    """
     y_true = ops.convert_to_tensor(y_true)
-    if len(y_true.shape) == 2 and y_true.shape[-1] == y_pred.shape[-1]:
-        return ops.argmax(y_true, axis=-1)
-    return ops.cast(ops.reshape(y_true, (-1,)), "int32")
+    shape, (count, classes) = tuple(y_true.shape), y_pred.shape
+    if shape[1:] not in ((), (1,), (classes,)) or (None not in (shape[0], count) and shape[0] != count):
+        raise ValueError(
+            "`y_true` must hold class indices of shape (N,) or (N, 1), or distributions of shape (N, K), for `y_pred` "
+            f"of shape (N, K). Received: y_true.shape={shape}, y_pred.shape={tuple(y_pred.shape)}"
+        )
+    known = ops.logical_not(ops.isnan(ops.sum(y_pred, axis=-1)))
+    if shape[1:] == (classes,):
+        labels = ops.cast(ops.argmax(y_true, axis=-1), "int32")
+    else:
+        y_true = ops.cast(ops.reshape(y_true, (-1,)), y_pred.dtype)
+        valid = ops.logical_and(ops.logical_and(y_true >= 0, y_true < classes), y_true == ops.floor(y_true))
+        known = ops.logical_and(known, valid)
+        labels = ops.cast(ops.where(valid, y_true, ops.zeros_like(y_true)), "int32")
+    nothing = ops.zeros_like(y_pred[:, 0])
+    return labels, ops.where(known, nothing, nothing + float("nan"))
 
 
-def _correct(y_true, probabilities):
-    predicted = ops.argmax(probabilities, axis=-1)
-    return ops.equal(ops.cast(_labels(y_true, probabilities), "int32"), ops.cast(predicted, "int32"))
+def _entry(matrix, indices):
+    """Returns the entry of each row at its index."""
+    return ops.squeeze(ops.take_along_axis(matrix, indices[:, None], axis=-1), axis=-1)
+
+
+def _or_one(weight):
+    weight = ops.convert_to_tensor(weight)
+    return ops.where(weight == 0, ops.ones_like(weight), weight)
+
+
+def _largest(gap):
+    """Returns the largest gap, NaN where one is: TensorFlow's maximum passes over NaN."""
+    return ops.max(gap) + 0 * ops.sum(gap)
 
 
 def _flat(sample_weight):

@@ -18,7 +18,7 @@ class Outputs:
 
     Attributes:
         logits: Shape `(N, K)`. Where the model returns probabilities and has no last layer to take the logits from,
-            their logarithms.
+            their logarithms, a 0 being 1.2e-38.
         labels: Labels as they came, or `None`.
         features: float32 of shape `(N, D)`, or `None` if not asked for.
         exact_logits: Whether the logits are the network's own, not known only up to a constant per sample.
@@ -38,7 +38,7 @@ class Network:
     """Finds the last layer of a classifier and computes features and logits, compiled once.
 
     The last layer is the last `Dense` of a functional or `Sequential` model, the model nested in its end included;
-    after it only softmax and linear activations may come. Its inputs are the features. Any other model (a subclass of
+    after it one softmax or linear activation may come. Its inputs are the features. Any other model (a subclass of
     `keras.Model`) gives logits, or the logarithms of its probabilities, but no features.
 
     Args:
@@ -115,8 +115,7 @@ class Network:
         logits, *rest = (np.concatenate(arrays) for arrays in zip(*(found for _, found, _ in parts), strict=True))
         scores = (np.concatenate(arrays) for arrays in zip(*(scores for _, _, scores in parts), strict=True))
         if self.gives_probabilities:
-            with np.errstate(divide="ignore"):
-                logits = np.log(logits)
+            logits = np.log(np.maximum(logits, np.finfo(np.float32).tiny))
         return Outputs(
             logits=logits,
             labels=labels,
@@ -196,13 +195,10 @@ def _last_dense(model):
     """Returns the `Dense` layer that a graph of layers ends in and the model up to its input, or `None`."""
     if not _is_graph(model) or len(model.inputs) != 1 or len(model.outputs) != 1:
         return None
-    tensor = model.outputs[0]
-    while True:
-        layer, input_tensor = _origin(tensor)
-        if not _is_final_activation(layer):
-            break
-        tensor = input_tensor
-    if isinstance(layer, keras.layers.Dense):
+    layer, input_tensor = _origin(model.outputs[0])
+    if _is_final_activation(layer):
+        layer, input_tensor = _origin(input_tensor)
+    if type(layer) is keras.layers.Dense and layer.quantization_mode is None:
         if layer.activation not in FINAL_ACTIVATIONS:
             raise ValueError(
                 "The model must return logits, or probabilities by softmax. "
@@ -258,4 +254,8 @@ def _compile(function, model):
 
         compiled = jax.jit(stateless)
         return lambda images: compiled([variable.value for variable in model.variables], images)
+    if backend == "torch":
+        import torch
+
+        return torch.no_grad()(function)
     return function

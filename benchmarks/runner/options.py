@@ -59,7 +59,9 @@ def add_common_options(parser, study):
         metavar="NAME",
         help="prepared data sets that are unfamiliar to the networks: their logits are stored, AUROC by MSP is shown",
     )
-    parser.add_argument("--features", action="store_true", help="store the last features too, as float16")
+    parser.add_argument(
+        "--features", action="store_true", help="store the last features beside the logits, for use of your own"
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("runs") / study, metavar="DIR", help="results (default: %(default)s)"
     )

@@ -62,7 +62,7 @@ def write_outputs(model, trial, dataset, store, unfamiliar, keep_features=False,
         replicas: Number of replicas that share a batch.
 
     Returns:
-        What to record of it: the name of the evaluation split, the fingerprints of the unfamiliar sets, and whether
+        What to record of it: the name of the evaluation split, the fingerprints of the unfamiliar sets, and of which
         features are kept.
     """
     if keep_features:
@@ -79,7 +79,7 @@ def write_outputs(model, trial, dataset, store, unfamiliar, keep_features=False,
     return {
         "evaluation": dataset.evaluation,
         "ood": {name: other.fingerprint for name, other in unfamiliar.items()},
-        "features": keep_features,
+        "features": sorted(sources) if keep_features else [],
     }
 
 
@@ -114,7 +114,7 @@ def is_complete(record, unfamiliar, keep_features):
     return (
         "evaluation" in record
         and all(kept.get(name) == fingerprint for name, fingerprint in wanted.items())
-        and (record["features"] or not keep_features)
+        and (not keep_features or {record["evaluation"], *wanted} <= set(record["features"]))
     )
 
 

@@ -34,18 +34,10 @@ def run(plan, store, data_dir, strategy="none", ood=(), keep_features=False):
     finished = len(plan.trials) - len(waiting)
     if finished:
         print(f"{finished} of {len(plan.trials)} trials are finished already in {store.out}.")
-    for trial in plan.trials:
-        record = store.record(trial)
-        if record is not None and not is_complete(record, unfamiliar[trial.dataset], keep_features):
-            print(f"{trial.label}  evaluating from its weights", flush=True)
-            dataset, others = datasets[trial.dataset], unfamiliar[trial.dataset]
-            store.finish(
-                trial, plan.study, evaluate_again(trial, record, dataset, store, strategy, others, keep_features)
-            )
+    failed = _evaluate_finished(plan, store, datasets, unfamiliar, strategy, keep_features)
     if finished:
         store.write_results()
     work = sum(epoch_work(trial, datasets[trial.dataset]) * trial.epochs for trial in waiting)
-    failed = 0
     with open_report(len(plan.trials), work, len(waiting)) as report:
         for number, trial in enumerate(waiting, start=finished + 1):
             dataset = datasets[trial.dataset]
@@ -76,3 +68,22 @@ def run(plan, store, data_dir, strategy="none", ood=(), keep_features=False):
             f"{failed} of {len(plan.trials)} trials failed; run the same command again to retry them.", file=sys.stderr
         )
     return 1 if failed else 0
+
+
+def _evaluate_finished(plan, store, datasets, unfamiliar, strategy, keep_features):
+    """Evaluates finished trials on what is asked for now, and returns the number of those where that failed."""
+    failed = 0
+    for trial in plan.trials:
+        record, others = store.record(trial), unfamiliar[trial.dataset]
+        if record is None or is_complete(record, others, keep_features):
+            continue
+        print(f"{trial.label}  evaluating from its weights", flush=True)
+        try:
+            record = evaluate_again(trial, record, datasets[trial.dataset], store, strategy, others, keep_features)
+        except Exception as error:  # whatever ends one, the others go on
+            failed += 1
+            reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+            print(f"{trial.label}  FAILED  {reason}. To train it again, delete {store.directory(trial)}")
+            continue
+        store.finish(trial, plan.study, record)
+    return failed

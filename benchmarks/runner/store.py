@@ -93,12 +93,14 @@ class RunStore:
         write_atomically(self.directory(trial) / "history.csv", text.getvalue())
 
     def write_logits(self, trial, name, logits, labels, features=None):
-        """Keeps the float32 logits and the labels of a split or data set, and its features as float16 where given."""
+        """Keeps the float32 logits and the labels of a split or data set, its features as float16 where they fit."""
         path = self.directory(trial) / "logits" / f"{name}.npz"
         path.parent.mkdir(exist_ok=True)
         arrays = {"logits": logits.astype(np.float32), "labels": labels}
         if features is not None:
-            arrays["features"] = features.astype(np.float16)
+            with np.errstate(over="ignore"):
+                half = features.astype(np.float16)
+            arrays["features"] = half if np.isfinite(half).all() else features.astype(np.float32)
         aside = path.with_suffix(".partial")
         with open(aside, "wb") as file:
             np.savez(file, **arrays)

@@ -106,8 +106,9 @@ def evaluate_again(trial, record, dataset, store, strategy, unfamiliar, keep_fea
     with precision_policy(trial.precision), _scope(strategy) as replicas:
         model = build_model(trial, dataset, synchronized=replicas > 1)
         model.load_weights(store.directory(trial) / "weights.weights.h5")
-        keep_features = keep_features or record.get("features", False)
+        keep_features = keep_features or bool(record.get("features"))
         outputs = write_outputs(model, trial, dataset, store, unfamiliar, keep_features, replicas)
+    outputs["features"] = sorted({*record.get("features", ()), *outputs["features"]})
     outputs["ood"] = record.get("ood", {}) | outputs["ood"]
     return {**record, **outputs, **measure(store, trial, outputs)}
 

@@ -170,7 +170,8 @@ def classwise_calibration_error(
     """Returns the calibration error of every class's probability, averaged over classes (Nixon et al. 2019).
 
     `1/K sum_k sum_m |B_mk| / N_k |acc(B_mk) - conf(B_mk)|`, where acc is the share of samples of class k. With bins
-    of equal width it is the static calibration error (SCE), with bins of equal mass the adaptive one (ACE), with a
+    of equal width it is the static calibration error (SCE), with bins of equal mass the adaptive one (ACE, whose bins
+    its authors weigh alike, which differs by ties alone), with a
     threshold on top (its authors' is 1e-3) the thresholded adaptive one (TACE). N_k counts the probabilities of class k
     that are above the threshold; a class with none adds 0.
 
@@ -391,7 +392,7 @@ def interval(measure, y_true, probabilities, n=1000, level=0.95, seed=0, **optio
     """Returns a measure with its bootstrap confidence interval.
 
     Percentiles of the measure on resampled samples (Efron 1979), minus the bootstrap's estimate of the bias: see
-    `kls.bootstrap`.
+    `kls.bootstrap`. Of the largest gap of a bin (MCE, `norm="max"`) no bootstrap says much: one sample can make it.
 
     Args:
         measure: A function of this module that returns a number.

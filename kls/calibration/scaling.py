@@ -15,13 +15,59 @@ from kls.calibration.samples import as_indices, as_matrix, log_softmax, softmax
 LEAST_TEMPERATURE, LARGEST_TEMPERATURE = 1e-2, 1e2
 
 
-class TemperatureScaling:
+class Scaler:
+    """What all scalers share: their protocol, and what they take."""
+
+    _classes = None
+
+    def fit(self, logits, y_true):
+        """Fits the scaler.
+
+        Args:
+            logits: Finite logits of shape `(N, K)`, of data that the network was not trained on.
+            y_true: Class indices or one-hot labels.
+
+        Returns:
+            The scaler itself.
+
+        Raises:
+            ValueError: If logits or labels are not as above.
+        """
+        logits = _finite(logits)
+        self._fit(logits, as_indices(y_true, *logits.shape))
+        self._classes = logits.shape[1]
+        return self
+
+    def transform(self, logits):
+        """Returns the calibrated logits.
+
+        Args:
+            logits: Finite logits of shape `(N, K)`, K as in `fit`.
+
+        Returns:
+            float64 array of shape `(N, K)`.
+
+        Raises:
+            ValueError: If the scaler is not fitted, or logits are not as above.
+        """
+        self._check_fitted()
+        logits = _finite(logits)
+        if logits.shape[1] != self._classes:
+            raise ValueError(f"`logits` must have {self._classes} columns, as in `fit`. Received: {logits.shape[1]}")
+        return self._transform(logits)
+
+    def _check_fitted(self):
+        if self._classes is None:
+            raise ValueError(f"{type(self).__name__} is not fitted yet: call `fit(logits, y_true)` first.")
+
+
+class TemperatureScaling(Scaler):
     """Divides the logits by one temperature T (Guo et al. 2017, "On calibration of modern neural networks", 4.2).
 
     T minimises the negative log-likelihood of `softmax(logits / T)`. That is convex in 1/T, so that the minimum is
     where its derivative, `mean(sum_k p_k z_k - z_true)`, crosses zero, found by Brent's method. T never changes which
-    class is the likeliest. It is sought in [0.01, 100]: where every prediction is right the smallest would be best,
-    where none is the largest.
+    class is the likeliest. It is sought in [0.01, 100]: where every prediction is right the smallest is best, where
+    softer is always better the largest. Where all classes are equally likely in every row it is 1.
 
     Attributes:
         temperature: T, after `fit`.
@@ -33,25 +79,11 @@ class TemperatureScaling:
     5.771
     """
 
-    def __init__(self):
-        self.temperature = None
+    temperature = None
 
-    def fit(self, logits, y_true):
-        """Finds the temperature.
-
-        Args:
-            logits: Finite logits of shape `(N, K)`.
-            y_true: Class indices or one-hot labels.
-
-        Returns:
-            The scaler itself.
-
-        Raises:
-            ValueError: If logits or labels are not as above.
-        """
+    def _fit(self, logits, labels):
         from scipy.optimize import brentq
 
-        logits, labels = _checked(logits, y_true)
         shifted = logits - logits.max(axis=1, keepdims=True)
         true_logit = shifted[np.arange(len(labels)), labels].mean()
 
@@ -59,19 +91,18 @@ class TemperatureScaling:
             return np.einsum("nk,nk->n", softmax(shifted * inverse), shifted).mean() - true_logit
 
         low, high = 1 / LARGEST_TEMPERATURE, 1 / LEAST_TEMPERATURE
-        if slope(low) >= 0:
-            inverse = low if slope(low) > 0 else 1.0  # zero all over where every row's logits are equal
+        if not shifted.any():
+            inverse = 1.0  # all classes equally likely at every temperature
+        elif slope(low) > 0:
+            inverse = low
         elif slope(high) <= 0:
             inverse = high
         else:
             inverse = brentq(slope, low, high, xtol=1e-12, rtol=1e-12)
         self.temperature = float(1 / inverse)
-        return self
 
-    def transform(self, logits):
-        """Returns the logits divided by the temperature, float64 of shape `(N, K)`."""
-        _check_fitted(self, self.temperature)
-        return as_matrix(logits, "logits").astype(np.float64) / self.temperature
+    def _transform(self, logits):
+        return logits / self.temperature
 
     def as_layer(self, from_logits=True, name=None):
         """Returns a Keras layer to append to the model.
@@ -91,7 +122,7 @@ class TemperatureScaling:
         >>> [round(x, 3) for x in ops.convert_to_numpy(model(np.array([[4.0, 0.0]])))[0].tolist()]
         [0.693, 0.0]
         """
-        _check_fitted(self, self.temperature)
+        self._check_fitted()
         return TemperatureLayer(self.temperature, from_logits, name=name)
 
 
@@ -111,16 +142,16 @@ class TemperatureLayer(keras.layers.Layer):
     """
 
     def __init__(self, temperature, from_logits=True, **kwargs):
-        super().__init__(**kwargs)
-        if not temperature > 0:
-            raise ValueError(f"`temperature` must be above 0. Received: temperature={temperature}")
+        super().__init__(autocast=False, **kwargs)  # float32 logits stay so under a mixed policy
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"`temperature` must be above 0 and finite. Received: temperature={temperature}")
         self.temperature = float(temperature)
         self.from_logits = from_logits
 
     def call(self, inputs):
         if self.from_logits:
             return inputs / self.temperature
-        return ops.softmax(ops.log(ops.maximum(inputs, keras.config.epsilon())) / self.temperature, axis=-1)
+        return ops.softmax(ops.log(ops.maximum(inputs, 1e-37)) / self.temperature, axis=-1)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -129,7 +160,7 @@ class TemperatureLayer(keras.layers.Layer):
         return {**super().get_config(), "temperature": self.temperature, "from_logits": self.from_logits}
 
 
-class VectorScaling:
+class VectorScaling(Scaler):
     """Scales and shifts each class's logit, `w * logits + b` (Guo et al. 2017, section 4.2), by L-BFGS.
 
     Attributes:
@@ -142,32 +173,25 @@ class VectorScaling:
     (2,)
     """
 
-    def __init__(self):
-        self.weights = self.bias = None
+    weights = bias = None
 
-    def fit(self, logits, y_true):
-        """Minimises the mean negative log-likelihood. Arguments, result and errors as in `TemperatureScaling.fit`."""
-        logits, labels = _checked(logits, y_true)
+    def _fit(self, logits, labels):
         classes = logits.shape[1]
 
         def expand(parameters):
             return np.diag(parameters[:classes]), parameters[classes:]
 
-        def gradient(by_weights, by_bias):
-            return np.concatenate([np.diag(by_weights), by_bias])
+        def flatten(weights, bias):
+            return np.concatenate([np.diag(weights), bias])
 
-        start = np.concatenate([np.ones(classes), np.zeros(classes)])
-        matrix, self.bias = expand(_minimize_nll(logits, labels, start, expand, gradient))
+        matrix, self.bias = _minimize_nll(logits, labels, expand, flatten)
         self.weights = np.diag(matrix).copy()
-        return self
 
-    def transform(self, logits):
-        """Returns the scaled logits, float64 of shape `(N, K)`."""
-        _check_fitted(self, self.weights)
-        return as_matrix(logits, "logits") * self.weights + self.bias
+    def _transform(self, logits):
+        return logits * self.weights + self.bias
 
 
-class MatrixScaling:
+class MatrixScaling(Scaler):
     """Maps the logits linearly, `W logits + b` (Guo et al. 2017, section 4.2), by L-BFGS.
 
     The objective is the mean negative log-likelihood plus the off-diagonal and intercept penalty (ODIR) of Kull et al.
@@ -190,40 +214,34 @@ class MatrixScaling:
     """
 
     def __init__(self, off_diagonal=1e-2, intercept=1e-2):
-        if not (off_diagonal >= 0 and intercept >= 0):
+        if not (0 <= off_diagonal < np.inf and 0 <= intercept < np.inf):
             raise ValueError(
-                f"`off_diagonal` and `intercept` must be at least 0. Received: {off_diagonal} and {intercept}"
+                "`off_diagonal` and `intercept` must be at least 0 and finite. "
+                f"Received: {off_diagonal} and {intercept}"
             )
         self.off_diagonal = off_diagonal
         self.intercept = intercept
         self.weights = self.bias = None
 
-    def fit(self, logits, y_true):
-        """Minimises the objective. Arguments, result and errors as in `TemperatureScaling.fit`."""
-        logits, labels = _checked(logits, y_true)
-        inputs = self._inputs(logits)
-        classes = inputs.shape[1]
+    def _fit(self, logits, labels):
+        classes = logits.shape[1]
         off = self.off_diagonal / (classes * (classes - 1)) * (1 - np.eye(classes))
         intercept = self.intercept / classes
 
         def expand(parameters):
             return parameters[: classes**2].reshape(classes, classes), parameters[classes**2 :]
 
-        def gradient(by_weights, by_bias):
-            return np.concatenate([by_weights.ravel(), by_bias])
+        def flatten(weights, bias):
+            return np.concatenate([weights.ravel(), bias])
 
         def penalty(weights, bias):
             value = (off * weights**2).sum() + intercept * (bias**2).sum()
-            return value, gradient(2 * off * weights, 2 * intercept * bias)
+            return value, 2 * off * weights, 2 * intercept * bias
 
-        start = np.concatenate([np.eye(classes).ravel(), np.zeros(classes)])
-        self.weights, self.bias = expand(_minimize_nll(inputs, labels, start, expand, gradient, penalty))
-        return self
+        self.weights, self.bias = _minimize_nll(self._inputs(logits), labels, expand, flatten, penalty)
 
-    def transform(self, logits):
-        """Returns the mapped logits, float64 of shape `(N, K)`."""
-        _check_fitted(self, self.weights)
-        return self._inputs(as_matrix(logits, "logits").astype(np.float64)) @ self.weights.T + self.bias
+    def _transform(self, logits):
+        return self._inputs(logits) @ self.weights.T + self.bias
 
     def _inputs(self, logits):
         return logits
@@ -245,7 +263,7 @@ class DirichletScaling(MatrixScaling):
         return log_softmax(logits)
 
 
-class IsotonicScaling:
+class IsotonicScaling(Scaler):
     """Isotonic regression of each class's probability, one class against the rest (Zadrozny & Elkan 2002).
 
     The K calibrated probabilities are divided by their sum; where all are 0 each class gets 1/K. A probability may
@@ -258,28 +276,20 @@ class IsotonicScaling:
     [[0.5, 0.5]]
     """
 
-    def __init__(self):
-        self._regressions = None
-
-    def fit(self, logits, y_true):
-        """Fits K isotonic regressions. Arguments, result and errors as in `TemperatureScaling.fit`."""
+    def _fit(self, logits, labels):
         from sklearn.isotonic import IsotonicRegression
 
-        logits, labels = _checked(logits, y_true)
         self._regressions = [
             IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(p, labels == k)
             for k, p in enumerate(softmax(logits).T)
         ]
-        return self
 
-    def transform(self, logits):
-        """Returns the calibrated log-probabilities, float64 of shape `(N, K)`."""
-        _check_fitted(self, self._regressions)
-        columns = zip(self._regressions, softmax(as_matrix(logits, "logits")).T, strict=True)
+    def _transform(self, logits):
+        columns = zip(self._regressions, softmax(logits).T, strict=True)
         return _normalized_log(np.stack([regression.predict(p) for regression, p in columns], axis=1))
 
 
-class HistogramBinning:
+class HistogramBinning(Scaler):
     """Replaces each class's probability by the share of that class in its bin (Zadrozny & Elkan 2001).
 
     One class against the rest; the K shares are divided by their sum, and where all are 0 each class gets 1/K. A bin
@@ -298,14 +308,13 @@ class HistogramBinning:
     [[0.0, 0.5], [0.5, 1.0]]
     """
 
+    shares = None
+
     def __init__(self, bins=15):
         check_binning(bins, "width", "guo")
         self.bins = bins
-        self.shares = None
 
-    def fit(self, logits, y_true):
-        """Counts. Arguments, result and errors as in `TemperatureScaling.fit`."""
-        logits, labels = _checked(logits, y_true)
+    def _fit(self, logits, labels):
         centres = (np.arange(self.bins) + 0.5) / self.bins
         self.shares = np.tile(centres, (logits.shape[1], 1))
         for k, p in enumerate(softmax(logits).T):
@@ -313,12 +322,9 @@ class HistogramBinning:
             count = np.bincount(index, minlength=self.bins)
             hits = np.bincount(index, labels == k, self.bins)
             self.shares[k, count > 0] = hits[count > 0] / count[count > 0]
-        return self
 
-    def transform(self, logits):
-        """Returns the calibrated log-probabilities, float64 of shape `(N, K)`."""
-        _check_fitted(self, self.shares)
-        columns = zip(self.shares, softmax(as_matrix(logits, "logits")).T, strict=True)
+    def _transform(self, logits):
+        columns = zip(self.shares, softmax(logits).T, strict=True)
         return _normalized_log(np.stack([shares[width_bins(p, self.bins)[0]] for shares, p in columns], axis=1))
 
 
@@ -332,11 +338,23 @@ SCALERS = {
 }
 
 
-def _minimize_nll(inputs, labels, start, expand, gradient, penalty=None):
-    """Returns the parameters of the least mean negative log-likelihood of `inputs @ W.T + b`, plus a penalty."""
+def _minimize_nll(inputs, labels, expand, flatten, penalty=None):
+    """Returns W and b of the least mean negative log-likelihood of `inputs @ W.T + b`, plus a penalty.
+
+    L-BFGS works on inputs of unit size and on W in their unit, so that its steps fit whatever the logits' unit is.
+
+    Args:
+        inputs: Shape `(N, K)`.
+        labels: Class indices of shape `(N,)`.
+        expand: Function of the free parameters to W of shape `(K, K)` and b of shape `(K,)`.
+        flatten: Its inverse, for gradients too.
+        penalty: Function of W and b to its value and its gradients.
+    """
     from scipy.optimize import minimize
 
-    rows = np.arange(len(labels))
+    rows, classes = np.arange(len(labels)), inputs.shape[1]
+    unit = np.abs(inputs).mean() or 1.0
+    inputs = inputs / unit
 
     def objective(parameters):
         weights, bias = expand(parameters)
@@ -345,26 +363,25 @@ def _minimize_nll(inputs, labels, start, expand, gradient, penalty=None):
         value = -log_p[rows, labels].mean()
         error[rows, labels] -= 1
         error /= len(labels)
-        slope = gradient(error.T @ inputs, error.sum(axis=0))
+        by_weights, by_bias = error.T @ inputs, error.sum(axis=0)
         if penalty is not None:
-            extra, extra_slope = penalty(weights, bias)
-            value, slope = value + extra, slope + extra_slope
-        return value, slope
+            extra, extra_by_weights, extra_by_bias = penalty(weights / unit, bias)
+            value += extra
+            by_weights, by_bias = by_weights + extra_by_weights / unit, by_bias + extra_by_bias
+        return value, flatten(by_weights, by_bias)
 
-    return minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000}).x
+    start = flatten(unit * np.eye(classes), np.zeros(classes))
+    options = {"maxiter": 10_000, "maxfun": 20_000, "ftol": 1e-14, "gtol": 1e-9}
+    weights, bias = expand(minimize(objective, start, jac=True, method="L-BFGS-B", options=options).x)
+    return weights / unit, bias
 
 
-def _checked(logits, y_true):
+def _finite(logits):
     logits = as_matrix(logits, "logits").astype(np.float64)
     wrong = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if len(wrong):
-        raise ValueError(f"`logits` must be finite to fit a scaler. Received: row {wrong[0]} is {logits[wrong[0]]}")
-    return logits, as_indices(y_true, *logits.shape)
-
-
-def _check_fitted(scaler, fitted):
-    if fitted is None:
-        raise ValueError(f"{type(scaler).__name__} is not fitted yet: call `fit(logits, y_true)` first.")
+        raise ValueError(f"`logits` must be finite. Received: row {wrong[0]} is {logits[wrong[0]]}")
+    return logits
 
 
 def _normalized_log(probabilities):

@@ -120,8 +120,8 @@ class Score:
         return Outputs(logits)
 
     def __repr__(self):
-        settings = ", ".join(f"{k}={v!r}" for k, v in vars(self).items() if not k.startswith("_") and k != "fitted")
-        return f"{type(self).__name__}({settings})"
+        own = {k: v for k, v in vars(self).items() if not k.startswith("_") and k != "fitted" and v is not None}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in own.items())})"
 
 
 class MSP(Score):
@@ -474,8 +474,8 @@ class ASH(Score):
 class KLMatching(Score):
     """Divergence from the nearest class template (Hendrycks et al. 2022, "Scaling OOD detection", section 4).
 
-    `-min_k KL(p || d_k)` with the mean softmax d_k of the training data that are predicted as class k; a class that is
-    never predicted has no template.
+    `-min_k KL(p || d_k)` with the mean softmax d_k of the data that are predicted as class k; a class that is never
+    predicted has no template. Its authors take validation data for that, where the softmax is less sure of itself.
 
     Example:
 
@@ -494,8 +494,8 @@ class KLMatching(Score):
 
     def _score(self, outputs):
         p = softmax(outputs.logits)
-        entropy = (p * np.log(np.maximum(p, np.finfo(np.float64).tiny))).sum(axis=1)
-        return -(entropy[:, None] - p @ self._log_templates.T).min(axis=1)
+        negative_entropy = (p * np.log(np.maximum(p, np.finfo(np.float64).tiny))).sum(axis=1)
+        return -(negative_entropy[:, None] - p @ self._log_templates.T).min(axis=1)
 
 
 SCORES = {
@@ -607,8 +607,9 @@ def _gradient(function, images):
     if backend == "torch":
         import torch
 
-        images = images.detach().requires_grad_()
-        return torch.autograd.grad(function(images), images)[0]
+        with torch.enable_grad():
+            images = images.detach().requires_grad_()
+            return torch.autograd.grad(function(images), images)[0]
     raise ValueError(f"ODIN needs gradients, which Keras's backend {backend!r} does not give")
 
 

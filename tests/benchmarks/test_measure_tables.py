@@ -18,7 +18,7 @@ def run(store, make_trial):
         logits, labels = rng.normal(size=(60, 3)) * 3, rng.integers(0, 3, 60)
         store.write_logits(trial, "test", logits, labels)
         store.write_logits(trial, "noise", rng.normal(size=(40, 3)), np.full(40, -1))
-        store.finish(trial, "study", {"evaluation": "test", "ood": {"noise": "0"}, "features": False})
+        store.finish(trial, "study", {"evaluation": "test", "ood": {"noise": "0"}, "features": []})
     return store
 
 
@@ -52,7 +52,7 @@ def test_bins_reach_the_measures_that_have_bins(run, capsys):
         (logits, labels), _ = logits_of(run, row)
         expected = calibration.expected_calibration_error(labels, logits, 4, "mass", from_logits=True)
         assert row.ece == pytest.approx(expected, abs=1e-12)
-    assert "bins 4, binning mass" in capsys.readouterr().out
+    assert "ece: bins 4, binning mass, convention guo." in capsys.readouterr().out
 
 
 def test_ood_measures_by_another_score(run):

@@ -112,7 +112,7 @@ def test_more_sets_are_evaluated_from_the_weights_without_training(run_with_ood,
 
 
 def test_other_data_under_the_same_name_are_evaluated_anew(stripes):
-    kept = {"evaluation": "test", "ood": {"stripes": stripes.fingerprint}, "features": False}
+    kept = {"evaluation": "test", "ood": {"stripes": stripes.fingerprint}, "features": ["test"]}
     assert is_complete(kept, {"stripes": stripes}, keep_features=False)
     assert not is_complete({**kept, "ood": {"stripes": "another"}}, {"stripes": stripes}, keep_features=False)
     assert not is_complete(kept, {"stripes": stripes}, keep_features=True)

@@ -9,7 +9,7 @@ from benchmarks.runner.run import STOPPED, run
 
 RECORD = {
     **{"accuracy_best": 0.75, "accuracy_last": 0.5, "seconds": 61.0, "images_per_second": 10.0},
-    **{"evaluation": "test", "ood": {}, "features": False},
+    **{"evaluation": "test", "ood": {}, "features": []},
 }
 
 

@@ -286,7 +286,7 @@ class TestNumbers:
             training_data=labelled["train"],
             features="first",
         )
-        for name, score in (("KNN(features=None, k=3)", scores.KNN(k=3, features="first")), ("mahalanobis", None)):
+        for name, score in (("KNN(k=3)", scores.KNN(k=3, features="first")), ("mahalanobis", None)):
             score = score or scores.Mahalanobis(features="first")
             np.testing.assert_allclose(found.scores[name][0], score.fit(wide, labelled["train"])(wide, X), rtol=1e-4)
 
