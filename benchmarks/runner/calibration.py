@@ -35,11 +35,12 @@ def calibration_table(records):
             means = {f"{name}_mean": cell[name].mean() for name in measures}
             deviations = {f"{name}_std": cell[name].std() for name in measures}
             numbers.append({"dataset": dataset, "model": model, "gamma": gamma, "n": len(cell), **means, **deviations})
+    against = "; AUROC by maximum softmax probability against unfamiliar data sets" if aurocs else ""
     table = Table(
         "calibration",
         f"Calibration of the last epoch's networks on the evaluation split: ECE with {BINS} bins of equal width "
-        f"({CONVENTION}'s convention), NLL in nats, Brier score as the sum over classes; AUROC by maximum softmax "
-        "probability against unfamiliar data sets. n: trained networks per row.",
+        f"({CONVENTION}'s convention), NLL in nats, Brier score as the sum over classes{against}. n: trained networks "
+        "per row.",
         ("data set", "model", "γ", "n", *(heading for heading, _, _ in measures.values())),
         tuple(rows),
     )

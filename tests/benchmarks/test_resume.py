@@ -15,6 +15,7 @@ import os, signal, sys
 from benchmarks.decathlon import main
 from decathlon.batches import Batches
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # children of a shell's background jobs ignore it
 batch = Batches.batch
 
 def signalling_batch(self, epoch, index):

@@ -17,10 +17,12 @@ from decathlon.__main__ import main
 from decathlon.catalog import CATALOG
 
 STOPPED_MIDWAY = """
-import sys, time
+import signal, sys, time
 import numpy as np
 from decathlon.__main__ import main
 from decathlon.sources import Example, Source, npz
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # children of a shell's background jobs ignore it
 
 def read(split):
     for i in range(200):

@@ -17,7 +17,7 @@ def test_losses_targets_and_callbacks_on_jax():
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"}
     files = [str(HERE / f"test_{name}.py") for name in ("losses", "targets", "feeding")]
     files.append(str(HERE / "test_metrics.py::TestByHand"))
-    files.append(str(HERE / "test_metrics.py::TestTraining"))
+    files.append(str(HERE / "test_metrics.py::TestTraining::test_fit_and_validation_report_the_array_functions"))
     logs = "test_the_logs_of_both_are_the_measures_of_the_predictions_after_each_epoch"
     files.append(str(HERE / f"test_callbacks.py::{logs}"))
     files.append(str(HERE / "test_callbacks.py::test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one"))
