@@ -13,13 +13,11 @@ HERE = Path(__file__).parent
 
 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="runs on JAX already")
-def test_losses_targets_and_callbacks_on_jax():
+def test_losses_targets_metrics_scores_and_callbacks_on_jax():
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"}
     files = [str(HERE / f"test_{name}.py") for name in ("losses", "targets", "feeding")]
     files.append(str(HERE / "test_metrics.py::TestByHand"))
     files.append(str(HERE / "test_metrics.py::TestTraining::test_fit_and_validation_report_the_array_functions"))
-    logs = "test_the_logs_of_both_are_the_measures_of_the_predictions_after_each_epoch"
-    files.append(str(HERE / f"test_callbacks.py::{logs}"))
     files.append(str(HERE / "test_callbacks.py::test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one"))
     files.append(str(HERE / "ood/test_scores.py::TestODIN::test_follows_the_finite_difference_gradient"))
     files.append(str(HERE / "test_network.py::TestOneForwardPass::test_further_training_is_seen_without_another_trace"))

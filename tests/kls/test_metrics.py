@@ -143,7 +143,7 @@ class TestByHand:
 
 class TestAgainstTheArrayFunction:
     @every_case
-    @settings(max_examples=4 if BACKEND == "jax" else 8)
+    @settings(max_examples=4)
     @given(
         sizes=st.lists(st.sampled_from([1, 9]), min_size=1, max_size=5),
         k=st.sampled_from([3] if BACKEND == "jax" else [2, 3, 7]),
