@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from kls.targets import smoothing_weights
+from kls.targets import check_classes, holds_indices, known_indices, shapes_fit, smoothing_weights, squeeze_indices
 
 
 @keras.saving.register_keras_serializable(package="kls")
@@ -53,37 +53,230 @@ class SmoothedCE(keras.losses.Loss):
 
     def __init__(self, gamma=0.9, from_logits=False, reduction="sum_over_batch_size", name="smoothed_ce", dtype=None):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        if keras.backend.standardize_dtype(self.dtype) not in ("float32", "float64"):
-            raise ValueError(
-                f"`dtype` must be float32 or float64, which hold every class index. Received: {self.dtype}"
-            )
-        if not 0 < gamma <= 1:
-            raise ValueError(f"`gamma` must be in (1/K, 1] for K classes. Received: gamma={gamma}")
+        _check_dtype(self.dtype)
+        _check_gamma(gamma)
         self.gamma = float(gamma)
         self.from_logits = from_logits
 
     def call(self, y_true, y_pred):
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
-        indices = _holds_indices(y_true, y_pred)
+        indices = holds_indices(y_true, y_pred)
         a, b = smoothing_weights(self.gamma, y_pred.shape[-1])
-        log_p = _log_probabilities(y_pred, self.from_logits)
+        log_p = log_probabilities(y_pred, self.from_logits)
         if indices:
-            true_term, mass = _gather_true_class(log_p, _squeeze_indices(y_true, y_pred)), 1.0
+            true_term, mass = _gather_true_class(log_p, squeeze_indices(y_true, y_pred)), 1.0
         else:
             true_term, mass = ops.sum(y_true * log_p, axis=-1), ops.sum(y_true, axis=-1)
-        if b == 0:
-            return -true_term
-        return -(a * true_term + b * mass * ops.sum(log_p, axis=-1))
+        return _smoothed_cross_entropy(a, b, true_term, log_p, mass)
 
     def get_config(self):
         return {**super().get_config(), "gamma": self.gamma, "from_logits": self.from_logits}
 
 
-def _log_probabilities(y_pred, from_logits):
-    """Log-probabilities of logits, or of probabilities as Keras's own cross-entropy takes them.
+@keras.saving.register_keras_serializable(package="kls")
+class OutlierExposure(keras.losses.Loss):
+    """Cross-entropy on familiar samples plus `weight` times that to the uniform distribution on outliers.
+
+    `loss = H(q, p_in) + weight * H(U, p_out)`, equation 1 of Lee & Cheon 2020, "Soft labeling affects
+    out-of-distribution detection of deep neural networks", after Hendrycks et al. 2019, "Deep anomaly detection with
+    outlier exposure". `H(q, p_in)` is the mean over the familiar samples of the batch, with labels smoothed as in
+    `kls.SmoothedCE`, and `H(U, p_out) = -(1/K) sum_j log p_j` the mean over its outliers, whatever the two counts. A
+    term without samples is 0. Under `tf.distribute` both are means over the global batch, however its outliers fall
+    to the replicas.
+
+    Args:
+        gamma: Float in (1/K, 1]: the probability of the true class. K is known when the loss is first computed.
+        weight: Finite float of at least 0: the weight of the outliers' term.
+        from_logits: Whether `y_pred` are logits, as in `kls.SmoothedCE`.
+        reduction: As in `keras.losses.Loss`. The mean over the batch, which is the default, gives the formula.
+        name: Optional name.
+        dtype: Dtype of the computation, `"float32"` or `"float64"`; `keras.backend.floatx()` by default.
+
+    Call arguments:
+        y_true: Class indices of shape `(N,)` or `(N, 1)`, -1 for an outlier.
+        y_pred: Shape `(N, K)`.
+        sample_weight: Optional weights that multiply the losses per sample; the counts stay those of the samples.
+
+    Returns:
+        One loss in nats per sample, shape `(N,)`, before the reduction: `N / N_in` times the cross-entropy of a
+        familiar sample, `weight * N / N_out` times that of an outlier.
+
+    Raises:
+        ValueError: If `gamma` is outside (1/K, 1], if `weight` is negative or not finite, if the shapes do not fit,
+            or if a label is neither -1 nor one of 0..K-1. Compiled code cannot raise for the last: there the loss of
+            such a sample is NaN.
+
+    Example:
+
+    >>> loss = OutlierExposure(weight=0.5)
+    >>> round(float(loss([0, -1, -1], [[0.8, 0.2], [0.5, 0.5], [0.9, 0.1]])), 4)
+    0.6974
+
+    Usage with `compile()`, which takes the accuracy of the familiar samples:
+
+    ```python
+    loss = kls.OutlierExposure(gamma=0.9)
+    model.compile(optimizer="adam", loss=loss, metrics=[kls.metrics.FamiliarAccuracy()])
+    ```
+    """
+
+    def __init__(
+        self,
+        gamma=1.0,
+        weight=0.5,
+        from_logits=False,
+        reduction="sum_over_batch_size",
+        name="outlier_exposure",
+        dtype=None,
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        _check_dtype(self.dtype)
+        _check_gamma(gamma)
+        if not 0 <= weight < float("inf"):
+            raise ValueError(f"`weight` must be finite and at least 0. Received: weight={weight}")
+        self.gamma = float(gamma)
+        self.weight = float(weight)
+        self.from_logits = from_logits
+
+    def call(self, y_true, y_pred):
+        y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+        if not holds_indices(y_true, y_pred):
+            raise ValueError(
+                "`y_true` must hold class indices of shape (N,) or (N, 1), -1 for an outlier. "
+                f"Received: y_true.shape={tuple(y_true.shape)}, y_pred.shape={tuple(y_pred.shape)}"
+            )
+        classes = y_pred.shape[-1]
+        a, b = smoothing_weights(self.gamma, classes)
+        log_p = log_probabilities(y_pred, self.from_logits)
+        labels = squeeze_indices(y_true, y_pred)
+        outlier = labels == -1
+        labels = ops.where(outlier, ops.zeros_like(labels), labels)
+        true_term = _gather_true_class(log_p, labels, besides=", or -1 for an outlier")
+        familiar_loss = _smoothed_cross_entropy(a, b, true_term, log_p)
+        if self.weight == 0:
+            outlier_loss = ops.zeros_like(familiar_loss)
+        else:
+            outlier_loss = -self.weight / classes * ops.sum(log_p, axis=-1)
+        familiar_factor, outlier_factor = _factors_of_means(outlier, log_p.dtype)
+        return ops.where(outlier, outlier_factor * outlier_loss, familiar_factor * familiar_loss)
+
+    def get_config(self):
+        return {**super().get_config(), "gamma": self.gamma, "weight": self.weight, "from_logits": self.from_logits}
+
+
+@keras.saving.register_keras_serializable(package="kls")
+class KnowledgeDistillation(keras.losses.Loss):
+    """Cross-entropy to the label mixed with that to a teacher's distribution at a temperature.
+
+    `loss = (1 - alpha) H(q, p) + alpha H(p_teacher, p)`, equation 5 of Lee & Cheon 2020, "Soft labeling affects
+    out-of-distribution detection of deep neural networks", after Hinton et al. 2015, "Distilling the knowledge in a
+    neural network". In the second term both distributions are `softmax(logits / temperature)`; the first is at
+    temperature 1. `kls.Distiller` runs the teacher and trains a student with this loss.
+
+    Args:
+        alpha: Float in [0, 1]: the weight of the teacher's term.
+        temperature: Finite float above 0.
+        from_logits: Whether `y_pred` are logits. By default they are probabilities, taken as in `kls.SmoothedCE`; their
+            logarithms are divided by the temperature.
+        scale_by_temperature: Whether to multiply the teacher's term by the square of the temperature, as Hinton et
+            al. do to keep the size of its gradients.
+        reduction: As in `keras.losses.Loss`.
+        name: Optional name.
+        dtype: Dtype of the computation; `keras.backend.floatx()` by default.
+
+    Call arguments:
+        y_true: Shape `(N, 2 K)`, from `kls.pack_teacher(labels, teacher_logits)`.
+        y_pred: Shape `(N, K)`.
+
+    Returns:
+        One loss in nats per sample, shape `(N,)`, before the reduction.
+
+    Raises:
+        ValueError: If `alpha` is outside [0, 1], if `temperature` is not above 0 and finite, or if the shapes do not
+            fit.
+
+    Example:
+
+    >>> loss = KnowledgeDistillation(alpha=0.5, temperature=2.0, from_logits=True)
+    >>> one_hot, teacher_logits = [1.0, 0.0], [2.0, 0.0]
+    >>> round(float(loss([one_hot + teacher_logits], [[4.0, 0.0]])), 4)
+    0.3415
+    """
+
+    def __init__(
+        self,
+        alpha=0.1,
+        temperature=3.0,
+        from_logits=False,
+        scale_by_temperature=False,
+        reduction="sum_over_batch_size",
+        name="knowledge_distillation",
+        dtype=None,
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"`alpha` must be in [0, 1]. Received: alpha={alpha}")
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"`temperature` must be finite and above 0. Received: temperature={temperature}")
+        self.alpha = float(alpha)
+        self.temperature = float(temperature)
+        self.from_logits = from_logits
+        self.scale_by_temperature = scale_by_temperature
+
+    def call(self, y_true, y_pred):
+        y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+        *samples, classes = y_pred.shape
+        if not samples or not shapes_fit(y_true.shape, (*samples, 2 * classes)):
+            raise ValueError(
+                "`y_true` must be of shape (N, 2 K), as `kls.pack_teacher` returns it, for `y_pred` of shape (N, K). "
+                f"Received: y_true.shape={tuple(y_true.shape)}, y_pred.shape={tuple(y_pred.shape)}"
+            )
+        check_classes(classes)
+        log_p = log_probabilities(y_pred, self.from_logits)
+        if self.alpha == 0:
+            return self._label_term(y_true[..., :classes], log_p)
+        if self.alpha == 1:
+            return self._teacher_term(y_true[..., classes:], log_p)
+        label_term = self._label_term(y_true[..., :classes], log_p)
+        return (1 - self.alpha) * label_term + self.alpha * self._teacher_term(y_true[..., classes:], log_p)
+
+    def _label_term(self, distribution, log_p):
+        return -ops.sum(distribution * log_p, axis=-1)
+
+    def _teacher_term(self, teacher_logits, log_p):
+        teacher = ops.softmax(teacher_logits / self.temperature, axis=-1)
+        loss = -ops.sum(teacher * ops.log_softmax(log_p / self.temperature, axis=-1), axis=-1)
+        return self.temperature**2 * loss if self.scale_by_temperature else loss
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "alpha": self.alpha,
+            "temperature": self.temperature,
+            "from_logits": self.from_logits,
+            "scale_by_temperature": self.scale_by_temperature,
+        }
+
+
+def _check_dtype(dtype):
+    if keras.backend.standardize_dtype(dtype) not in ("float32", "float64"):
+        raise ValueError(f"`dtype` must be float32 or float64, which hold every class index. Received: {dtype}")
+
+
+def _check_gamma(gamma):
+    if not 0 < gamma <= 1:
+        raise ValueError(f"`gamma` must be in (1/K, 1] for K classes. Received: gamma={gamma}")
+
+
+def log_probabilities(y_pred, from_logits):
+    """Returns log-probabilities of logits, or of probabilities as Keras's own cross-entropy takes them.
 
     Keras leaves the logits on the output of a softmax layer; like its own losses we use them where they are
     there, since the logarithm of a saturated softmax has no gradient.
+
+    Args:
+        y_pred: Shape `(..., K)`.
+        from_logits: Whether `y_pred` are logits.
     """
     logits = y_pred if from_logits else getattr(y_pred, "_keras_logits", None)
     if logits is not None:
@@ -93,45 +286,32 @@ def _log_probabilities(y_pred, from_logits):
     return ops.log(ops.clip(probabilities, epsilon, 1 - epsilon))
 
 
-def _holds_indices(y_true, y_pred):
-    *samples, classes = y_pred.shape
-    true_samples, last = list(y_true.shape[: len(samples)]), tuple(y_true.shape[len(samples) :])
-    if (
-        samples
-        and len(true_samples) == len(samples)
-        and all(None in pair or pair[0] == pair[1] for pair in zip(true_samples, samples, strict=True))
-    ):
-        if last in ((), (1,)):
-            return True
-        if last == (classes,):
-            return False
-    raise ValueError(
-        "`y_true` must hold class indices of shape (N,) or (N, 1), or distributions of shape (N, K) for `y_pred` "
-        f"of shape (N, K). Received: y_true.shape={tuple(y_true.shape)}, y_pred.shape={tuple(y_pred.shape)}"
-    )
-
-
-def _squeeze_indices(y_true, y_pred):
-    return ops.squeeze(y_true, axis=-1) if len(y_true.shape) == len(y_pred.shape) else y_true
-
-
-def _gather_true_class(log_p, labels):
-    classes = log_p.shape[-1]
-    valid = ops.logical_and(ops.logical_and(labels >= 0, labels < classes), labels == ops.floor(labels))
-    _raise_where_eager(valid, labels, classes)
-    indices = ops.cast(ops.where(valid, labels, ops.zeros_like(labels)), "int32")
+def _gather_true_class(log_p, labels, besides=""):
+    indices, known = known_indices(labels, log_p.shape[-1], besides)
     true_term = ops.squeeze(ops.take_along_axis(log_p, ops.expand_dims(indices, -1), axis=-1), axis=-1)
-    return ops.where(valid, true_term, ops.full_like(true_term, float("nan")))
+    return ops.where(known, true_term, ops.full_like(true_term, float("nan")))
 
 
-def _raise_where_eager(valid, labels, classes):
-    try:
-        valid = ops.convert_to_numpy(valid)
-    except (NotImplementedError, TypeError):  # a symbolic tensor of TensorFlow or JAX: its values are not known yet
-        return
-    if not valid.all():
-        wrong = sorted(set(ops.convert_to_numpy(labels)[~valid].tolist()))
-        raise ValueError(
-            f"`y_true` must hold class indices in 0..{classes - 1}, as `y_pred` has {classes} columns. "
-            f"Received: {wrong[:5]}{' ...' if len(wrong) > 5 else ''}"
-        )
+def _smoothed_cross_entropy(a, b, true_term, log_p, mass=1.0):
+    if b == 0:
+        return -true_term
+    return -(a * true_term + b * mass * ops.sum(log_p, axis=-1))
+
+
+def _factors_of_means(outlier, dtype):
+    """Returns `N / N_in` and `N / N_out`, which make the mean over a batch those over its two parts.
+
+    Keras divides each replica's sum by its own number of samples and by the number of replicas, so that their product
+    takes the place of `N`; the counts below are those of the global batch.
+    """
+    counts = ops.stack([ops.sum(ops.cast(part, dtype)) for part in (ops.logical_not(outlier), outlier)])
+    samples, totals = ops.sum(counts), counts
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        replicas = tf.distribute.get_replica_context()
+        if replicas is not None and replicas.num_replicas_in_sync > 1:
+            samples = replicas.num_replicas_in_sync * samples
+            totals = replicas.all_reduce(tf.distribute.ReduceOp.SUM, counts)
+    factors = samples / ops.maximum(totals, 1)
+    return factors[0], factors[1]

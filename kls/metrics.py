@@ -235,6 +235,50 @@ class BrierScore(keras.metrics.Mean):
         return {**super().get_config(), "from_logits": self.from_logits}
 
 
+@keras.saving.register_keras_serializable(package="kls")
+class FamiliarAccuracy(keras.metrics.Mean):
+    """Accuracy over the samples whose label is not -1: the outliers of `kls.OutlierExposure` do not count.
+
+    Args:
+        name: Name of the metric.
+        dtype: Dtype of the sum.
+
+    Example:
+
+    >>> metric = FamiliarAccuracy()
+    >>> metric.update_state([0, 1, -1], [[0.9, 0.1], [0.8, 0.2], [0.5, 0.5]])
+    >>> float(metric.result())
+    0.5
+    """
+
+    def __init__(self, name="accuracy", dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        _check_dtype(self.dtype)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """Adds a batch.
+
+        Args:
+            y_true: Class indices of shape `(N,)` or `(N, 1)`, -1 for an outlier.
+            y_pred: Class probabilities of shape `(N, K)`, or logits.
+            sample_weight: Optional weights of shape `(N,)` or `(N, 1)`.
+        """
+        y_pred = _matrix(y_pred, self.dtype)
+        y_true = ops.cast(ops.convert_to_tensor(y_true), self.dtype)
+        if tuple(y_true.shape[1:]) not in ((), (1,)):
+            raise ValueError(
+                "`y_true` must hold class indices of shape (N,) or (N, 1), -1 for an outlier. "
+                f"Received: y_true.shape={tuple(y_true.shape)}"
+            )
+        labels, unknown = _labels_and_unknown(ops.where(y_true == -1, ops.zeros_like(y_true), y_true), y_pred)
+        correct = unknown + ops.cast(ops.equal(labels, ops.cast(ops.argmax(y_pred, axis=-1), "int32")), self.dtype)
+        familiar = _flat(y_true) != -1
+        weight = ops.cast(familiar, self.dtype)
+        if sample_weight is not None:
+            weight = weight * ops.cast(_flat(sample_weight), self.dtype)
+        super().update_state(ops.where(familiar, correct, ops.zeros_like(correct)), weight)
+
+
 def _check_dtype(dtype):
     if dtype not in ("float32", "float64"):
         raise ValueError(f"`dtype` must be float32 or float64, which can count. Received: {dtype}")

@@ -146,3 +146,106 @@ def mix(first, second, weight):
     while 0 < len(weight.shape) < len(first.shape):
         weight = ops.expand_dims(weight, axis=-1)
     return weight * first + (1 - weight) * second
+
+
+def shapes_fit(shape, other):
+    """Returns whether two static shapes can be the same; `None`, a length not known yet, fits every length.
+
+    Args:
+        shape: Tuple of integers and `None`.
+        other: Likewise.
+    """
+    return len(shape) == len(other) and all(
+        None in pair or pair[0] == pair[1] for pair in zip(shape, other, strict=True)
+    )
+
+
+def holds_indices(y_true, predictions, name="y_pred"):
+    """Returns whether labels are class indices, not distributions, of which their shape alone decides.
+
+    Args:
+        y_true: Tensor of shape `(N,)`, `(N, 1)` or `(N, K)`, or with further leading axes.
+        predictions: Tensor of shape `(N, K)`, or with the same further leading axes.
+        name: What the error calls `predictions`.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+    """
+    *samples, classes = predictions.shape
+    last = tuple(y_true.shape[len(samples) :])
+    if samples and shapes_fit(y_true.shape[: len(samples)], samples):
+        if last in ((), (1,)):
+            return True
+        if last == (classes,):
+            return False
+    raise ValueError(
+        f"`y_true` must hold class indices of shape (N,) or (N, 1), or distributions of shape (N, K) for `{name}` "
+        f"of shape (N, K). Received: y_true.shape={tuple(y_true.shape)}, {name}.shape={tuple(predictions.shape)}"
+    )
+
+
+def squeeze_indices(y_true, predictions):
+    """Returns class indices without the last axis of length 1, if they have one.
+
+    Args:
+        y_true: Tensor of shape `(N,)` or `(N, 1)`, or with further leading axes.
+        predictions: Tensor of shape `(N, K)`, or with the same further leading axes.
+    """
+    return ops.squeeze(y_true, axis=-1) if len(y_true.shape) == len(predictions.shape) else y_true
+
+
+def known_indices(labels, classes, besides=""):
+    """Returns labels as int32, 0 for each that is none of 0..K-1, and a mask that is false for those.
+
+    Args:
+        labels: Float tensor of class indices.
+        classes: Integer K.
+        besides: What the error says is allowed besides 0..K-1.
+
+    Raises:
+        ValueError: If a label is none of 0..K-1. Compiled code does not know the values and cannot raise.
+    """
+    known = ops.logical_and(ops.logical_and(labels >= 0, labels < classes), labels == ops.floor(labels))
+    _raise_where_eager(known, labels, classes, besides)
+    return ops.cast(ops.where(known, labels, ops.zeros_like(labels)), "int32"), known
+
+
+def _raise_where_eager(known, labels, classes, besides):
+    try:
+        known = ops.convert_to_numpy(known)
+    except (NotImplementedError, TypeError):  # a symbolic tensor of TensorFlow or JAX: its values are not known yet
+        return
+    if not known.all():
+        wrong = sorted(set(ops.convert_to_numpy(labels)[~known].tolist()))
+        raise ValueError(
+            f"`y_true` must hold class indices in 0..{classes - 1}{besides}, as there are {classes} classes. "
+            f"Received: {wrong[:5]}{' ...' if len(wrong) > 5 else ''}"
+        )
+
+
+def pack_teacher(y_true, teacher_logits):
+    """Returns labels and a teacher's logits side by side, as `kls.KnowledgeDistillation` takes its `y_true`.
+
+    Args:
+        y_true: Class indices of shape `(N,)` or `(N, 1)`, or distributions of shape `(N, K)`.
+        teacher_logits: Shape `(N, K)`. Log-probabilities will do: softmax does not see a constant per sample.
+
+    Returns:
+        Float tensor of shape `(N, 2 K)`: `[one-hot or distribution | teacher logits]`.
+
+    Raises:
+        ValueError: If the shapes do not fit, or if a class index is not one of 0..K-1. Compiled code cannot raise for
+            the last: there the label is NaN, and the loss with it.
+
+    Example:
+
+    >>> ops.convert_to_numpy(pack_teacher([1], [[2.0, 3.0]])).tolist()
+    [[0.0, 1.0, 2.0, 3.0]]
+    """
+    dtype = keras.config.floatx()
+    y_true, teacher_logits = ops.convert_to_tensor(y_true), ops.convert_to_tensor(teacher_logits, dtype=dtype)
+    if holds_indices(y_true, teacher_logits, "teacher_logits"):
+        classes = teacher_logits.shape[-1]
+        indices, known = known_indices(ops.cast(squeeze_indices(y_true, teacher_logits), "float32"), classes)
+        y_true = ops.where(ops.expand_dims(known, -1), ops.one_hot(indices, classes, dtype=dtype), float("nan"))
+    return ops.concatenate([ops.cast(y_true, dtype), teacher_logits], axis=-1)

@@ -18,6 +18,9 @@ def test_losses_targets_metrics_scores_and_callbacks_on_jax():
     files = [str(HERE / f"test_{name}.py") for name in ("losses", "targets", "feeding")]
     files.append(str(HERE / "test_metrics.py::TestByHand"))
     files.append(str(HERE / "test_metrics.py::TestTraining::test_fit_and_validation_report_the_array_functions"))
+    files.append(str(HERE / "test_metrics.py::TestFamiliarAccuracy"))
+    files.append(str(HERE / "test_distillation.py::TestObjective::test_training_is_that_of_keras"))
+    files.append(str(HERE / "test_distillation.py::TestTeachers::test_stay_as_they_are_and_out_of_the_model"))
     files.append(str(HERE / "test_callbacks.py::test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one"))
     files.append(str(HERE / "ood/test_scores.py::TestODIN::test_follows_the_finite_difference_gradient"))
     files.append(str(HERE / "test_network.py::TestOneForwardPass::test_further_training_is_seen_without_another_trace"))

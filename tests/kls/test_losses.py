@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 import kls
+from benchmarks.runner.train import mirrored_strategy
 
 BACKEND = keras.backend.backend()
 
@@ -252,3 +253,335 @@ class TestSerialisation:
         again = keras.models.load_model(tmp_path / "model.keras")
         assert again.loss.gamma == 0.8
         assert again.evaluate(x, y, verbose=0) == pytest.approx(expected, rel=1e-6)
+
+
+def composed(familiar, k=5, seed=0):
+    """Returns logits, their softmax and labels, which are -1 where `familiar` is false."""
+    logits, p, labels = sample(len(familiar), k, seed)
+    return logits, p, np.where(familiar, labels, -1)
+
+
+def two_means(labels, y_pred, weight, gamma=1.0, from_logits=True):
+    """Returns equation 1 of Lee & Cheon by Keras's own losses."""
+    k, outlier = y_pred.shape[-1], labels == -1
+    familiar_loss = keras.losses.CategoricalCrossentropy(
+        label_smoothing=kls.epsilon_from_gamma(gamma, k), from_logits=from_logits, reduction=None, dtype="float64"
+    )
+    outlier_loss = keras.losses.CategoricalCrossentropy(from_logits=from_logits, reduction=None, dtype="float64")
+    familiar_losses = familiar_loss(np.eye(k)[np.where(outlier, 0, labels)], y_pred)
+    outlier_losses = outlier_loss(np.full((len(labels), k), 1 / k), y_pred)
+    shares = (
+        np.where(outlier, 0.0, 1.0) / max((~outlier).sum(), 1),
+        np.where(outlier, weight, 0.0) / max(outlier.sum(), 1),
+    )
+    return ops.sum(familiar_losses * shares[0]) + ops.sum(outlier_losses * shares[1])
+
+
+COMPOSITIONS = {
+    "both": [True, False, True, True, False, True],
+    "familiar": [True] * 6,
+    "outliers": [False] * 6,
+    "one outlier": [True] * 5 + [False],
+}
+compositions = pytest.mark.parametrize("familiar", COMPOSITIONS.values(), ids=list(COMPOSITIONS))
+
+
+class TestOutlierExposure:
+    # ln 2 = 0.693147, -ln 0.8 = 0.223144, -(ln 0.9 + ln 0.1) / 2 = 1.203973
+    LABELS, ROWS = [0, -1, -1], [[0.8, 0.2], [0.5, 0.5], [0.9, 0.1]]
+
+    def test_by_hand(self):
+        loss = kls.OutlierExposure(weight=0.5)
+        assert float(loss(self.LABELS, self.ROWS)) == pytest.approx(
+            0.223144 + 0.5 * (0.693147 + 1.203973) / 2, abs=1e-6
+        )
+
+    def test_by_hand_per_sample(self):
+        losses = numbers(kls.OutlierExposure(weight=0.5, reduction=None)(self.LABELS, self.ROWS))
+        np.testing.assert_allclose(losses, [3 * 0.223144, 0.75 * 0.693147, 0.75 * 1.203973], atol=3e-6)
+
+    def test_by_hand_with_sample_weights(self):
+        value = float(kls.OutlierExposure(weight=0.5)(self.LABELS, self.ROWS, sample_weight=[2.0, 0.0, 1.0]))
+        assert value == pytest.approx(2 * 0.223144 + 0.5 * 1.203973 / 2, abs=1e-6)
+
+    def test_keras_on_the_familiar_and_the_outlying_rows(self):
+        logits, _, labels = composed([True, False, True, True, False, True])
+        rows = labels != -1
+        familiar = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(labels[rows], logits[rows])
+        outliers = keras.losses.CategoricalCrossentropy(from_logits=True)(np.full((2, 5), 0.2), logits[~rows])
+        found = float(kls.OutlierExposure(weight=0.3, from_logits=True)(labels, logits))
+        assert found == pytest.approx(float(familiar) + 0.3 * float(outliers), rel=1e-6)
+
+    @pytest.mark.usefixtures("float64")
+    @settings(max_examples=8 if BACKEND == "jax" else 25)
+    @given(
+        familiar=st.lists(st.booleans(), min_size=6, max_size=6),
+        gamma=st.floats(0.21, 1),
+        weight=st.floats(0, 10),
+        from_logits=st.booleans(),
+        column=st.booleans(),
+        seed=st.integers(0, 1000),
+    )
+    def test_any_composition_is_the_sum_of_two_means(self, familiar, gamma, weight, from_logits, column, seed):
+        logits, p, labels = composed(familiar, seed=seed)
+        y_pred = logits if from_logits else p
+        loss = kls.OutlierExposure(gamma, weight, from_logits, dtype="float64")
+        found = float(loss(labels[:, None] if column else labels, y_pred))
+        expected = float(two_means(labels, y_pred, weight, gamma, from_logits))
+        assert found == pytest.approx(expected, rel=1e-11, abs=1e-12)
+
+    @pytest.mark.usefixtures("float64")
+    @compositions
+    @pytest.mark.parametrize("gamma", [1, 0.8])
+    def test_gradient_is_that_of_the_two_means(self, familiar, gamma):
+        logits, _, labels = composed(familiar)
+        loss = kls.OutlierExposure(gamma, weight=0.7, from_logits=True, dtype="float64")
+        expected = gradient(lambda z: two_means(labels, z, 0.7, gamma), logits)
+        np.testing.assert_allclose(gradient(lambda z: loss(labels, z), logits), expected, rtol=1e-10, atol=1e-14)
+
+    @pytest.mark.usefixtures("float64")
+    def test_gradient_is_the_finite_difference(self):
+        logits, _, labels = composed([True, False, True, False])
+        loss = kls.OutlierExposure(0.8, weight=0.7, from_logits=True, dtype="float64")
+        found, step = gradient(lambda z: loss(labels, z), logits), 1e-6
+        for i, j in np.ndindex(logits.shape):
+            shift = np.zeros_like(logits)
+            shift[i, j] = step
+            difference = (float(loss(labels, logits + shift)) - float(loss(labels, logits - shift))) / (2 * step)
+            assert found[i, j] == pytest.approx(difference, abs=1e-8)
+
+    def test_without_outliers_it_is_smoothed_cross_entropy(self):
+        logits, _, labels = sample()
+        expected = float(kls.SmoothedCE(0.9, from_logits=True)(labels, logits))
+        assert float(kls.OutlierExposure(0.9, from_logits=True)(labels, logits)) == pytest.approx(expected, rel=1e-6)
+
+    def test_without_familiar_samples_it_is_the_second_term(self):
+        logits, p, _ = sample()
+        expected = -0.5 * np.log(p).mean()
+        found = kls.OutlierExposure(0.9, weight=0.5, from_logits=True)(np.full(6, -1), logits)
+        assert float(found) == pytest.approx(expected, rel=1e-6)
+
+    @compositions
+    def test_compiled_it_is_the_same(self, familiar):
+        logits, _, labels = composed(familiar)
+        loss = kls.OutlierExposure(0.9, weight=0.5, from_logits=True)
+        found = compiled(lambda y, z: loss(y, z))(labels.astype("int32"), logits.astype("float32"))
+        assert float(found) == pytest.approx(float(loss(labels, logits)), rel=1e-6)
+
+    def test_logits_of_minus_infinity_where_they_do_not_count(self):
+        # another class of a familiar sample without smoothing, and an outlier without weight
+        logits = np.array([[1, 2, -np.inf], [-np.inf, 0, 0]], "float32")
+        loss = kls.OutlierExposure(weight=0, from_logits=True)
+        assert float(loss([0, -1], logits)) == pytest.approx(np.log(1 + np.e), rel=1e-6)
+        assert np.isfinite(gradient(lambda z: loss(np.array([0, -1]), z), logits)).all()
+
+    @pytest.mark.parametrize("from_logits", [True, False])
+    def test_gradient_is_finite_at_huge_logits(self, from_logits):
+        logits = np.array([[1e4, -1e4, 0], [-1e4, 1e4, 0], [0, -1e4, 1e4]], "float32")
+        loss = kls.OutlierExposure(from_logits=from_logits)
+        found = gradient(lambda z: loss(np.array([1, -1, -1]), z if from_logits else ops.softmax(z)), logits)
+        assert np.isfinite(found).all()
+
+    @pytest.mark.parametrize("wrong", [-2, 5, 0.5, float("nan")])
+    def test_another_label_is_refused_when_eager(self, wrong):
+        logits, _, _ = sample(n=3)
+        with pytest.raises(ValueError, match=rf"0\.\.4, or -1 for an outlier.*\[{wrong}"):
+            kls.OutlierExposure(from_logits=True)(np.array([0, wrong, -1], "float32"), logits)
+
+    @pytest.mark.parametrize("wrong", [-2, 5])
+    def test_another_label_makes_the_loss_nan_when_compiled(self, wrong):
+        logits, _, _ = sample(n=3)
+        loss = kls.OutlierExposure(from_logits=True, reduction=None)
+        labels = np.array([0, wrong, -1], "int32")
+        losses = numbers(compiled(lambda y, z: loss(y, z))(labels, logits.astype("float32")))
+        np.testing.assert_array_equal(np.isnan(losses), [False, True, False])
+
+    def test_distributions_are_refused_with_both_shapes(self):
+        with pytest.raises(ValueError, match=r"-1 for an outlier.*y_true\.shape=\(6, 5\), y_pred\.shape=\(6, 5\)"):
+            kls.OutlierExposure()(np.eye(6, 5), np.full((6, 5), 0.2))
+
+    @pytest.mark.parametrize("weight", [-0.1, float("inf"), float("nan")])
+    def test_a_weight_that_is_none_is_named(self, weight):
+        with pytest.raises(ValueError, match=rf"`weight` must be finite and at least 0\. Received: weight={weight}"):
+            kls.OutlierExposure(weight=weight)
+
+    def test_gamma_and_dtype_are_checked(self):
+        with pytest.raises(ValueError, match="gamma=0"):
+            kls.OutlierExposure(gamma=0)
+        with pytest.raises(ValueError, match=r"gamma=0\.1 with K=10"):
+            kls.OutlierExposure(gamma=0.1)(np.zeros(2), np.full((2, 10), 0.1))
+        with pytest.raises(ValueError, match="Received: bfloat16"):
+            kls.OutlierExposure(dtype="bfloat16")
+
+    def test_config_round_trip(self):
+        loss = kls.OutlierExposure(0.7, 0.2, from_logits=True, reduction="sum", name="exposed")
+        again = keras.losses.deserialize(keras.losses.serialize(loss))
+        assert isinstance(again, kls.OutlierExposure)
+        assert again.get_config() == loss.get_config()
+        assert (again.gamma, again.weight, again.from_logits, again.reduction) == (0.7, 0.2, True, "sum")
+        assert kls.OutlierExposure().name == "outlier_exposure"
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="the strategy is TensorFlow's")
+class TestOutlierExposureOnTwoReplicas:
+    def test_one_step_of_fit_is_that_of_one_replica(self):
+        x = np.random.default_rng(1).normal(size=(8, 4)).astype("float32")
+        # the first half of the batch, one replica's, holds all outliers, most of them or none
+        batches = [-1, -1, -1, -1, 0, 1, 2, 0], [-1, 2, -1, -1, 0, -1, 2, 0], [0, 1, 2, 0, 1, 2, -1, 0]
+        weights = [np.random.default_rng(0).normal(size=(4, 3)), np.zeros(3)]
+
+        def steps():
+            model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(3)])
+            model.compile(keras.optimizers.SGD(0.5), kls.OutlierExposure(0.9, from_logits=True))
+            for labels in batches:
+                model.set_weights(weights)
+                history = model.fit(x, np.array(labels), batch_size=8, shuffle=False, verbose=0).history
+                yield [*model.get_weights(), history["loss"][0]]
+
+        with mirrored_strategy().scope():
+            found = list(steps())
+        for values, expected in zip(found, steps(), strict=True):
+            for value, other in zip(values, expected, strict=True):
+                np.testing.assert_allclose(value, other, rtol=1e-5, atol=1e-6)
+
+    @pytest.mark.parametrize("split", [5, 8])
+    def test_replicas_of_unequal_batches_sum_to_the_formula(self, split):
+        import tensorflow as tf
+
+        logits, _, labels = composed([False, True, False, False, True, True, False, True], seed=3)
+        loss, strategy = kls.OutlierExposure(0.8, 0.7, from_logits=True), mirrored_strategy()
+        parts = iter([(labels[:split], logits[:split]), (labels[split:], logits[split:])])
+        given = strategy.experimental_distribute_values_from_function(
+            lambda _: tuple(tf.constant(array, "float32") for array in next(parts))
+        )
+
+        def value_and_gradient(part):
+            with tf.GradientTape() as tape:
+                tape.watch(part[1])
+                value = loss(*part)
+            return value, tape.gradient(value, part[1])
+
+        values, gradients = tf.function(lambda part: strategy.run(value_and_gradient, (part,)))(given)
+        found = np.concatenate([part.numpy() for part in strategy.experimental_local_results(gradients)])
+        expected = gradient(lambda z: two_means(labels, z, 0.7, 0.8), logits)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+        total = sum(value.numpy() for value in strategy.experimental_local_results(values))
+        assert total == pytest.approx(float(two_means(labels, logits, 0.7, 0.8)), rel=1e-5)
+
+
+def distillation_sample(seed=0):
+    """Returns a student's logits and their softmax, labels and a teacher's logits."""
+    return *sample(seed=seed), sample(seed=seed + 1)[0]
+
+
+def divergence(labels, teacher, student, alpha, temperature, scale=1.0):
+    """Returns Keras's cross-entropy and Kullback-Leibler divergence, weighted."""
+    label_term = keras.losses.CategoricalCrossentropy(from_logits=True, dtype="float64")(np.eye(5)[labels], student)
+    teacher_term = keras.losses.KLDivergence(dtype="float64")(
+        ops.softmax(teacher / temperature), ops.softmax(student / temperature)
+    )
+    return (1 - alpha) * label_term + alpha * scale * teacher_term
+
+
+class TestKnowledgeDistillation:
+    # student: softmax(4, 0), -ln p_0 = 0.018150; at temperature 2 -ln = 0.126928, 2.126928
+    # teacher: at temperature 2 softmax(1, 0) = 0.731059, 0.268941, so that its term is 0.664810
+    @pytest.mark.parametrize(("scale_by_temperature", "factor"), [(False, 1), (True, 4)])
+    def test_by_hand(self, scale_by_temperature, factor):
+        loss = kls.KnowledgeDistillation(0.25, 2.0, from_logits=True, scale_by_temperature=scale_by_temperature)
+        found = float(loss(kls.pack_teacher([0], [[2.0, 0.0]]), [[4.0, 0.0]]))
+        assert found == pytest.approx(0.75 * 0.018150 + 0.25 * factor * 0.664810, abs=1e-5)
+
+    @pytest.mark.usefixtures("float64")
+    @settings(max_examples=8 if BACKEND == "jax" else 20)
+    @given(
+        alpha=st.floats(0, 1),
+        temperature=st.floats(1, 20),
+        scaled=st.booleans(),
+        from_logits=st.booleans(),
+        seed=st.integers(0, 1000),
+    )
+    def test_differs_from_keras_by_the_entropy_of_the_teacher(self, alpha, temperature, scaled, from_logits, seed):
+        logits, p, labels, teacher = distillation_sample(seed)
+        scale = temperature**2 if scaled else 1.0
+        loss = kls.KnowledgeDistillation(alpha, temperature, from_logits, scaled, dtype="float64")
+        found = float(loss(kls.pack_teacher(labels, teacher), logits if from_logits else p))
+        tempered = np.exp(teacher / temperature)
+        tempered /= tempered.sum(axis=1, keepdims=True)
+        entropy = -(tempered * np.log(tempered)).sum(axis=1).mean()
+        expected = float(divergence(labels, teacher, logits, alpha, temperature, scale)) + alpha * scale * entropy
+        assert found == pytest.approx(expected, rel=1e-4, abs=1e-4)  # Keras clips at 1e-7
+
+    @pytest.mark.usefixtures("float64")
+    @pytest.mark.parametrize("scaled", [False, True])
+    @pytest.mark.parametrize(("alpha", "temperature"), [(0.1, 3.0), (0.9, 1.0), (0.5, 20.0)])
+    def test_gradient_is_that_of_keras(self, alpha, temperature, scaled):
+        logits, _, labels, teacher = distillation_sample()
+        loss = kls.KnowledgeDistillation(alpha, temperature, True, scaled, dtype="float64")
+        packed, scale = kls.pack_teacher(labels, teacher), temperature**2 if scaled else 1.0
+        expected = gradient(lambda z: divergence(labels, teacher, z, alpha, temperature, scale), logits)
+        np.testing.assert_allclose(gradient(lambda z: loss(packed, z), logits), expected, rtol=1e-9, atol=1e-6)
+
+    def test_alpha_of_zero_is_cross_entropy_whatever_the_teacher(self):
+        logits, _, labels, teacher = distillation_sample()
+        expected = float(kls.SmoothedCE(1, from_logits=True)(labels, logits))
+        for teacher_logits in (teacher, np.full((6, 5), np.nan), np.full((6, 5), np.inf)):
+            loss = kls.KnowledgeDistillation(alpha=0, from_logits=True)
+            assert float(loss(kls.pack_teacher(labels, teacher_logits), logits)) == pytest.approx(expected, rel=1e-6)
+
+    def test_alpha_of_one_is_the_teachers_term_whatever_the_label(self):
+        logits, p, _, _ = distillation_sample()
+        loss = kls.KnowledgeDistillation(alpha=1, temperature=1, from_logits=True)
+        found = float(loss(kls.pack_teacher(np.full((6, 5), np.nan), np.zeros((6, 5))), logits))
+        assert found == pytest.approx(-np.log(p).mean(), rel=1e-5)  # of a uniform teacher: that of label smoothing
+
+    def test_mixed_labels(self):
+        logits, _, _, teacher = distillation_sample()
+        mixed = np.random.default_rng(1).dirichlet(np.ones(5), size=6)
+        expected = float(kls.SmoothedCE(1, from_logits=True)(mixed, logits))
+        found = float(kls.KnowledgeDistillation(0, from_logits=True)(kls.pack_teacher(mixed, teacher), logits))
+        assert found == pytest.approx(expected, rel=1e-6)
+
+    def test_compiled_it_is_the_same(self):
+        logits, p, labels, teacher = (array.astype("float32") for array in distillation_sample())
+        for loss, y_pred in ((kls.KnowledgeDistillation(from_logits=True), logits), (kls.KnowledgeDistillation(), p)):
+            found = compiled(lambda y, t, z, loss=loss: loss(kls.pack_teacher(y, t), z))(labels, teacher, y_pred)
+            assert float(found) == pytest.approx(float(loss(kls.pack_teacher(labels, teacher), y_pred)), rel=1e-6)
+
+    def test_a_label_outside_makes_the_loss_nan_when_compiled(self):
+        logits, _, _, teacher = (array.astype("float32") for array in distillation_sample())
+        loss = kls.KnowledgeDistillation(from_logits=True, reduction=None)
+        losses = compiled(lambda y, t, z: loss(kls.pack_teacher(y, t), z))(
+            np.array([0, -1, 5, 1, 2, 4]), teacher, logits
+        )
+        np.testing.assert_array_equal(np.isnan(numbers(losses)), [False, True, True, False, False, False])
+
+    def test_gradient_is_finite_at_huge_logits(self):
+        logits = np.array([[1e4, -1e4, 0], [-1e4, 1e4, 0], [0, -1e4, 1e4]], "float32")
+        packed = kls.pack_teacher([1, 1, 1], -logits)
+        loss = kls.KnowledgeDistillation(0.5, from_logits=True)
+        assert np.isfinite(float(loss(packed, logits)))
+        assert np.isfinite(gradient(lambda z: loss(packed, z), logits)).all()
+
+    @pytest.mark.parametrize("shape", [(6,), (6, 1), (6, 5), (6, 9), (5, 10), (10,), (6, 10, 1)])
+    def test_labels_that_do_not_fit_are_refused_with_both_shapes(self, shape):
+        with pytest.raises(ValueError, match=r"pack_teacher.*y_true\.shape=.*y_pred\.shape=\(6, 5\)"):
+            kls.KnowledgeDistillation()(np.zeros(shape, "float32"), np.full((6, 5), 0.2, "float32"))
+
+    @pytest.mark.parametrize("alpha", [-0.1, 1.1, float("nan")])
+    def test_alpha_outside_is_named(self, alpha):
+        with pytest.raises(ValueError, match=rf"`alpha` must be in \[0, 1\]\. Received: alpha={alpha}"):
+            kls.KnowledgeDistillation(alpha=alpha)
+
+    @pytest.mark.parametrize("temperature", [0, -1, float("inf"), float("nan")])
+    def test_temperature_outside_is_named(self, temperature):
+        with pytest.raises(ValueError, match=rf"finite and above 0\. Received: temperature={temperature}"):
+            kls.KnowledgeDistillation(temperature=temperature)
+
+    def test_config_round_trip(self):
+        loss = kls.KnowledgeDistillation(0.2, 4, True, True, reduction="sum", name="distilled")
+        again = keras.losses.deserialize(keras.losses.serialize(loss))
+        assert isinstance(again, kls.KnowledgeDistillation)
+        assert again.get_config() == loss.get_config()
+        assert (again.alpha, again.temperature, again.from_logits, again.scale_by_temperature) == (0.2, 4, True, True)
+        assert (again.reduction, again.name) == ("sum", "distilled")

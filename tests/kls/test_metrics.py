@@ -11,6 +11,7 @@ from kls import calibration
 from kls.metrics import (
     BrierScore,
     ExpectedCalibrationError,
+    FamiliarAccuracy,
     MaximumCalibrationError,
     NegativeLogLikelihood,
     UncertaintyCalibrationError,
@@ -545,3 +546,60 @@ class TestSerialisation:
         assert (again.name, again.dtype) == ("mine", "float64")
         copy = type(metric).from_config(metric.get_config())
         assert copy.get_config() == metric.get_config()
+
+
+class TestFamiliarAccuracy:
+    # right, wrong, an outlier, right
+    LABELS = np.array([0, 1, -1, 2])
+    ROWS = np.array([[0.9, 0.1, 0], [0.8, 0.1, 0.1], [0.4, 0.3, 0.3], [0.1, 0.2, 0.7]], "float32")
+
+    @pytest.mark.parametrize("weights", [None, [1.0, 1, 1, 1], [[2.0], [1.0], [9.0], [0.0]]])
+    def test_outliers_do_not_count(self, weights):
+        for labels in (self.LABELS, self.LABELS[:, None], self.LABELS.astype("float32")):
+            found = streamed(FamiliarAccuracy(), labels, self.ROWS, weights)
+            assert found == pytest.approx(2 / 3)
+
+    def test_without_outliers_it_is_keras_accuracy(self):
+        _, p, labels = sample()
+        theirs = keras.metrics.SparseCategoricalAccuracy()
+        assert streamed(FamiliarAccuracy(), labels, p) == pytest.approx(streamed(theirs, labels, p))
+
+    def test_a_batch_without_familiar_samples_adds_nothing(self):
+        outliers = np.full(4, -1)
+        assert streamed(FamiliarAccuracy(), outliers, self.ROWS) == 0
+        metric = FamiliarAccuracy()
+        for labels in (outliers, self.LABELS, outliers):
+            metric.update_state(labels, self.ROWS)
+        assert float(metric.result()) == pytest.approx(2 / 3)
+
+    def test_nan_counts_where_the_sample_does(self):
+        for row, value in ((2, 2 / 3), (0, np.nan)):
+            rows = self.ROWS.copy()
+            rows[row] = np.nan
+            assert streamed(FamiliarAccuracy(), self.LABELS, rows) == pytest.approx(value, nan_ok=True)
+
+    @pytest.mark.parametrize("wrong", [-2, 3])
+    def test_another_label_gives_nan(self, wrong):
+        assert np.isnan(streamed(FamiliarAccuracy(), np.array([0, wrong, -1, 2]), self.ROWS))
+
+    @pytest.mark.parametrize("shape", [(4, 3), (3,), (4, 2)])
+    def test_labels_that_do_not_fit_are_refused(self, shape):
+        with pytest.raises(ValueError, match=r"`y_true` must hold class indices.*y_true\.shape"):
+            FamiliarAccuracy().update_state(np.zeros(shape, "int32"), self.ROWS)
+
+    def test_fit_with_outlier_exposure(self, data):
+        x, labels, _ = data
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        model.compile(keras.optimizers.SGD(0.0), kls.OutlierExposure(from_logits=True), metrics=[FamiliarAccuracy()])
+        labels = np.where(np.arange(19) % 3 == 0, -1, labels)
+        labels[8:16] = -1
+        familiar = labels != -1
+        history = model.fit(x, labels, batch_size=8, shuffle=False, verbose=0).history
+        expected = (predictions(model, x).argmax(axis=1) == labels)[familiar].mean()
+        assert history["accuracy"] == [pytest.approx(expected)]
+        assert np.isfinite(history["loss"]).all()
+
+    def test_config_round_trip(self):
+        again = keras.metrics.deserialize(keras.metrics.serialize(FamiliarAccuracy(name="mine", dtype="float64")))
+        assert (type(again), again.name, again.dtype) == (FamiliarAccuracy, "mine", "float64")
+        assert FamiliarAccuracy().name == "accuracy"

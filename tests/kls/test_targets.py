@@ -85,3 +85,29 @@ def test_mix_takes_integers_and_further_axes():
 def test_what_is_no_number_of_classes_is_refused(classes):
     with pytest.raises(ValueError, match=f"classes={classes}"):
         kls.gamma_from_epsilon(0.1, classes)
+
+
+class TestPackTeacher:
+    TEACHER = np.array([[2.0, 3.0, 4.0], [5.0, 6.0, 7.0]])
+
+    @pytest.mark.parametrize(
+        "labels", [[2, 0], [[2], [0]], np.array([2, 0], "uint8"), np.array([2.0, 0.0]), np.eye(3)[[2, 0]]]
+    )
+    def test_puts_labels_and_logits_side_by_side(self, labels):
+        packed = kls.pack_teacher(labels, self.TEACHER)
+        assert keras.backend.standardize_dtype(packed.dtype) == "float32"
+        np.testing.assert_array_equal(ops.convert_to_numpy(packed), [[0, 0, 1, 2, 3, 4], [1, 0, 0, 5, 6, 7]])
+
+    def test_half_precision_logits_become_floatx(self):
+        packed = kls.pack_teacher([2, 0], ops.cast(self.TEACHER, "bfloat16"))
+        assert keras.backend.standardize_dtype(packed.dtype) == "float32"
+
+    @pytest.mark.parametrize("wrong", [-1, 3, 0.5])
+    def test_a_label_outside_is_refused(self, wrong):
+        with pytest.raises(ValueError, match=rf"0\.\.2.*{wrong}"):
+            kls.pack_teacher([0, wrong], self.TEACHER)
+
+    @pytest.mark.parametrize("shape", [(3,), (3, 1), (2, 2), ()])
+    def test_labels_that_do_not_fit_are_refused_with_both_shapes(self, shape):
+        with pytest.raises(ValueError, match=r"y_true\.shape=.*teacher_logits\.shape=\(2, 3\)"):
+            kls.pack_teacher(np.zeros(shape, "float32"), self.TEACHER)
