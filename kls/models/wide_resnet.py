@@ -35,8 +35,8 @@ def WideResNet(
         classes: Number of classes K.
         classifier_activation: Activation of the last layer; `None` returns logits.
         dropout: Share of activations dropped between the two convolutions of a block.
-        l2: L2 penalty on the kernels; `l2 * |w|^2` is a weight decay of `2 * l2` in PyTorch's SGD, so the default
-            is the authors' 5e-4 (which also decays the biases and the scales of the normalisation).
+        l2: L2 penalty on all trainable weights, the scales and offsets of the normalisation included;
+            `l2 * |w|^2` is a weight decay of `2 * l2` in PyTorch's SGD, so the default is the authors' 5e-4.
         synchronized: Whether batch normalisation sees the batch of all replicas (TensorFlow only).
         name: Name of the model.
 
@@ -68,7 +68,13 @@ def WideResNet(
         )
 
     def norm_relu(x):
-        x = BatchNormalization(momentum=0.9, epsilon=1.001e-5, synchronized=synchronized)(x)
+        x = BatchNormalization(
+            momentum=0.9,
+            epsilon=1.001e-5,
+            gamma_regularizer=penalty,
+            beta_regularizer=penalty,
+            synchronized=synchronized,
+        )(x)
         return layers.ReLU()(x)
 
     inputs = layers.Input(input_shape)
@@ -88,10 +94,13 @@ def WideResNet(
         int(classes),
         activation=classifier_activation,
         kernel_regularizer=penalty,
+        bias_regularizer=penalty,
         dtype="float32",
         name="classifier",
     )(x)
     return keras.Model(inputs, outputs, name=name or f"wrn{depth}-{width}")
 
 
+register("wrn10-1", WideResNet, depth=10, width=1)
+register("wrn16-2", WideResNet, depth=16, width=2)
 register("wrn40-2", WideResNet, depth=40, width=2)
