@@ -2,7 +2,8 @@
 
 The first twelve are those of Mezzini 2018 (the ten of the Visual Domain Decathlon, Rebuffi et al. 2017, MNIST and
 CIFAR-10); its thirteen table rows train `imagenet12` with two networks. The decathlon keeps its test labels to
-itself, so that all are evaluated on `validation`, as in the paper.
+itself, so that all are evaluated on `validation`, as in the paper. `cifar100` is the decathlon's, which holds 10,000
+training images back; `cifar100_full` is all of CIFAR-100.
 """
 
 from dataclasses import dataclass, field
@@ -66,6 +67,14 @@ _ENTRIES = (
     _decathlon("vgg-flowers", 102, 1020, 1020, 6149),
     _tfds("mnist", 10, {"train": 60000, "test": 10000}, "https://storage.googleapis.com", evaluation="test"),
     _tfds("cifar10", 10, {"train": 50000, "test": 10000}, "https://www.cs.toronto.edu", evaluation="test"),
+    _tfds(
+        "cifar100_full",
+        100,
+        {"train": 50000, "test": 10000},
+        "https://www.cs.toronto.edu",
+        "cifar100",
+        evaluation="test",
+    ),
     _tfds(
         "fashion_mnist",
         10,

@@ -210,3 +210,109 @@ def risk_coverage_curves(y_true, probabilities, from_logits=False):
     panel.grid(alpha=0.3)
     panel.legend(fontsize="small")
     return figure
+
+
+def smoothing_curves(panels):
+    """Draws accuracy, calibration error and AUROC against the strength of label smoothing.
+
+    One column per familiar data set (Lee & Cheon 2020, figure 1): above, accuracy (left axis) and expected calibration
+    error (right axis); below, the AUROC of each unfamiliar data set. Strengths stand at even distances, whatever
+    their values. A red dotted line marks the one with the least calibration error.
+
+    Args:
+        panels: `{familiar data set: {"alpha": strengths, "accuracy": curve, "ece": curve, "auroc": {unfamiliar data
+            set: curve}}}`, one familiar data set at least. A curve is `(means, standard deviations)`, in percent and
+            as long as `alpha`; a mean of NaN is left out, a standard deviation of 0 or NaN draws no bar.
+
+    Returns:
+        A `matplotlib.figure.Figure`; its axes are the upper panels, the lower ones, then the right axes of the upper.
+
+    Example:
+
+    >>> curves = {"alpha": [0, 0.1], "accuracy": ([95.1, 95.3], [0.1, 0.2]), "ece": ([3.9, 2.1], [0, 0])}
+    >>> len(smoothing_curves({"cifar10": {**curves, "auroc": {"mnist": ([98.0, 91.0], [0, 0])}}}).axes)
+    3
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.4 * len(panels), 6), layout="constrained")
+    above, below = figure.subplots(2, len(panels), squeeze=False)
+    unfamiliar = dict.fromkeys(name for curves in panels.values() for name in curves["auroc"])
+    colors = {name: f"C{index}" for index, name in enumerate(unfamiliar)}
+    for (familiar, curves), upper, lower in zip(panels.items(), above, below, strict=True):
+        right = upper.twinx()
+        _curve(upper, curves["accuracy"], fmt="o-", color="tab:blue")
+        _curve(right, curves["ece"], fmt="s--", color="tab:orange")
+        for name, curve in curves["auroc"].items():
+            _curve(lower, curve, fmt="o-", color=colors[name], label=name)
+        upper.set(title=familiar)
+        upper.set_ylabel("accuracy, %", color="tab:blue")
+        right.set_ylabel("ECE, %", color="tab:orange")
+        lower.set(ylabel="AUROC, %")
+        lower.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize="small")
+        for panel in (upper, lower):
+            strengths = [f"{alpha:g}" for alpha in curves["alpha"]]
+            panel.set_xticks(range(len(strengths)), strengths)
+            panel.set(xlabel="alpha (label smoothing)", xlim=(-0.5, len(strengths) - 0.5))
+            panel.grid(alpha=0.3)
+            errors = np.asarray(curves["ece"][0], np.float64)
+            if not np.isnan(errors).all():
+                panel.axvline(np.nanargmin(errors), color="red", linestyle=":")
+    return figure
+
+
+def _curve(panel, curve, **options):
+    """Draws `(means, standard deviations)` at 0, 1, 2, ..., but for means of NaN."""
+    means, deviations = np.asarray(curve, np.float64)
+    drawn = ~np.isnan(means)
+    bars = np.where(deviations > 0, deviations, np.nan)[drawn]
+    panel.errorbar(
+        np.flatnonzero(drawn), means[drawn], yerr=None if np.isnan(bars).all() else bars, capsize=3, **options
+    )
+
+
+def teacher_and_student(panels):
+    """Draws the AUROC of a teacher beside that of its student, one panel per pair of them.
+
+    As figure 2 of Lee & Cheon 2020: two bars per unfamiliar data set. The axis, the same in all panels, begins at a
+    multiple of ten below the least bar.
+
+    Args:
+        panels: `{panel title: {unfamiliar data set: (AUROC of the teacher, AUROC of the student)}}`, in percent, one
+            panel at least; NaN is left out.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Example:
+
+    >>> len(teacher_and_student({"cifar10": {"mnist": (84.28, 90.95), "lsun": (99.99, 99.94)}}).axes)
+    1
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    colors = {"teacher": "tab:blue", "student": "tab:orange"}
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.4 * columns, 3.4 * rows), layout="constrained")
+    areas = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
+    drawn = [value for pairs in panels.values() for pair in pairs.values() for value in pair if not np.isnan(value)]
+    bottom = max(0, 10 * ((min(drawn, default=100) - 3) // 10))
+    for (title, pairs), panel in zip(panels.items(), areas, strict=False):
+        values = np.array(list(pairs.values()), np.float64)
+        for column, (who, color) in enumerate(colors.items()):
+            found = np.flatnonzero(~np.isnan(values[:, column]))
+            places, heights = found + 0.4 * column - 0.2, values[found, column]
+            panel.bar(places, heights, width=0.4, color=color, alpha=0.6, edgecolor="white", label=who)
+            for x, height in zip(places, heights, strict=True):
+                panel.text(x, bottom, f" {height:.2f}", rotation=90, ha="center", va="bottom", fontsize="small")
+        panel.set_xticks(range(len(pairs)), list(pairs), rotation=30, ha="right", rotation_mode="anchor")
+        panel.set(title=title, ylabel="AUROC, %", xlim=(-0.6, len(pairs) - 0.4), ylim=(bottom, 100))
+        panel.title.set_fontsize("medium")
+        panel.grid(axis="y", alpha=0.3)
+    handles = [Patch(color=color, alpha=0.6, label=who) for who, color in colors.items()]
+    figure.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False)
+    for panel in list(areas):
+        panel.set_visible(False)
+    return figure

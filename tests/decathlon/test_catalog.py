@@ -20,6 +20,7 @@ DECATHLON = {
 OTHERS = {
     "mnist": (10, {"train": 60000, "test": 10000}),
     "cifar10": (10, {"train": 50000, "test": 10000}),
+    "cifar100_full": (100, {"train": 50000, "test": 10000}),
     "fashion_mnist": (10, {"train": 60000, "test": 10000}),
     "svhn_cropped": (10, {"train": 73257, "test": 26032}),
     "stl10": (10, {"train": 5000, "test": 8000}),
