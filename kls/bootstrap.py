@@ -56,11 +56,28 @@ def percentile_interval(measure, sizes, n, level, seed):
     (value,) = measure(*(np.ones((1, size)) for size in sizes))
     rows = max(1, CHUNK // sum(sizes))
     drawn = [measure(*(resample(rng, min(rows, n - start), size) for size in sizes)) for start in range(0, n, rows)]
-    drawn = np.concatenate(drawn)
+    return interval_of(value, np.concatenate(drawn), level, lowest=0.0)
+
+
+def interval_of(value, drawn, level=0.95, lowest=None):
+    """Returns the `Interval` of a value from what it was on resamples, as `percentile_interval` describes it.
+
+    Args:
+        value: The value on all samples.
+        drawn: Its values on the resamples, shape `(n,)`.
+        level: Share of the resamples within the interval, in (0, 1).
+        lowest: The least that the value can be; the least of the resamples by default.
+
+    Example:
+
+    >>> print(interval_of(0.5, np.linspace(0.0, 1.0, 101), level=0.9))
+    0.5000 [0.0500, 0.9500]
+    """
     bias = drawn.mean() - value if np.isfinite([value, drawn.max()]).all() else 0.0
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf") - bias
-    low, high = max(min(low, value), 0.0), max(min(high, drawn.max()), value)
-    return Interval(float(value), float(low), float(high), level, int(n))
+    low = min(max(low, drawn.min() if lowest is None else lowest), value)
+    high = max(min(high, drawn.max()), value)
+    return Interval(float(value), float(low), float(high), level, len(drawn))
 
 
 def resample(rng, rows, size):

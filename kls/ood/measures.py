@@ -35,9 +35,16 @@ def auroc(familiar, unfamiliar, sample_weight=None):
     >>> auroc([3.0, 2.0], [1.0, 2.0])
     0.875
     """
-    true, false = _curve(familiar, unfamiliar, sample_weight)
-    true_rate, false_rate = true / true[..., -1:], false / false[..., -1:]
-    return _result(_trapezoid(true_rate, false_rate))
+    familiar, unfamiliar, familiar_weight, unfamiliar_weight = _checked(familiar, unfamiliar, sample_weight)
+    order = np.argsort(unfamiliar)
+    mass = np.cumsum(unfamiliar_weight[..., order], axis=-1)
+    mass = np.concatenate([np.zeros_like(mass[..., :1]), mass], axis=-1)
+    lower, lower_or_equal = (np.searchsorted(unfamiliar[order], familiar, side) for side in ("left", "right"))
+    beaten = mass[..., lower]
+    if (lower != lower_or_equal).any():
+        beaten = (beaten + mass[..., lower_or_equal]) / 2
+    pairs = familiar_weight.sum(axis=-1) * mass[..., -1]
+    return _result((familiar_weight * beaten).sum(axis=-1) / pairs)
 
 
 def aupr_in(familiar, unfamiliar, sample_weight=None):

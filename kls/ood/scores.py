@@ -12,7 +12,9 @@ the model, `score(logits)`. Scores that have to know the training data are fitte
 
 import numbers
 
+import keras
 import numpy as np
+from keras import ops
 
 from kls.calibration.samples import as_indices, as_matrix, log_softmax, softmax
 from kls.network import Network, Outputs, looks_like_probabilities
@@ -244,27 +246,30 @@ class ODIN(Score):
 
     def of_images(self, network, images):
         """Returns the scores of a batch of images by a `kls.network.Network`."""
-        import keras
-        from keras import ops
+        return self._score(Outputs(self.perturbed_logits(network, images)))
 
+    def perturbed_logits(self, network, images):
+        """Returns the float32 logits of shape `(N, K)` of images after their step, by a `kls.network.Network`."""
         inputs = getattr(network.model, "inputs", None)
         if inputs and not keras.backend.is_float_dtype(inputs[0].dtype):
             raise ValueError(f"ODIN needs gradients of images of floats. Received: a model of {inputs[0].dtype} images")
 
+        def logits_of(images):
+            logits = ops.cast(network.logits(images), "float32")
+            return ops.log(ops.maximum(logits, 1e-37)) if network.gives_probabilities else logits
+
         def confidence(images):
-            """log S of each image."""
-            logits = network.logits(images)
-            if network.gives_probabilities:
-                logits = ops.log(ops.maximum(ops.cast(logits, "float32"), 1e-37))
-            return ops.max(ops.log_softmax(ops.cast(logits, "float32") / self.temperature, axis=-1), axis=-1)
+            """The sum of log S over the images, each of which moves along its own part of the gradient."""
+            return ops.sum(ops.max(ops.log_softmax(logits_of(images) / self.temperature, axis=-1), axis=-1))
 
-        def perturbed_confidence(images):
+        def perturbed(images):
             images = ops.cast(images, "float32")
-            step = self.epsilon * ops.sign(_gradient(lambda x: ops.sum(confidence(x)), images))
-            return (confidence(images + step),)
+            return (logits_of(images + self.epsilon * ops.sign(_gradient(confidence, images))),)
 
-        run = network.compiled(perturbed_confidence, argument=(self.temperature, self.epsilon))
-        return np.exp(run(images)[0].astype(np.float64))
+        return network.compiled(perturbed, argument=(self.temperature, self.epsilon))(images)[0]
+
+    def _score(self, outputs):
+        return softmax(outputs.logits.astype(np.float64) / self.temperature).max(axis=1)
 
 
 class _FeatureScore(Score):
@@ -533,6 +538,42 @@ def get(score):
     return SCORES[score]()
 
 
+def normalize_logits(logits, p=2):
+    """Returns logits of mean 0 and p-norm 1 per sample.
+
+    `(z - mean(z)) / ||z - mean(z)||_p` (Cattelan & Silva 2024, "How to fix a broken confidence estimator", where the
+    largest of them is the score), which leaves the likeliest class as it is. Xia et al. 2025, "Towards understanding
+    why label smoothing degrades selective classification and how to fix it", find that it undoes what smoothing does
+    to the ranking of confidences.
+
+    Args:
+        logits: Finite logits of shape `(N, K)`.
+        p: Order of the norm, at least 1.
+
+    Returns:
+        float64 array of shape `(N, K)`; a row of equal logits becomes 0.
+
+    Raises:
+        ValueError: If logits are not as above, or if `p` is below 1.
+
+    Example:
+
+    >>> normalize_logits([[1.0, 7.0, 1.0]]).round(4).tolist()
+    [[-0.4082, 0.8165, -0.4082]]
+    """
+    if not p >= 1:
+        raise ValueError(f"`p` must be at least 1. Received: p={p}")
+    logits = as_matrix(logits, "logits").astype(np.float64)
+    if not np.isfinite(logits).all():
+        raise ValueError("`logits` must be finite. Received: infinite ones or NaN")
+    below = logits - logits.max(axis=1, keepdims=True)  # equal logits are 0 to the last bit
+    spread = -below.min(axis=1, keepdims=True)
+    below /= np.where(spread > 0, spread, 1.0)  # no power of it is too large or too small for a float
+    centred = below - below.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(centred, ord=p, axis=1, keepdims=True)
+    return centred / np.where(norms > 0, norms, 1.0)
+
+
 def __getattr__(name):
     if name in SCORES:
         return SCORES[name]()
@@ -590,8 +631,6 @@ def _squared_distances(points, centres):
 
 def _gradient(function, images):
     """Returns the gradient of a scalar function by the backend's automatic differentiation."""
-    import keras
-
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from kls.bootstrap import Interval, percentile_interval, resample
+from kls.bootstrap import Interval, interval_of, percentile_interval, resample
 from kls.calibration import MEASURES, accuracy, debiased_calibration_error, interval, negative_log_likelihood
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -124,6 +124,49 @@ class TestPercentileInterval:
     def test_a_wrong_level_is_refused(self, level):
         with pytest.raises(ValueError, match=rf"`level` must be in \(0, 1\)\. Received: level={level}"):
             percentile_interval(mean_of(self.VALUES), [80], 10, level, seed=0)
+
+
+class TestIntervalOf:
+    DRAWN = np.random.default_rng(2).normal(-3.0, 1.0, 801)
+
+    @pytest.mark.parametrize(("level", "first", "last"), [(0.5, 200, 600), (0.9, 40, 760), (0.95, 20, 780)])
+    def test_negative_values_have_the_ends_of_their_order_less_the_bias(self, level, first, last):
+        value = -2.8
+        found = interval_of(value, self.DRAWN, level)
+        ordered = sorted(self.DRAWN)
+        bias = sum(ordered) / 801 - value
+        assert (found.low, found.high) == pytest.approx((ordered[first] - bias, ordered[last] - bias), rel=1e-12)
+        assert (found.value, found.level, found.n) == (value, level, 801)
+        assert found.low < value < found.high < 0
+
+    def test_an_interval_may_hold_0(self):
+        found = interval_of(0.0, self.DRAWN + 3.0)
+        assert found.low == pytest.approx(-1.96, abs=0.2)
+        assert found.high == pytest.approx(1.96, abs=0.2)
+
+    def test_the_level_is_095_by_default(self):
+        assert interval_of(-3.0, self.DRAWN) == interval_of(-3.0, self.DRAWN, 0.95)
+
+    def test_the_lowest_possible_value_bounds_it(self):
+        assert interval_of(0.0, self.DRAWN + 3.0, lowest=0.0).low == 0.0
+        assert interval_of(-3.0, self.DRAWN, lowest=-3.5).low == -3.5
+        assert interval_of(-3.0, self.DRAWN, lowest=-99.0) == interval_of(-3.0, self.DRAWN)
+
+    @pytest.mark.parametrize("value", [-0.3, 0.0, 0.1])
+    def test_what_is_the_same_on_every_resample_is_a_point(self, value):
+        found = interval_of(value, np.full(100, value))
+        assert (found.low, found.value, found.high) == pytest.approx((value,) * 3, abs=1e-15)
+
+    @settings(max_examples=100)
+    @given(
+        value=st.floats(-5, 5),
+        drawn=st.lists(st.floats(-5, 5), min_size=1, max_size=20).map(np.array),
+        level=st.floats(0.01, 0.99),
+        step=st.floats(0, 3),
+    )
+    def test_it_holds_the_value_and_no_more_than_was_seen(self, value, drawn, level, step):
+        found = interval_of(value, drawn, level, lowest=value - step)
+        assert value - step <= found.low <= value <= found.high <= max(value, drawn.max())
 
 
 class TestInterval:

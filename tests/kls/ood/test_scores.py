@@ -5,6 +5,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 from keras import layers
 from sklearn.covariance import EmpiricalCovariance
 
@@ -25,6 +28,7 @@ from kls.ood.scores import (
     MaxLogit,
     ReAct,
     ViM,
+    normalize_logits,
 )
 
 TENSORFLOW = keras.backend.backend() == "tensorflow"
@@ -304,24 +308,41 @@ class TestByHand:
         np.testing.assert_allclose(found, [logsumexp(BIAS[None])[0]] * 2, rtol=1e-6)
 
 
+def perturbed(images, temperature, epsilon):
+    """Returns images after ODIN's step, by finite differences in NumPy."""
+
+    def log_confidence(images):
+        return np.log(softmax(deep_logits(images) / temperature).max(axis=1))
+
+    images = images.astype(float)
+    steps = 1e-5 * np.eye(6)
+    gradient = np.stack([log_confidence(images + step) - log_confidence(images - step) for step in steps], axis=1)
+    assert np.abs(gradient).min() > 1e-6 * np.abs(gradient).max()  # no sign is a matter of rounding
+    return images + epsilon * np.sign(gradient)
+
+
 class TestODIN:
     @pytest.mark.parametrize("temperature", [1.0, 10.0, 1000.0])
     def test_follows_the_finite_difference_gradient(self, deep_network, temperature):
-        def log_confidence(images):
-            return np.log(softmax(deep_logits(images) / temperature).max(axis=1))
-
-        gradient = np.stack(
-            [
-                log_confidence(IMAGES.astype(float) + step) - log_confidence(IMAGES.astype(float) - step)
-                for step in 1e-5 * np.eye(6)
-            ],
-            axis=1,
-        )
-        assert np.abs(gradient).min() > 1e-6 * np.abs(gradient).max()  # no sign is a matter of rounding
         for epsilon in (0.01, 0.5):
-            moved = IMAGES.astype(float) + epsilon * np.sign(gradient)
-            expected = softmax(deep_logits(moved) / temperature).max(axis=1)
+            expected = softmax(deep_logits(perturbed(IMAGES, temperature, epsilon)) / temperature).max(axis=1)
             np.testing.assert_allclose(ODIN(temperature, epsilon)(deep_network, IMAGES), expected, rtol=3e-6)
+
+    @pytest.mark.parametrize("temperature", [1.0, 1000.0])
+    def test_the_perturbed_logits_are_those_of_the_moved_images(self, deep_network, temperature):
+        odin = ODIN(temperature, 0.05)
+        found = odin.perturbed_logits(deep_network, IMAGES)
+        assert (type(found), found.dtype, found.shape) == (np.ndarray, np.float32, (len(IMAGES), 5))
+        expected = deep_logits(perturbed(IMAGES, temperature, 0.05))
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+        assert np.abs(expected - deep_logits()).max() > 0.01
+        np.testing.assert_allclose(odin.of_outputs(Outputs(found)), odin(deep_network, IMAGES), rtol=1e-12)
+
+    def test_the_perturbed_logits_of_probabilities_are_their_logarithms(self, opaque_network):
+        opaque_network.outputs(IMAGES)  # shows that they are probabilities
+        found = ODIN(10.0, 0.05).perturbed_logits(opaque_network, IMAGES)
+        expected = np.log(softmax(deep_logits(perturbed(IMAGES, 10.0, 0.05))))
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
     @pytest.mark.parametrize("temperature", [1.0, 1000.0])
     def test_without_a_step_is_the_maximum_softmax_at_that_temperature(self, deep_network, temperature):
@@ -799,3 +820,90 @@ class TestNames:
             scores.mahalanobi  # noqa: B018
         with pytest.raises(ImportError, match="softmin"):
             from kls.ood.scores import softmin  # noqa: F401
+
+
+ROWS = arrays(np.float64, array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=6), elements=st.integers(-999, 999))
+ORDERS = [1, 1.5, 2, 3, np.inf]
+
+
+def told_apart(logits):
+    """Leaves out cases with a row of equal logits."""
+    assume((np.ptp(logits, axis=1) > 0).all())
+    return logits
+
+
+class TestNormalizeLogits:
+    @pytest.mark.parametrize("p", ORDERS)
+    @settings(max_examples=20)
+    @given(ROWS.map(lambda rows: rows / 7))
+    def test_mean_0_and_norm_1(self, p, logits):
+        found = normalize_logits(told_apart(logits), p)
+        assert (found.dtype, found.shape) == (np.float64, logits.shape)
+        np.testing.assert_allclose(found.sum(axis=1), 0, atol=1e-12)
+        sizes = np.abs(found)
+        norms = sizes.max(axis=1) if p == np.inf else (sizes**p).sum(axis=1) ** (1 / p)
+        np.testing.assert_allclose(norms, 1, rtol=1e-12)
+
+    @settings(max_examples=50)
+    @given(ROWS, st.floats(-1e3, 1e3), st.floats(1e-3, 1e3), st.sampled_from(ORDERS))
+    def test_a_shift_and_a_positive_factor_change_nothing(self, logits, shift, factor, p):
+        expected = normalize_logits(told_apart(logits), p)
+        np.testing.assert_allclose(normalize_logits(logits * factor + shift, p), expected, atol=1e-8)
+        each = np.linspace(0.5, 2, len(logits))[:, None]
+        np.testing.assert_allclose(normalize_logits(logits * each - 3 * each, p), expected, atol=1e-12)
+
+    @settings(max_examples=50)
+    @given(ROWS, st.sampled_from(ORDERS))
+    def test_order_and_likeliest_class_stay(self, logits, p):
+        found = normalize_logits(logits, p)
+        np.testing.assert_array_equal(found.argmax(axis=1), logits.argmax(axis=1))
+        np.testing.assert_array_equal(np.argsort(found, kind="stable"), np.argsort(logits, kind="stable"))
+
+    @pytest.mark.parametrize(
+        ("p", "expected"), [(1, [-0.5, 0.5, 0.0]), (2, [-(0.5**0.5), 0.5**0.5, 0.0]), (np.inf, [-1.0, 1.0, 0.0])]
+    )
+    def test_by_hand(self, p, expected):
+        np.testing.assert_allclose(
+            normalize_logits([[1.0, 5.0, 3.0], [-2.0, 0.0, -1.0]], p), [expected] * 2, atol=1e-15
+        )
+
+    def test_2_is_the_default(self):
+        np.testing.assert_array_equal(normalize_logits(LOGITS), normalize_logits(LOGITS, 2))
+
+    @pytest.mark.parametrize("p", ORDERS)
+    @settings(max_examples=20)
+    @given(value=st.floats(-1e30, 1e30), classes=st.integers(2, 9))
+    def test_equal_logits_become_0(self, p, value, classes):
+        assert not normalize_logits(np.full((1, classes), value), p).any()
+
+    def test_a_row_of_equal_logits_leaves_the_others_alone(self):
+        found = normalize_logits([[0.1, 0.1, 0.1], [0.0, 1.0, 2.0]], np.inf)
+        assert found.tolist() == [[0, 0, 0], [-1, 0, 1]]
+
+    @pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e200, 1e300])
+    def test_neither_tiny_nor_huge_logits_are_lost(self, scale):
+        np.testing.assert_allclose(normalize_logits(np.array([[0.0, 1.0, 5.0]]) * scale), normalize_logits([[0, 1, 5]]))
+
+    def test_float32_logits_are_taken_as_they_are(self):
+        logits = LOGITS.astype("float32")
+        np.testing.assert_array_equal(normalize_logits(logits), normalize_logits(logits.astype("float64")))
+
+    def test_the_logits_stay_as_they_are(self):
+        logits = LOGITS.copy()
+        normalize_logits(logits)
+        np.testing.assert_array_equal(logits, LOGITS)
+
+    @pytest.mark.parametrize("p", [0.5, 0, -1, float("nan")])
+    def test_an_order_that_is_no_norm_is_refused(self, p):
+        with pytest.raises(ValueError, match=rf"`p` must be at least 1\. Received: p={p}"):
+            normalize_logits(LOGITS, p)
+
+    @pytest.mark.parametrize("wrong", [np.inf, -np.inf, np.nan])
+    def test_logits_that_are_not_finite_are_refused(self, wrong):
+        with pytest.raises(ValueError, match="`logits` must"):
+            normalize_logits([[0.0, wrong], [1.0, 2.0]])
+
+    @pytest.mark.parametrize("logits", [[1.0, 2.0], np.zeros((2, 3, 4)), np.zeros((0, 3))])
+    def test_logits_of_another_shape_are_refused(self, logits):
+        with pytest.raises(ValueError, match=r"`logits` must be of shape \(N, K\)"):
+            normalize_logits(logits)
