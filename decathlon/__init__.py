@@ -1,6 +1,6 @@
 """The data room: prepares image data sets once and serves them as seeded batches. Knows nothing of `kls`.
 
-`Batches` is imported on first use, since it needs Keras and the rest does not.
+Batches are imported on first use, since they need Keras and the rest does not.
 """
 
 from decathlon.catalog import CATALOG, Entry
@@ -13,6 +13,7 @@ __all__ = [
     "Batches",
     "Dataset",
     "Entry",
+    "WithOutliers",
     "conform",
     "open",
     "open_dataset",
@@ -22,7 +23,7 @@ __all__ = [
 
 
 def __getattr__(name):
-    if name in ("Augmentation", "Batches"):
+    if name in ("Augmentation", "Batches", "WithOutliers"):
         from decathlon import batches
 
         return getattr(batches, name)

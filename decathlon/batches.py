@@ -6,7 +6,8 @@ import keras
 import numpy as np
 
 FILLS = ("zero", "reflect")
-ORDER, AUGMENTATION = 0, 1  # streams of random numbers that never meet
+ORDER, AUGMENTATION, OUTLIER_ORDER, OUTLIER_OFFSET, OUTLIER_AUGMENTATION = range(5)  # streams that never meet
+OUTLIER = -1  # the label of an outlier
 
 
 @dataclass(frozen=True)
@@ -106,14 +107,16 @@ class Batches(keras.utils.PyDataset):
         if not 0 <= index < len(self):
             raise IndexError(f"`index` must be in 0..{len(self) - 1}. Received: index={index}")
         rows = self._rows(epoch, index)
-        images = self.images[rows].astype(np.float32, subok=False)
+        rng = np.random.default_rng([AUGMENTATION, self.seed, epoch, index])
+        return self.normalise(self.images[rows], rng), np.array(self.labels[rows], np.int64)
+
+    def normalise(self, images, rng):
+        """Returns uint8 images as float32 in [0, 1] minus the mean, augmented with what `rng` draws."""
+        images = images.astype(np.float32, subok=False)
         images /= 255
         if self.mean is not None:
             images -= self.mean
-        if self.augmentation is not None:
-            rng = np.random.default_rng([AUGMENTATION, self.seed, epoch, index])
-            images = augment(images, self.augmentation, rng)
-        return images, np.array(self.labels[rows], np.int64)
+        return images if self.augmentation is None else augment(images, self.augmentation, rng)
 
     def _rows(self, epoch, index):
         rows = slice(index * self.batch_size, (index + 1) * self.batch_size)
@@ -125,6 +128,84 @@ class Batches(keras.utils.PyDataset):
             order = np.random.default_rng([ORDER, self.seed, epoch]).permutation(len(self.images))
             self._order = (epoch, order)
         return order
+
+
+class WithOutliers(keras.utils.PyDataset):
+    """Familiar batches with outliers among them, labelled -1, for one forward pass (Hendrycks et al. 2019).
+
+    Outliers are normalised and augmented as the familiar images are. As in the authors' code they are read in one fixed
+    order, from an offset that each epoch draws anew, and from the start again after the last; the order is drawn here,
+    since files of a folder are sorted by class. Familiar images and outliers are spread evenly over a batch, so that
+    replicas that share it all get the same mixture.
+
+    Args:
+        familiar: Training `Batches`.
+        images: uint8 array of outliers, of shape `(M, H, W, C)` with the H, W, C of the familiar ones.
+        batch_size: Outliers per batch, added to the familiar images.
+
+    Raises:
+        ValueError: If the outliers are of another shape, or if there are none.
+
+    Example:
+
+    >>> digits = decathlon.open("digits")
+    >>> familiar = decathlon.Batches(*digits.split("train"), classes=10, batch_size=4, training=True)
+    >>> outliers = 255 - digits.split("train")[0]
+    >>> images, labels = decathlon.WithOutliers(familiar, outliers, batch_size=8)[0]
+    >>> len(images), (labels == -1).nonzero()[0].tolist()
+    (12, [1, 2, 4, 5, 7, 8, 10, 11])
+    """
+
+    def __init__(self, familiar, images, batch_size):
+        super().__init__()
+        if images.shape[1:] != familiar.images.shape[1:] or len(images) == 0:
+            raise ValueError(
+                f"`images` must hold outliers of shape {familiar.images.shape[1:]}. Received: shape {images.shape}"
+            )
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
+        self.familiar = familiar
+        self.images = images
+        self.batch_size = batch_size
+        self._order = np.random.default_rng([OUTLIER_ORDER, familiar.seed]).permutation(len(images))
+
+    @property
+    def epoch(self):
+        return self.familiar.epoch
+
+    @epoch.setter
+    def epoch(self, epoch):
+        self.familiar.epoch = epoch
+
+    @property
+    def num_batches(self):
+        return len(self.familiar)
+
+    def __len__(self):
+        return self.num_batches
+
+    def __getitem__(self, index):
+        return self.batch(self.epoch, index)
+
+    def on_epoch_end(self):
+        self.familiar.on_epoch_end()
+
+    def batch(self, epoch, index):
+        """Returns `(images, labels)` of batch `index` of an epoch."""
+        familiar, labels = self.familiar.batch(epoch, index)
+        seed = self.familiar.seed
+        offset = np.random.default_rng([OUTLIER_OFFSET, seed, epoch]).integers(len(self.images))
+        places = offset + index * self.batch_size + np.arange(self.batch_size)
+        rng = np.random.default_rng([OUTLIER_AUGMENTATION, seed, epoch, index])
+        outliers = self.familiar.normalise(self.images[self._order[places % len(self.images)]], rng)
+        spread = _evenly(len(familiar), len(outliers))
+        labels = np.concatenate([labels, np.full(len(outliers), OUTLIER)])
+        return np.concatenate([familiar, outliers])[spread], labels[spread]
+
+
+def _evenly(first, second):
+    """Returns the order that spreads `first` things and the `second` that follow them evenly over one row."""
+    return np.argsort(np.concatenate([np.arange(first) / first, np.arange(second) / second]), kind="stable")
 
 
 def augment(images, augmentation, rng):

@@ -16,7 +16,7 @@ import shutil
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -60,7 +60,7 @@ class Dataset:
 
     name: str
     path: Path
-    meta: dict
+    meta: dict = field(hash=False)
 
     @property
     def class_names(self):

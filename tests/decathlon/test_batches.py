@@ -1,12 +1,15 @@
 """Seeded batches: order, augmentation, arithmetic and what is refused."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from decathlon.batches import Augmentation, Batches, augment
+from decathlon.batches import Augmentation, Batches, WithOutliers, augment
+from kls.feeding import feed
 
 
 @pytest.fixture(scope="module")
@@ -334,3 +337,168 @@ def test_index_out_of_range_is_refused(training, index):
 def test_bad_augmentation_is_refused_by_name_and_value(options, message):
     with pytest.raises(ValueError, match=message):
         Augmentation(**options)
+
+
+FIRST_OUTLIER = 100  # outliers are filled with this and above, familiar images with less
+
+
+def with_outliers(familiar=60, outliers=60, batch_size=12, outlier_batch_size=12, **options):
+    """Returns batches of images that are filled with their own number, outliers from `FIRST_OUTLIER` on."""
+    batches = Batches(*numbered(familiar), familiar, batch_size, training=True, **options)
+    return WithOutliers(batches, numbered(outliers)[0] + np.uint8(FIRST_OUTLIER), outlier_batch_size)
+
+
+def outlier_numbers(batches, epoch):
+    """Returns which outliers an epoch holds, in order."""
+    drawn = [batches.batch(epoch, index) for index in range(len(batches))]
+    values = np.concatenate([images[labels == -1, 0, 0, 0] for images, labels in drawn])
+    return np.rint(values * 255).astype(int) - FIRST_OUTLIER
+
+
+class TestWithOutliers:
+    def test_familiar_images_are_exactly_those_of_the_batches_alone(self, images, labels, training):
+        options = {"mean": np.full((20, 30, 3), 0.25, np.float32), "epoch": 2}
+        alone, mixed = training(**options), WithOutliers(training(**options), images[:9], 5)
+        assert len(mixed) == mixed.num_batches == len(alone)
+        for _ in range(2):
+            parts = [(batch[labels >= 0], labels[labels >= 0]) for batch, labels in contents(mixed)]
+            assert_same(parts, contents(alone))
+            alone.on_epoch_end()
+            mixed.on_epoch_end()
+
+    def test_every_label_tells_what_its_image_is(self):
+        batches = with_outliers(outlier_batch_size=24)
+        for images, labels in contents(batches):
+            assert (images.shape, labels.shape) == ((36, 4, 5, 1), (36,))
+            assert (images.dtype, labels.dtype) == (np.float32, np.int64)
+            values = np.rint(images[:, 0, 0, 0] * 255)
+            np.testing.assert_array_equal(labels, np.where(values < FIRST_OUTLIER, values, -1))
+            assert (labels == -1).sum() == 24
+
+    def test_a_batch_depends_on_seed_epoch_and_index_alone(self):
+        expected = contents(with_outliers(seed=3, epoch=4))
+        travelled = with_outliers(seed=3)
+        for _ in range(4):
+            travelled[1]
+            travelled.on_epoch_end()
+        backwards = [travelled[index] for index in reversed(range(len(travelled)))]
+        assert_same(backwards[::-1], expected)
+        assert_same([with_outliers(seed=3).batch(4, index) for index in range(5)], expected)
+
+    def test_each_epoch_reads_one_order_from_an_offset_of_its_own_and_wraps_around(self):
+        batches = with_outliers()
+        order = outlier_numbers(batches, 0)
+        assert sorted(order) == list(range(60))
+        offsets = []
+        for epoch in range(30):
+            read = outlier_numbers(batches, epoch)
+            offsets.append(order.tolist().index(read[0]))
+            np.testing.assert_array_equal(read, np.roll(order, -offsets[-1]))
+        assert len(set(offsets)) > 15
+
+    def test_the_order_is_shuffled_and_another_for_another_seed(self):
+        def cycle(seed):
+            read = outlier_numbers(with_outliers(seed=seed), 0)
+            return np.roll(read, -read.argmin())
+
+        assert (np.diff(cycle(0)) == 1).sum() < 10
+        assert (cycle(0) != cycle(1)).any()
+
+    def test_all_offsets_come(self):
+        batches = with_outliers(familiar=4, outliers=5, batch_size=4, outlier_batch_size=1)
+        first = [outlier_numbers(batches, epoch)[0] for epoch in range(500)]
+        counts = np.bincount(first, minlength=5)
+        assert ((counts > 60) & (counts < 140)).all()
+
+    @settings(deadline=None, max_examples=60)
+    @given(st.integers(1, 40), st.integers(1, 50), st.integers(1, 12), st.integers(0, 99), st.integers(0, 9))
+    def test_every_outlier_is_used_equally_often(self, outliers, batch_size, batches_per_epoch, epoch, seed):
+        batches = with_outliers(4 * batches_per_epoch, outliers, 4, batch_size, seed=seed)
+        used = np.bincount(outlier_numbers(batches, epoch), minlength=outliers)
+        assert used.sum() == batches_per_epoch * batch_size
+        assert used.max() - used.min() <= 1
+        if used.sum() % outliers == 0:
+            assert used.min() == used.max()
+
+    @pytest.mark.parametrize("shares", [1, 2, 4, 8])
+    def test_replicas_that_share_a_batch_get_the_same_mixture(self, shares):
+        images = np.zeros((128, 2, 2, 1), np.uint8)
+        familiar = Batches(images, np.zeros(128, int), 1, 128, training=True)
+        _, labels = WithOutliers(familiar, images, 256)[0]
+        assert [(share == -1).sum() for share in np.split(labels, shares)] == [256 // shares] * shares
+
+    @settings(deadline=None, max_examples=60)
+    @given(st.integers(1, 60), st.integers(1, 60))
+    def test_the_head_of_a_batch_is_mixed_as_all_of_it(self, familiar, outliers):
+        batches = with_outliers(familiar, 60, familiar, outliers)
+        heads = np.cumsum(batches[0][1] == -1)
+        expected = np.arange(1, familiar + outliers + 1) * outliers / (familiar + outliers)
+        assert np.abs(heads - expected).max() <= 1
+
+    @pytest.mark.parametrize(("fill", "mode"), [("zero", "constant"), ("reflect", "mirror")])
+    def test_outliers_are_normalised_and_augmented_as_familiar_images(self, images, fill, mode):
+        mean = np.random.default_rng(1).random((20, 30, 3), np.float32)
+        options = {"mean": mean, "augmentation": Augmentation(0.1, fill=fill)}
+        familiar = Batches(images[:8], np.zeros(8, int), 1, 8, training=True, **options)
+        batches = WithOutliers(familiar, np.repeat(images[9:10], 3, axis=0), 64)
+        variants = all_variants(images[9] / np.float32(255) - mean, 2, 3, mode)
+        table = {np.ascontiguousarray(variant).tobytes() for variant in variants.values()}
+        drawn = []
+        for epoch in range(3):
+            batch, labels = batches.batch(epoch, 0)
+            drawn.append([one.tobytes() for one in batch[labels == -1]])
+            assert set(drawn[-1]) <= table
+            assert len(set(drawn[-1])) > 20
+        assert len({tuple(one) for one in drawn}) == 3
+
+    def test_outliers_are_varied_otherwise_than_the_familiar_images_beside_them(self, images):
+        same = np.repeat(images[:1], 64, axis=0)
+        familiar = Batches(same, np.zeros(64, int), 1, 64, training=True, augmentation=Augmentation())
+        batch, labels = WithOutliers(familiar, same, 64)[0]
+        assert (batch[labels == 0] != batch[labels == -1]).any(axis=(1, 2, 3)).sum() > 50
+
+    def test_without_augmentation_and_mean_outliers_are_scaled_alone(self, images):
+        familiar = Batches(images[:6], np.zeros(6, int), 1, 6, training=True)
+        batch, labels = WithOutliers(familiar, images[10:20], 10)[0]
+        found = {one.tobytes() for one in batch[labels == -1]}
+        assert found == {one.tobytes() for one in images[10:20] / np.float32(255)}
+
+    def test_the_epoch_is_that_of_the_familiar_batches(self):
+        batches = with_outliers(epoch=3)
+        assert batches.epoch == 3
+        batches.epoch = 7
+        assert batches.familiar.epoch == 7
+        assert_same(contents(batches), contents(with_outliers(epoch=7)))
+        batches.on_epoch_end()
+        assert batches.epoch == batches.familiar.epoch == 8
+
+    def test_feeds_a_model_epoch_after_epoch(self):
+        batches = with_outliers(outlier_batch_size=20, epoch=1)
+        fed = itertools.islice(iter(feed(batches, endless=True)), 2 * len(batches))
+        expected = [batches.batch(epoch, index) for epoch in (1, 2) for index in range(len(batches))]
+        assert_same([tuple(map(np.asarray, batch)) for batch in fed], expected)
+
+    def test_memory_mapped_outliers_give_the_same_batches(self, images, labels, tmp_path):
+        np.save(tmp_path / "outliers.npy", images)
+        familiar = Batches(images, labels, 7, 8, training=True)
+        mapped = np.load(tmp_path / "outliers.npy", mmap_mode="r")
+        found, expected = (contents(WithOutliers(familiar, outliers, 70)) for outliers in (mapped, images))
+        assert_same(found, expected)
+        assert type(found[0][0]) is np.ndarray
+
+    @pytest.mark.parametrize("shape", [(5, 20, 30, 1), (5, 30, 20, 3), (0, 20, 30, 3), (20, 30, 3)])
+    def test_outliers_of_another_shape_or_none_are_refused(self, training, shape):
+        message = rf"`images` must hold outliers of shape \(20, 30, 3\). Received: shape \({shape[0]}, "
+        with pytest.raises(ValueError, match=message):
+            WithOutliers(training(), np.zeros(shape, np.uint8), 4)
+
+    @pytest.mark.parametrize("batch_size", [0, -1])
+    def test_no_outliers_per_batch_are_refused(self, training, images, batch_size):
+        message = f"`batch_size` must be at least 1. Received: batch_size={batch_size}"
+        with pytest.raises(ValueError, match=message):
+            WithOutliers(training(), images, batch_size)
+
+    @pytest.mark.parametrize("index", [-1, 7])
+    def test_index_out_of_range_is_refused(self, training, images, index):
+        with pytest.raises(IndexError, match=f"`index` must be in 0..6. Received: index={index}"):
+            WithOutliers(training(), images, 4)[index]

@@ -1,0 +1,47 @@
+"""Whether the images of one data set are among those of another."""
+
+from functools import lru_cache
+
+from decathlon.store import conform
+
+FAMILIES = (
+    {"svhn", "svhn_cropped"},
+    {"cifar100", "cifar100_full"},
+    {"imagenet12", "imagenet_resized", "tiny_imagenet"},
+)
+LARGEST_SHARE = 0.01  # blank images and the like may be in both
+
+
+@lru_cache
+def overlap(familiar, other, split):
+    """Returns why a split of a data set holds images of another, or `None` if it does not.
+
+    It does if both are versions of one collection, or if more than 1 % of the split's images, brought to the size and
+    channels of the familiar ones, are byte for byte among these.
+
+    Args:
+        familiar: A `Dataset`.
+        other: A `Dataset`.
+        split: Name of the split of `other`.
+
+    Returns:
+        A clause, such as `"both are versions of svhn"`, or `None`.
+
+    Example:
+
+    >>> import decathlon
+    >>> digits = decathlon.open("digits")
+    >>> overlap(digits, digits, "validation")
+    'it is the same data set'
+    """
+    if familiar.name == other.name or familiar.fingerprint == other.fingerprint:
+        return "it is the same data set"
+    for family in FAMILIES:
+        if {familiar.name, other.name} <= family:
+            return f"both are versions of {min(family, key=len)}"
+    images, _ = other.split(split)
+    known = {hash(image.tobytes()) for name in familiar.counts for image in familiar.split(name)[0]}
+    shared = sum(hash(image.tobytes()) in known for image in conform(images, familiar.image_shape))
+    if shared > LARGEST_SHARE * len(images):
+        return f"{shared:,} of its {len(images):,} {split} images are among those of {familiar.name}"
+    return None
