@@ -32,16 +32,12 @@ from tabulate import tabulate
 import decathlon
 import decathlon.store
 from benchmarks.runner.calibration import calibration_table
-from benchmarks.runner.estimate import RATE_STEPS, epoch_images, measure_rate
+from benchmarks.runner.command import finished_records, run_study
+from benchmarks.runner.data import open_familiar
 from benchmarks.runner.options import add_common_options, resolve_precision
-from benchmarks.runner.outputs import open_unfamiliar
 from benchmarks.runner.plan import Plan, PlanError, scale_schedule
-from benchmarks.runner.progress import format_seconds
 from benchmarks.runner.published import published
-from benchmarks.runner.run import STOPPED, run
-from benchmarks.runner.store import RunStore, StoreError
-from benchmarks.runner.tables import Bold, Table, display_name, percent
-from benchmarks.runner.train import check_strategy
+from benchmarks.runner.tables import Bold, Table, data_note, display_name, percent
 from benchmarks.runner.trial import Trial
 from kls import plots
 from kls.targets import check_gamma
@@ -86,27 +82,7 @@ def main(arguments=None):
     if options.list:
         print(list_rows(options.data_dir))
         return 0
-    store = RunStore(options.out)
-    try:
-        plan = make_plan(options)
-        check_strategy(options.strategy, options.batch_size)
-        if options.dry_run:
-            datasets = {
-                trial.dataset: decathlon.open(trial.dataset, trial.image_size, options.data_dir)
-                for trial in plan.trials
-            }
-            open_unfamiliar(options.ood, datasets.values(), options.data_dir)
-            print(describe(plan, store, options.data_dir))
-            return 0
-        code = run(plan, store, options.data_dir, options.strategy, options.ood, options.features)
-        report(plan, store)
-    except (PlanError, StoreError, decathlon.store.DataError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
-        return STOPPED
-    return code
+    return run_study(options, lambda options: (make_plan(options), options.ood), report)
 
 
 def _parser():
@@ -150,7 +126,7 @@ def make_plan(options):
         PlanError: If data sets are not prepared, with the commands that prepare them, or a gamma does not fit.
     """
     rows = _requested_rows(options)
-    datasets = _open_all(rows, options)
+    datasets = open_familiar([row.dataset for row in rows], options.image_size, options.data_dir)
     precision = resolve_precision(options.precision)
     trials = []
     for row in rows:
@@ -198,48 +174,11 @@ def _requested_rows(options):
     return rows
 
 
-def _open_all(rows, options):
-    """Opens the rows' data sets, or raises one error that lists all that are not prepared."""
-    datasets, absent = {}, []
-    for name in dict.fromkeys(row.dataset for row in rows):
-        try:
-            datasets[name] = decathlon.open(name, options.image_size, options.data_dir)
-        except decathlon.store.NotPreparedError as error:
-            absent.append(str(error))
-    if absent:
-        raise PlanError("\n  ".join(["data sets have to be prepared first:", *absent]))
-    return datasets
-
-
 def _gammas(texts, dataset):
     try:
         return requested_gammas(texts, dataset.classes)
     except ValueError as error:
         raise PlanError(f"{dataset.name}: {error}") from None
-
-
-def describe(plan, store, data_dir):
-    """Returns the plan as a table with the time that it would take, measured on this machine."""
-    lines, total = [], 0.0
-    rates = {}
-    for trial in plan.trials:
-        dataset = decathlon.open(trial.dataset, trial.image_size, data_dir)
-        images = epoch_images(trial, dataset) * trial.epochs
-        kind = (trial.model, dataset.image_shape, dataset.classes, trial.batch_size, trial.precision)
-        if store.record(trial) is not None:
-            lines.append((trial.id, trial.label, f"{images:,}", "finished"))
-            continue
-        if kind not in rates:
-            rates[kind] = measure_rate(trial, dataset)
-        seconds = images / rates[kind]
-        total += seconds
-        lines.append((trial.id, trial.label, f"{images:,}", format_seconds(seconds)))
-    header = ("trial", "recipe", "training images", "estimated time")
-    return (
-        tabulate(lines, header, "pipe", disable_numparse=True)
-        + f"\n\nAbout {format_seconds(total)} of training in all, from {RATE_STEPS} timed steps of each kind of "
-        "trial on this machine; building and evaluating come on top."
-    )
 
 
 def list_rows(data_dir):
@@ -257,13 +196,10 @@ def list_rows(data_dir):
 
 def report(plan, store):
     """Prints and writes the tables and the figure of what is finished."""
-    records = pd.DataFrame([record for trial in plan.trials if (record := store.record(trial)) is not None])
-    failures = {trial: reason for trial in plan.trials if (reason := store.failure(trial)) is not None}
-    for trial, reason in failures.items():
-        print(f"failed: {trial.label}: {reason.splitlines()[0]}")
-    if records.empty:
+    records, failures = finished_records(plan, store)
+    if not records:
         return
-    paper = published("mezzini2018")
+    records, paper = pd.DataFrame(records), published("mezzini2018")
     tables = accuracy_table(records, paper, failures), comparison_table(records, paper), calibration_table(records)
     for table, frame in tables:
         table.write(store.out / "tables", frame)
@@ -432,19 +368,8 @@ def _notes(records):
     notes = []
     for (dataset, model), group in records.groupby(["dataset", "model"], sort=False):
         first = group.iloc[0]
-        notes.append(
-            f"{dataset}, {model}: {first['epochs']} epochs, {first['train_images']:,} training and "
-            f"{first['evaluation_images']:,} evaluation images of {first['image_size']} px in "
-            f"{first['classes']} classes{_difference_to_catalogue(dataset, first)}."
-        )
+        notes.append(f"{dataset}, {model}: {first['epochs']} epochs, {data_note(first)}.")
     return tuple(notes)
-
-
-def _difference_to_catalogue(dataset, record):
-    entry = decathlon.CATALOG.get(dataset)
-    if entry is None or record["train_images"] == entry.counts["train"]:
-        return ""
-    return f" (a subset: the catalogue's has {entry.counts['train']:,} training images in {entry.classes} classes)"
 
 
 if __name__ == "__main__":

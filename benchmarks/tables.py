@@ -2,26 +2,34 @@
 
 No model is built and nothing is trained or predicted. Measures of calibration are those of `kls.calibration`, of the
 evaluation split; `auroc`, `aupr_in`, `aupr_out` and `fpr95` hold it against the unfamiliar data sets that the run was
-given with `--ood`, by a score of logits.
+given with `--ood`, by a score of logits, or by one that the run stored.
 """
 
 import argparse
 import inspect
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pandas as pd
 
 from benchmarks.runner.options import positive
-from benchmarks.runner.store import RunStore, StoreError, read_logits
+from benchmarks.runner.outputs import needs_network, score_of
+from benchmarks.runner.store import RunStore, StoreError, read_outputs
 from benchmarks.runner.tables import Table, percent, plain
+from benchmarks.runner.trial import Trial
 from kls import calibration, ood
 from kls.calibration.reliability import BINNINGS, CONVENTIONS
 from kls.ood.scores import SCORES
 
-LOGIT_SCORES = ("msp", "max_logit", "energy", "entropy", "gen")
-RECIPE = ("dataset", "model", "loss", "gamma", "image_size", "epochs", "batch_size", "precision", "backend", "study")
 ALWAYS_SHOWN = ("dataset", "model", "loss", "gamma")
+OF_ONE_NETWORK = ("seed", "parents")
+RECIPE = (
+    *ALWAYS_SHOWN,
+    "method",
+    "study",
+    *(field.name for field in fields(Trial) if field.name not in (*ALWAYS_SHOWN, *OF_ONE_NETWORK)),
+)
 NOT_PERCENT = ("nll", "brier", "brier_top")
 
 
@@ -51,7 +59,7 @@ def _parser():
         metavar="NAME",
         help=f"among {', '.join((*calibration.MEASURES, *ood.MEASURES))} (default: accuracy ece nll brier)",
     )
-    parser.add_argument("--score", choices=LOGIT_SCORES, default="msp", help="for AUROC and the like (default: msp)")
+    parser.add_argument("--score", choices=SCORES, default="msp", help="for AUROC and the like (default: msp)")
     parser.add_argument("--bins", type=positive, metavar="N", help="bins of the binned measures (default: 15)")
     parser.add_argument(
         "--binning", choices=BINNINGS, help="bins of equal width or equal mass (default: the measure's)"
@@ -80,19 +88,38 @@ def _measure_trial(record, options):
     if "evaluation" not in record:
         raise StoreError(f"Trial {record['trial']} has no stored logits yet: run its study's command again.")
     directory = options.run / "trials" / record["trial"] / "logits"
-    logits, labels = read_logits(directory / f"{record['evaluation']}.npz")
-    row = {name: record[name] for name in ("trial", *RECIPE, "seed")} | {"n": len(labels)}
-    for name in options.measure:
-        if name in calibration.MEASURES:
-            function = calibration.MEASURES[name]
-            settings = {"from_logits": True, **_settings(function, options)}
-            row |= _with_interval(name, function, calibration.interval, (labels, logits), settings, options)
-            continue
-        score = SCORES[options.score]()
-        for other in sorted(record["ood"]):
-            unfamiliar, _ = read_logits(directory / f"{other}.npz")
-            sides = score(logits), score(unfamiliar)
-            row |= _with_interval(f"{name}_{other}", ood.MEASURES[name], ood.interval, sides, {}, options)
+    familiar = read_outputs(directory / f"{record['evaluation']}.npz")
+    logits, labels = familiar["logits"], familiar["labels"]
+    recipe = {name: _as_text(record.get(name)) for name in RECIPE}
+    row = {"trial": record["trial"], **recipe, "seed": record["seed"], "n": len(labels)}
+    asked = [name for name in options.measure if name in calibration.MEASURES]
+    for name in asked:
+        function = calibration.MEASURES[name]
+        settings = {"from_logits": True, **_settings(function, options)}
+        row |= _with_interval(name, function, calibration.interval, (labels, logits), settings, options)
+    if len(asked) < len(options.measure):
+        row |= _measure_ood(familiar, record, directory, options)
+    return row
+
+
+def _as_text(value):
+    """Returns what a table can be grouped by: numbers as they are."""
+    return value if isinstance(value, int | float) else "" if value is None else str(value)
+
+
+def _measure_ood(familiar, record, directory, options):
+    row = {}
+    for other in sorted(record["ood"]):
+        kept = record.get("scores", {}).get(options.score, ())
+        if needs_network(options.score) and not {other, record["evaluation"]} <= set(kept):
+            raise StoreError(
+                f"Trial {record['trial']} has not stored {options.score} of {other}: run its study with "
+                f"`--scores {options.score}`."
+            )
+        sides = score_of(familiar, options.score), score_of(read_outputs(directory / f"{other}.npz"), options.score)
+        for name in options.measure:
+            if name in ood.MEASURES:
+                row |= _with_interval(f"{name}_{other}", ood.MEASURES[name], ood.interval, sides, {}, options)
     return row
 
 
@@ -114,10 +141,10 @@ def make_table(frame, options):
     """Returns the table for people: mean and deviation over seeds, or each network with its interval."""
     measured = [name for name in frame if name not in (*RECIPE, "trial", "seed", "n")]
     columns = [name for name in measured if f"{name}_low" in frame] if options.resamples else measured
-    keys = [name for name in RECIPE if name in ALWAYS_SHOWN or frame[name].nunique() > 1]
-    shown = [*keys, "seed"] if options.resamples else keys
+    told_apart = _told_apart(frame)
+    shown = [*told_apart, "seed"] if options.resamples else told_apart
     rows = []
-    for _, group in frame.groupby([*keys, "trial"] if options.resamples else keys, sort=False):
+    for _, group in frame.groupby([*RECIPE, "trial"] if options.resamples else list(RECIPE), sort=False):
         named = (f"{value:g}" if isinstance(value, float) else str(value) for value in group.iloc[0][shown])
         rows.append((*named, str(len(group)), *(_cell(group, name, options) for name in columns)))
     notes = [
@@ -133,6 +160,13 @@ def make_table(frame, options):
         tuple(rows),
         (" ".join(filter(None, notes)),),
     )
+
+
+def _told_apart(frame):
+    """Returns the parts of the recipes that a table shows: those by which methods of one network and data differ."""
+    always = ALWAYS_SHOWN if frame["loss"].nunique() == 1 else (*ALWAYS_SHOWN, "method")
+    methods = frame.groupby(["dataset", "model", "method"])
+    return [name for name in RECIPE if name in always or (methods[name].nunique() > 1).any()]
 
 
 def _settings_note(name, options):

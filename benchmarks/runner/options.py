@@ -7,6 +7,7 @@ import decathlon.store
 import kls
 from benchmarks.runner.train import STRATEGIES
 from benchmarks.runner.trial import PRECISIONS
+from kls.ood.scores import SCORES
 
 
 def positive(text):
@@ -58,6 +59,14 @@ def add_common_options(parser, study):
         default=(),
         metavar="NAME",
         help="prepared data sets that are unfamiliar to the networks: their logits are stored, AUROC by MSP is shown",
+    )
+    parser.add_argument(
+        "--scores",
+        nargs="+",
+        choices=tuple(SCORES),
+        default=(),
+        metavar="NAME",
+        help=f"scores of these data to store, among {', '.join(SCORES)}; those of logits alone need not be",
     )
     parser.add_argument(
         "--features", action="store_true", help="store the last features beside the logits, for use of your own"

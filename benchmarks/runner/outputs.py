@@ -1,86 +1,103 @@
 """What a trained network makes of its evaluation split and of unfamiliar data, and the measures of that."""
 
-import keras
+from dataclasses import dataclass, field
+
 import numpy as np
 
 from benchmarks.runner.plan import PlanError
 from benchmarks.runner.store import UNFAMILIAR
 from decathlon.batches import Batches
-from decathlon.store import DataError, conform, open_like
+from decathlon.store import conform
 from kls.calibration import summarize
-from kls.feeding import feed
+from kls.network import Network, Outputs
 from kls.ood import auroc
-from kls.ood.scores import msp
+from kls.ood.scores import SCORES, msp
 
 BINS, CONVENTION = 15, "guo"
-SPLITS = ("train", "validation", "test")
 
 
-def open_unfamiliar(names, datasets, data_dir):
-    """Opens the unfamiliar data sets of a study, at the size of the familiar ones where they are prepared at it.
+@dataclass(frozen=True)
+class Wanted:
+    """What to store of a trained network beside the logits of its evaluation split.
 
-    Args:
-        names: Names of prepared data sets.
-        datasets: The familiar `decathlon.Dataset`s.
-        data_dir: The data room's directory.
-
-    Returns:
-        `{familiar name: {name: Dataset}}`, without the familiar set itself among several.
-
-    Raises:
-        PlanError: If a set is not prepared, is called like a split, or is all that a familiar set would be held
-            against.
+    Attributes:
+        unfamiliar: `{name: Dataset}` whose logits to store too.
+        features: Whether to store the features before the last layer.
+        scores: Names of `kls.ood.scores` to store; those of logits alone need not be.
     """
-    opened = {}
-    for familiar in datasets:
-        others = [name for name in dict.fromkeys(names) if name != familiar.name]
-        if names and not others:
-            raise PlanError(f"--ood must name another set than {familiar.name}, which is familiar to its network.")
-        opened[familiar.name] = {name: _open_unfamiliar(name, familiar, data_dir) for name in others}
-    return opened
+
+    unfamiliar: dict = field(default_factory=dict)
+    features: bool = False
+    scores: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        object.__setattr__(self, "scores", tuple(name for name in self.scores if needs_network(name)))
 
 
-def _open_unfamiliar(name, familiar, data_dir):
-    if name in SPLITS:
-        raise PlanError(f"--ood {name}: a data set of that name cannot be told from a split of the familiar one.")
-    try:
-        return open_like(name, familiar.image_shape, data_dir)
-    except DataError as error:
-        raise PlanError(f"--ood {name}: {error}") from None
+def needs_network(name):
+    """Whether a score needs more than logits: features, training data or the images."""
+    score = SCORES[name]()
+    return score.uses_features or score.uses_training_data or score.uses_images
 
 
-def write_outputs(model, trial, dataset, store, unfamiliar, keep_features=False, replicas=1):
-    """Stores a network's logits on its evaluation split and on unfamiliar data.
+def write_outputs(model, trial, dataset, store, wanted):
+    """Stores a network's logits on its evaluation split and on unfamiliar data, with the features and scores wanted.
+
+    Of ODIN the logits of the perturbed images are stored, from which `score_of` takes the score.
 
     Args:
         model: The trained model, which returns logits.
         trial: Its `Trial`.
         dataset: The opened familiar `decathlon.Dataset`.
         store: The `RunStore`.
-        unfamiliar: `{name: Dataset}`; their images are brought to the familiar size and channels.
-        keep_features: Whether to keep the features before the last layer too, as float16.
-        replicas: Number of replicas that share a batch.
+        wanted: A `Wanted`; unfamiliar images are brought to the familiar size and channels.
 
     Returns:
         What to record of it: the name of the evaluation split, the fingerprints of the unfamiliar sets, and of which
-        features are kept.
+        data features and scores are kept.
     """
-    if keep_features:
-        model = keras.Model(model.inputs, [model.outputs[0], model.get_layer("classifier").input])
+    network = Network(model)
+    scores = {name: SCORES[name]() for name in wanted.scores}
+    by_images = {name: score.perturbed_logits for name, score in scores.items() if score.uses_images}
+    with_features = wanted.features or any(score.uses_features for score in scores.values())
+    to_fit = [score for score in scores.values() if score.uses_training_data]
+    if to_fit:
+        training = network.outputs(evaluation_batches(trial, dataset, *dataset.split("train")), with_features)
+        for score in to_fit:
+            score.fit_outputs(training)
     sources = {dataset.evaluation: dataset.split(dataset.evaluation)}
-    for name, other in unfamiliar.items():
+    for name, other in wanted.unfamiliar.items():
         images, _ = other.split(other.evaluation)
         sources[name] = conform(images, dataset.image_shape), np.full(len(images), UNFAMILIAR)
     for name, (images, labels) in sources.items():
-        batches = evaluation_batches(trial, dataset, images, np.maximum(labels, 0), replicas)
-        found = model.predict(feed(batches), verbose=0)
-        logits, features = found if keep_features else (found, None)
-        store.write_logits(trial, name, logits, labels, features)
+        batches = evaluation_batches(trial, dataset, images, np.maximum(labels, 0))
+        outputs = network.outputs(batches, with_features, image_scores=by_images)
+        found = {name: score.of_outputs(outputs) for name, score in scores.items() if name not in by_images}
+        features = outputs.features if wanted.features else None
+        store.write_outputs(trial, name, outputs.logits, labels, features, {**outputs.scores, **found})
     return {
         "evaluation": dataset.evaluation,
-        "ood": {name: other.fingerprint for name, other in unfamiliar.items()},
-        "features": sorted(sources) if keep_features else [],
+        "ood": {name: other.fingerprint for name, other in wanted.unfamiliar.items()},
+        "features": sorted(sources) if wanted.features else [],
+        "scores": {name: sorted(sources) for name in scores},
     }
+
+
+def score_of(arrays, name):
+    """Returns a score of stored outputs.
+
+    Args:
+        arrays: What `RunStore.outputs` returns.
+        name: Name of a score of logits, or of one that was stored.
+    """
+    if name not in arrays:
+        return score_of_logits(arrays["logits"], name)
+    return score_of_logits(arrays[name], name) if arrays[name].ndim == 2 else arrays[name]
+
+
+def score_of_logits(logits, name):
+    """Returns a score of logits; ODIN's of those of its perturbed images."""
+    return SCORES[name]().of_outputs(Outputs(logits))
 
 
 def evaluation_batches(trial, dataset, images, labels, replicas=1):
@@ -107,14 +124,15 @@ def evaluation_batch_size(count, batch_size, replicas):
     raise PlanError(f"{count} evaluation images cannot be shared by {replicas} replicas so that none is left empty")
 
 
-def is_complete(record, unfamiliar, keep_features):
-    """Whether a finished trial has stored all outputs that are asked for, of these very data."""
-    kept = record.get("ood", {})
-    wanted = {name: other.fingerprint for name, other in unfamiliar.items()}
+def is_complete(record, wanted):
+    """Whether a finished trial has stored all outputs that are wanted, of these very data."""
+    if "evaluation" not in record:
+        return False
+    sources = {record["evaluation"], *wanted.unfamiliar}
     return (
-        "evaluation" in record
-        and all(kept.get(name) == fingerprint for name, fingerprint in wanted.items())
-        and (not keep_features or {record["evaluation"], *wanted} <= set(record["features"]))
+        all(record["ood"].get(name) == other.fingerprint for name, other in wanted.unfamiliar.items())
+        and (not wanted.features or sources <= set(record["features"]))
+        and all(sources <= set(record.get("scores", {}).get(name, ())) for name in wanted.scores)
     )
 
 

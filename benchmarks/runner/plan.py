@@ -30,6 +30,10 @@ class Plan:
                 raise PlanError(f"{trial.label} starts from trials that do not come before it: {', '.join(absent)}.")
             known.add(trial.id)
 
+    def parent(self, trial):
+        """Returns the trial that another starts from, or `None`."""
+        return next((other for other in self.trials if other.id in trial.parents), None)
+
 
 def scale_schedule(schedule, epochs, protocol_epochs):
     """Returns the milestones of a protocol of `protocol_epochs` for a run of `epochs`, in proportion.

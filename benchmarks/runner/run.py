@@ -1,40 +1,107 @@
 """Runs a plan: each trial that is not finished, one after the other."""
 
 import sys
+from dataclasses import dataclass
 
 import decathlon
+from benchmarks.runner.data import open_outliers, open_unfamiliar
 from benchmarks.runner.estimate import epoch_work, steps_per_epoch
-from benchmarks.runner.outputs import is_complete, open_unfamiliar
+from benchmarks.runner.outputs import Wanted, is_complete
+from benchmarks.runner.plan import PlanError
 from benchmarks.runner.progress import Watch, format_seconds, open_report
-from benchmarks.runner.train import evaluate_again, train
+from benchmarks.runner.train import WEIGHTS, evaluate_again, train
 
 STOPPED = 130
 
 
-def run(plan, store, data_dir, strategy="none", ood=(), keep_features=False):
+@dataclass(frozen=True)
+class Sources:
+    """The opened data sets of a plan.
+
+    Attributes:
+        familiar: `{name: Dataset}` that trials are trained on.
+        unfamiliar: `{familiar name: {name: Dataset}}` that their networks are held against.
+        outliers: `{trial id: [Dataset]}` of the trials that are exposed to outliers.
+    """
+
+    familiar: dict
+    unfamiliar: dict
+    outliers: dict
+
+
+def open_sources(plan, data_dir, ood=()):
+    """Opens all data sets of a plan.
+
+    Args:
+        plan: The `Plan`.
+        data_dir: The data room's directory.
+        ood: Names of prepared data sets that are unfamiliar to the networks, or `{familiar name: names}`.
+
+    Returns:
+        `Sources`.
+
+    Raises:
+        PlanError: If a data set cannot be used.
+    """
+    familiar = {trial.dataset: decathlon.open(trial.dataset, trial.image_size, data_dir) for trial in plan.trials}
+    exposed = {(trial.dataset, trial.outliers) for trial in plan.trials if trial.outliers}
+    opened = {(name, names): open_outliers(names, familiar[name], data_dir).values() for name, names in exposed}
+    outliers = {trial.id: list(opened[trial.dataset, trial.outliers]) for trial in plan.trials if trial.outliers}
+    return Sources(familiar, open_unfamiliar(ood, familiar.values(), data_dir), outliers)
+
+
+def check_parents(plan, store, familiar):
+    """Raises `PlanError` if a trial cannot start from its parent: weights that are gone, other classes or images.
+
+    Args:
+        plan: The `Plan`.
+        store: The `RunStore`.
+        familiar: `{name: Dataset}`.
+    """
+    for trial in plan.trials:
+        parent = plan.parent(trial)
+        if parent is None or store.record(trial) is not None:
+            continue
+        for what in ("classes", "image_shape"):
+            own, inherited = (getattr(familiar[name], what) for name in (trial.dataset, parent.dataset))
+            if own != inherited:
+                raise PlanError(
+                    f"{trial.label} cannot start from {parent.label}: its {what.replace('_', ' ')} would have to be "
+                    f"{own}. Received: {inherited}."
+                )
+        weights = store.directory(parent) / WEIGHTS
+        if store.record(parent) is not None and not weights.is_file():
+            raise PlanError(
+                f"{trial.label} starts from {parent.label}, whose weights are missing: {weights}. "
+                f"To train it again, delete {weights.parent}."
+            )
+
+
+def run(plan, store, sources, strategy="none", keep_features=False, scores=()):
     """Trains what is not finished, and keeps going when a trial fails.
 
     Args:
         plan: The `Plan`.
         store: The `RunStore`.
-        data_dir: The data room's directory.
+        sources: The opened data sets, as `Sources`; finished trials see unfamiliar ones that are new, too.
         strategy: `"none"` or `"mirrored"`.
-        ood: Names of prepared data sets that are unfamiliar to the networks; those of finished trials see them too.
         keep_features: Whether to store features beside logits.
+        scores: Names of `kls.ood.scores` to store.
 
     Returns:
         Exit code: 0, 1 if a trial failed, 130 if stopped from the keyboard.
 
     Raises:
-        PlanError: If an unfamiliar data set cannot be used.
+        PlanError: If a trial cannot start from its parent.
     """
-    datasets = {trial.dataset: decathlon.open(trial.dataset, trial.image_size, data_dir) for trial in plan.trials}
-    unfamiliar = open_unfamiliar(ood, datasets.values(), data_dir)
+    datasets = sources.familiar
+    check_parents(plan, store, datasets)
+    wanted = {name: Wanted(others, keep_features, tuple(scores)) for name, others in sources.unfamiliar.items()}
     waiting = [trial for trial in plan.trials if store.record(trial) is None]
     finished = len(plan.trials) - len(waiting)
     if finished:
         print(f"{finished} of {len(plan.trials)} trials are finished already in {store.out}.")
-    failed = _evaluate_finished(plan, store, datasets, unfamiliar, strategy, keep_features)
+    failed = _evaluate_finished(plan, store, datasets, wanted)
     if finished:
         store.write_results()
     work = sum(epoch_work(trial, datasets[trial.dataset]) * trial.epochs for trial in waiting)
@@ -44,8 +111,16 @@ def run(plan, store, data_dir, strategy="none", ood=(), keep_features=False):
             report.trial_begins(number, trial, epoch_work(trial, dataset))
             watch = Watch(report, trial, steps_per_epoch(trial, dataset))
             try:
-                others = unfamiliar[trial.dataset]
-                record = train(trial, dataset, store, strategy, others, keep_features, callbacks=[watch])
+                record = train(
+                    trial,
+                    dataset,
+                    store,
+                    parent=plan.parent(trial),
+                    outliers=sources.outliers.get(trial.id, ()),
+                    strategy=strategy,
+                    wanted=wanted[trial.dataset],
+                    callbacks=[watch],
+                )
             except KeyboardInterrupt:
                 report.print(
                     f"Stopped in trial {number} of {len(plan.trials)}. Finished epochs are kept: "
@@ -70,16 +145,16 @@ def run(plan, store, data_dir, strategy="none", ood=(), keep_features=False):
     return 1 if failed else 0
 
 
-def _evaluate_finished(plan, store, datasets, unfamiliar, strategy, keep_features):
+def _evaluate_finished(plan, store, datasets, wanted):
     """Evaluates finished trials on what is asked for now, and returns the number of those where that failed."""
     failed = 0
     for trial in plan.trials:
-        record, others = store.record(trial), unfamiliar[trial.dataset]
-        if record is None or is_complete(record, others, keep_features):
+        record = store.record(trial)
+        if record is None or is_complete(record, wanted[trial.dataset]):
             continue
         print(f"{trial.label}  evaluating from its weights", flush=True)
         try:
-            record = evaluate_again(trial, record, datasets[trial.dataset], store, strategy, others, keep_features)
+            record = evaluate_again(trial, record, datasets[trial.dataset], store, wanted[trial.dataset])
         except Exception as error:  # whatever ends one, the others go on
             failed += 1
             reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]

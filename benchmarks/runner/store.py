@@ -17,6 +17,7 @@ UNFAMILIAR = -1  # the label of every unfamiliar image
 COLUMNS = (
     "trial", "study", "dataset", "model", "loss", "gamma", "seed", "epochs", "accuracy_best", "accuracy_last",
     "ece", "nll", "brier", "seconds", "images_per_second", "image_size", "batch_size", "precision", "train_images",
+    "method",
 )  # fmt: skip
 
 
@@ -56,7 +57,7 @@ class RunStore:
 
     def finish(self, trial, study, record):
         """Writes a trial's record and `results.csv`."""
-        record = {"trial": trial.id, "study": study, **asdict(trial), **record}
+        record = {"trial": trial.id, "study": study, "method": trial.method, **asdict(trial), **record}
         write_atomically(self.directory(trial) / "record.json", json.dumps(record, indent=1))
         self.write_results()
 
@@ -92,11 +93,20 @@ class RunStore:
         writer.writerows({"epoch": i, **logs} for i, logs in enumerate(history, start=1))
         write_atomically(self.directory(trial) / "history.csv", text.getvalue())
 
-    def write_logits(self, trial, name, logits, labels, features=None):
-        """Keeps the float32 logits and the labels of a split or data set, its features as float16 where they fit."""
+    def write_outputs(self, trial, name, logits, labels, features=None, scores=None):
+        """Keeps what a network makes of a split or data set.
+
+        Args:
+            trial: The `Trial`.
+            name: Name of the split or data set.
+            logits: Kept as float32.
+            labels: Class indices, or `UNFAMILIAR`.
+            features: Kept as float16 where they fit, else as float32.
+            scores: `{name: array}` to keep too.
+        """
         path = self.directory(trial) / "logits" / f"{name}.npz"
         path.parent.mkdir(exist_ok=True)
-        arrays = {"logits": logits.astype(np.float32), "labels": labels}
+        arrays = {"logits": logits.astype(np.float32), "labels": labels, **(scores or {})}
         if features is not None:
             with np.errstate(over="ignore"):
                 half = features.astype(np.float16)
@@ -106,20 +116,26 @@ class RunStore:
             np.savez(file, **arrays)
         os.replace(aside, path)
 
+    def outputs(self, trial, name):
+        """Returns all that was kept of a split or data set: `logits`, `labels`, `features` and scores by name."""
+        return read_outputs(self.directory(trial) / "logits" / f"{name}.npz")
+
     def logits(self, trial, name):
         """Returns `(logits, labels)` of a split or data set."""
-        return read_logits(self.directory(trial) / "logits" / f"{name}.npz")
+        found = self.outputs(trial, name)
+        return found["logits"], found["labels"]
 
 
-def read_logits(path):
-    """Returns `(logits, labels)` of a file.
+def read_outputs(path):
+    """Returns the arrays of a file that `RunStore.write_outputs` wrote.
 
     Raises:
         StoreError: If it is absent or damaged.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            return file["logits"], file["labels"]
+            arrays = dict(file)
+            return arrays | {"logits": arrays["logits"], "labels": arrays["labels"]}
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise StoreError(f"{path} cannot be read ({error}). Delete {path.parents[1]} and train it again.") from error
 
@@ -136,8 +152,12 @@ def write_atomically(path, text):
 
 
 def _read_record(path):
-    """Returns a record, or `None` where there is none or a damaged one: then the trial is not finished."""
+    """Returns a record, or `None` where there is none or a damaged one: then the trial is not finished.
+
+    Records of earlier versions do not name their method, which was always smoothing.
+    """
     try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
+        record = json.loads(path.read_text())
+        return {"method": f"gamma={record['gamma']:g}", **record}
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None

@@ -68,6 +68,24 @@ def display_name(dataset):
     return f"{dataset} (synthetic)" if entry is not None and entry.synthetic else dataset
 
 
+def data_note(record):
+    """Returns what a trial's data were: images, size and classes, and whether they are a subset of the catalogue's.
+
+    Args:
+        record: The trial's record.
+    """
+    entry = decathlon.CATALOG.get(record["dataset"])
+    subset = ""
+    if entry is not None and record["train_images"] != entry.counts["train"]:
+        subset = (
+            f" (a subset: the catalogue's has {entry.counts['train']:,} training images in {entry.classes} classes)"
+        )
+    return (
+        f"{record['train_images']:,} training and {record['evaluation_images']:,} evaluation images of "
+        f"{record['image_size']} px in {record['classes']} classes{subset}"
+    )
+
+
 def percent(values):
     """Returns fractions as percent: the one value, or mean ± standard deviation (n - 1 in the denominator)."""
     return _mean_and_deviation(100 * values, digits=2)

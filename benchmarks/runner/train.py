@@ -2,34 +2,43 @@
 
 import time
 from contextlib import contextmanager
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 
 import keras
 import numpy as np
 
 import kls
-from benchmarks.runner.outputs import evaluation_batches, measure, write_outputs
+from benchmarks.runner.data import outlier_images
+from benchmarks.runner.outputs import Wanted, evaluation_batches, measure, write_outputs
 from benchmarks.runner.plan import PlanError
-from decathlon.batches import Augmentation, Batches
+from decathlon.batches import Augmentation, Batches, WithOutliers
 from kls.feeding import feed
 
 STRATEGIES = ("none", "mirrored")
+WEIGHTS = "weights.weights.h5"
+LAST_RATE = 1e-6  # where a cosine schedule ends
+OPTIMIZERS = {
+    "adam": keras.optimizers.Adam,
+    "nesterov": partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
+}
 
 
 class TrainingError(Exception):
     """A trial that cannot end with a result; the message is the reason."""
 
 
-def train(trial, dataset, store, strategy="none", unfamiliar=None, keep_features=False, callbacks=()):
+def train(trial, dataset, store, parent=None, outliers=(), strategy="none", wanted=None, callbacks=()):
     """Trains a trial, or goes on with it, and stores its history, weights and logits.
 
     Args:
         trial: The `Trial`.
         dataset: The opened `decathlon.Dataset`.
         store: The `RunStore`.
+        parent: The finished `Trial` that it starts from.
+        outliers: The opened `Dataset`s whose training images are outliers.
         strategy: `"none"` or `"mirrored"` (all devices of this machine, TensorFlow).
-        unfamiliar: `{name: Dataset}` whose logits to store too.
-        keep_features: Whether to store the features before the last layer too.
+        wanted: What to store, as `Wanted`; the logits of the evaluation split alone by default.
         callbacks: Further Keras callbacks, for progress.
 
     Returns:
@@ -38,17 +47,17 @@ def train(trial, dataset, store, strategy="none", unfamiliar=None, keep_features
     Raises:
         TrainingError: If the loss is not finite, or the recipe asks for what is not there.
     """
-    if trial.loss != "smoothed_ce" or trial.parents:
-        raise TrainingError(f"there is no way yet to train loss={trial.loss!r} with parents={trial.parents}")
+    check_recipe(trial)
     directory = store.begin(trial)
     keras.utils.clear_session()
     keras.utils.set_random_seed(trial.seed)
     with precision_policy(trial.precision), _scope(strategy) as replicas:
-        training, evaluation = batches(trial, dataset, replicas)
+        training, evaluation = batches(trial, dataset, outliers, replicas)
         stopwatch = Stopwatch(len(training) * trial.batch_size)
         checkpoint = kls.FullStateCheckpoint(directory / "checkpoint", callbacks=[stopwatch])
         training.epoch = checkpoint.epoch
-        model = compiled_model(trial, dataset, synchronized=replicas > 1)
+        origin = trained_model(parent, dataset, store, synchronized=replicas > 1) if parent else None
+        model = compiled_model(trial, dataset, len(training), origin, synchronized=replicas > 1)
         if checkpoint.epoch < trial.epochs:
             model.fit(
                 feed(training, endless=True),
@@ -58,19 +67,14 @@ def train(trial, dataset, store, strategy="none", unfamiliar=None, keep_features
                 validation_data=feed(evaluation),
                 shuffle=False,
                 verbose=0,
-                callbacks=[
-                    keras.callbacks.LearningRateScheduler(lambda epoch: trial.learning_rate * trial.rate_factor(epoch)),
-                    stopwatch,
-                    StopUnlessFinite(),
-                    *callbacks,
-                    checkpoint,
-                ],
+                callbacks=[*rate_callbacks(trial), stopwatch, StopUnlessFinite(), *callbacks, checkpoint],
             )
         else:
             checkpoint.restore(model)
-        outputs = write_outputs(model, trial, dataset, store, unfamiliar or {}, keep_features, replicas)
+        network = getattr(model, "student", model)
+        outputs = write_outputs(network, trial, dataset, store, wanted or Wanted())
     store.write_history(trial, checkpoint.history)
-    model.save_weights(directory / "weights.weights.h5")
+    network.save_weights(directory / WEIGHTS)
     logits, labels = store.logits(trial, dataset.evaluation)
     best_hits = max(round(logs["val_accuracy"] * len(evaluation.images)) for logs in checkpoint.history)
     return {
@@ -78,16 +82,16 @@ def train(trial, dataset, store, strategy="none", unfamiliar=None, keep_features
         "accuracy_last": float(np.mean(logits.argmax(axis=-1) == labels)),
         "seconds": round(stopwatch.seconds, 2),
         "images_per_second": round(stopwatch.images_per_second, 1),
-        "train_images": len(training.images),
+        "train_images": dataset.counts["train"],
         "evaluation_images": len(evaluation.images),
         "classes": dataset.classes,
-        "parameters": model.count_params(),
+        "parameters": network.count_params(),
         **outputs,
         **measure(store, trial, outputs),
     }
 
 
-def evaluate_again(trial, record, dataset, store, strategy, unfamiliar, keep_features):
+def evaluate_again(trial, record, dataset, store, wanted):
     """Stores the outputs of a finished trial that are asked for now, from its weights, without training.
 
     Args:
@@ -95,25 +99,27 @@ def evaluate_again(trial, record, dataset, store, strategy, unfamiliar, keep_fea
         record: Its record.
         dataset: The opened `decathlon.Dataset`.
         store: The `RunStore`.
-        strategy: `"none"` or `"mirrored"`.
-        unfamiliar: `{name: Dataset}` whose logits to store.
-        keep_features: Whether to store features; those that were stored before are.
+        wanted: What to store, as `Wanted`; features and scores that were stored before are stored too.
 
     Returns:
         The record with what is new.
     """
     keras.utils.clear_session()
-    with precision_policy(trial.precision), _scope(strategy) as replicas:
-        model = build_model(trial, dataset, synchronized=replicas > 1)
-        model.load_weights(store.directory(trial) / "weights.weights.h5")
-        keep_features = keep_features or bool(record.get("features"))
-        outputs = write_outputs(model, trial, dataset, store, unfamiliar, keep_features, replicas)
+    kept = record.get("scores", {})
+    wanted = replace(
+        wanted,
+        features=wanted.features or bool(record.get("features")),
+        scores=tuple(dict.fromkeys((*kept, *wanted.scores))),
+    )
+    with precision_policy(trial.precision):
+        outputs = write_outputs(trained_model(trial, dataset, store), trial, dataset, store, wanted)
     outputs["features"] = sorted({*record.get("features", ()), *outputs["features"]})
+    outputs["scores"] = {name: sorted({*kept.get(name, ()), *sets}) for name, sets in outputs["scores"].items()}
     outputs["ood"] = record.get("ood", {}) | outputs["ood"]
     return {**record, **outputs, **measure(store, trial, outputs)}
 
 
-def batches(trial, dataset, replicas=1):
+def batches(trial, dataset, outliers=(), replicas=1):
     """Returns the training and the evaluation batches of a trial."""
     training = Batches(
         *dataset.split("train"),
@@ -124,6 +130,8 @@ def batches(trial, dataset, replicas=1):
         augmentation=Augmentation(trial.shift, trial.flip, trial.fill),
         seed=trial.seed,
     )
+    if trial.outliers:
+        training = WithOutliers(training, outlier_images(outliers, dataset.image_shape), trial.outlier_batch_size)
     return training, evaluation_batches(trial, dataset, *dataset.split(dataset.evaluation), replicas)
 
 
@@ -138,17 +146,73 @@ def build_model(trial, dataset, synchronized=False):
     )
 
 
-def compiled_model(trial, dataset, synchronized=False):
-    """Builds and compiles a trial's model."""
+def trained_model(trial, dataset, store, synchronized=False):
+    """Builds the model of a finished trial with its weights.
+
+    Raises:
+        TrainingError: If there are none.
+    """
+    weights = store.directory(trial) / WEIGHTS
+    if not weights.is_file():
+        raise TrainingError(f"{weights} is missing: {trial.label} has to be trained first")
     model = build_model(trial, dataset, synchronized)
-    model.compile(
-        optimizer=keras.optimizers.get(
-            {"class_name": trial.optimizer, "config": {"learning_rate": trial.learning_rate}}
-        ),
-        loss=kls.SmoothedCE(trial.gamma, from_logits=True),
-        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-    )
+    model.load_weights(weights)
     return model
+
+
+def compiled_model(trial, dataset, steps_per_epoch, origin=None, synchronized=False):
+    """Builds and compiles what a trial trains.
+
+    Args:
+        trial: The `Trial`.
+        dataset: The opened `decathlon.Dataset`.
+        steps_per_epoch: Training steps per epoch, for the learning rate.
+        origin: The model of the trial that it starts from: to be tuned, or the teacher.
+        synchronized: Whether batch normalisation sees the batch of all replicas.
+
+    Returns:
+        A Keras model that returns logits; of a distillation the `kls.Distiller`.
+    """
+    optimizer = OPTIMIZERS[trial.optimizer](learning_rate(trial, steps_per_epoch))
+    accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+    if trial.loss == "distillation":
+        student = build_model(trial, dataset, synchronized)
+        model = kls.Distiller(student, origin, trial.teacher_weight, trial.temperature, from_logits=True)
+        model.compile(optimizer, metrics=[accuracy])
+    elif trial.loss == "outlier_exposure":
+        model = origin
+        loss = kls.OutlierExposure(trial.gamma, trial.outlier_weight, from_logits=True)
+        model.compile(optimizer, loss, metrics=[kls.metrics.FamiliarAccuracy()])
+    else:
+        model = build_model(trial, dataset, synchronized)
+        model.compile(optimizer, kls.SmoothedCE(trial.gamma, from_logits=True), metrics=[accuracy])
+    return model
+
+
+def learning_rate(trial, steps_per_epoch):
+    """Returns a trial's first learning rate, or the whole schedule where that goes step by step."""
+    if trial.schedule != "cosine":
+        return trial.learning_rate
+    return keras.optimizers.schedules.CosineDecay(
+        trial.learning_rate, trial.epochs * steps_per_epoch, alpha=LAST_RATE / trial.learning_rate
+    )
+
+
+def rate_callbacks(trial):
+    """Returns the callbacks that set a trial's learning rate epoch by epoch."""
+    if trial.schedule == "cosine":
+        return []
+    return [keras.callbacks.LearningRateScheduler(lambda epoch: trial.learning_rate * trial.rate_factor(epoch))]
+
+
+def check_recipe(trial):
+    """Raises `TrainingError` unless there is a way to train the recipe."""
+    needs = {"smoothed_ce": 0, "outlier_exposure": 1, "distillation": 1}
+    if trial.loss not in needs or len(trial.parents) != needs[trial.loss] or trial.optimizer not in OPTIMIZERS:
+        raise TrainingError(
+            f"there is no way to train loss={trial.loss!r} with optimizer={trial.optimizer!r} and "
+            f"parents={trial.parents}"
+        )
 
 
 class Stopwatch(keras.callbacks.Callback):

@@ -16,11 +16,13 @@ class Trial:
         image_size: Side in pixels, or `HxW`.
         data: Fingerprint of the prepared arrays, so that other images under the same name are another trial.
         model: Registered name of the model.
-        loss: Name of the loss; `smoothed_ce` takes `gamma`.
+        loss: `smoothed_ce`, `outlier_exposure` (goes on from the parent's weights) or `distillation` (the parent is
+            the teacher).
         gamma: Probability of the true class in the label.
-        optimizer: Name of the optimiser.
+        optimizer: `adam`, or `nesterov`: SGD with Nesterov momentum 0.9.
         learning_rate: Its first learning rate.
-        schedule: Pairs `(epoch, factor)`: from that epoch on, counted from 0, the rate is `learning_rate * factor`.
+        schedule: Pairs `(epoch, factor)`: from that epoch on, counted from 0, the rate is `learning_rate * factor`; or
+            `cosine`: down to 1e-6 along half a cosine, step by step.
         epochs: Number of epochs.
         batch_size: Images per step, over all replicas.
         shift: Largest shift of the augmentation, as a share of the side.
@@ -31,6 +33,13 @@ class Trial:
         precision: `float32` or `mixed_bfloat16`.
         backend: Keras's backend, since each draws other random numbers.
         parents: Ids of the trials that this one starts from.
+        outliers: Names of the data sets whose training images are outliers, for `outlier_exposure`.
+        outlier_data: Their fingerprints.
+        outlier_batch_size: Outliers per step, on top of `batch_size`.
+        outlier_weight: Weight of the outliers' term in the loss.
+        teacher: What the parent is, for people, for `distillation`.
+        teacher_weight: Weight of the teacher's term in the loss.
+        temperature: Temperature of that term.
     """
 
     dataset: str
@@ -38,7 +47,7 @@ class Trial:
     data: str
     model: str
     gamma: float
-    schedule: tuple[tuple[int, float], ...]
+    schedule: tuple[tuple[int, float], ...] | str
     epochs: int
     batch_size: int = 64
     loss: str = "smoothed_ce"
@@ -52,6 +61,13 @@ class Trial:
     precision: str = "float32"
     backend: str = "tensorflow"
     parents: tuple[str, ...] = ()
+    outliers: tuple[str, ...] | None = None
+    outlier_data: tuple[str, ...] | None = None
+    outlier_batch_size: int | None = None
+    outlier_weight: float | None = None
+    teacher: str | None = None
+    teacher_weight: float | None = None
+    temperature: float | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "gamma", float(self.gamma))
@@ -59,15 +75,24 @@ class Trial:
 
     @property
     def id(self):
-        """Hash of the recipe, 12 hexadecimal digits."""
-        recipe = json.dumps(asdict(self), sort_keys=True)
-        return hashlib.sha256(recipe.encode()).hexdigest()[:12]
+        """Hash of the recipe, 12 hexadecimal digits; what a trial has no use for is not in it."""
+        recipe = {name: value for name, value in asdict(self).items() if value is not None}
+        return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def method(self):
+        """What tells it from other trials of the same network and data, but for the seed."""
+        if self.loss == "outlier_exposure":
+            return f"exposed to {'+'.join(self.outliers)}"
+        if self.loss == "distillation":
+            return f"student of {self.teacher}"
+        return f"gamma={self.gamma:g}"
 
     @property
     def label(self):
         """What a person calls it."""
-        return f"{self.dataset} {self.model} gamma={self.gamma:g} seed={self.seed}"
+        return f"{self.dataset} {self.model} {self.method} seed={self.seed}"
 
     def rate_factor(self, epoch):
-        """Returns the factor of the learning rate in an epoch, counted from 0."""
+        """Returns the factor of the learning rate in an epoch, counted from 0, of a schedule of pairs."""
         return next((factor for start, factor in reversed(self.schedule) if epoch >= start), 1.0)

@@ -1,10 +1,15 @@
+import zlib
+
+import keras
 import numpy as np
 import pytest
+from keras import layers
 
 import decathlon
 from benchmarks.runner.store import RunStore
 from benchmarks.runner.trial import Trial
 from decathlon.sources.npz import open_npz
+from kls.models import registry
 
 
 def write_stripes(path, train=96, test=41):
@@ -26,6 +31,24 @@ def data_dir(tmp_path_factory):
     directory = tmp_path_factory.mktemp("data")
     decathlon.prepare("stripes", open_npz(write_stripes(directory / "stripes.npz")), data_dir=directory)
     return directory
+
+
+@pytest.fixture(scope="session")
+def prepare_random():
+    """Returns a function that prepares random images, other ones for each name, as a data set."""
+
+    def prepare(name, data_dir, train=14, test=21, shape=(8, 8, 1), classes=2):
+        rng = np.random.default_rng(zlib.crc32(name.encode()))
+        arrays = {}
+        for part, count in (("train", train), ("test", test)):
+            images = rng.integers(0, 256, (count, *shape), dtype=np.uint8)
+            arrays |= {f"x_{part}": images, f"y_{part}": np.arange(count) % classes}
+        data_dir.mkdir(exist_ok=True)
+        path = data_dir / f"{name}.npz"
+        np.savez(path, **arrays)
+        return decathlon.prepare(name, open_npz(path), data_dir=data_dir)
+
+    return prepare
 
 
 @pytest.fixture
@@ -50,6 +73,20 @@ def make_trial(stripes):
         return Trial(**{**recipe, **changes})
 
     return make
+
+
+def build_tiny(input_shape, classes, classifier_activation, synchronized):
+    x = inputs = keras.Input(input_shape)
+    for layer in (layers.Flatten(), layers.Dense(16), layers.BatchNormalization(momentum=0.5), layers.Dropout(0.3)):
+        x = layer(x)
+    return keras.Model(inputs, layers.Dense(classes, activation=classifier_activation, name="classifier")(x))
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """The name of a network that compiles at once, with all that makes training hard to repeat."""
+    monkeypatch.setitem(registry._BUILDERS, "tiny", build_tiny)
+    return "tiny"
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ def run(store, make_trial):
         trial = make_trial(gamma=gamma, seed=seed)
         store.begin(trial)
         logits, labels = rng.normal(size=(60, 3)) * 3, rng.integers(0, 3, 60)
-        store.write_logits(trial, "test", logits, labels)
-        store.write_logits(trial, "noise", rng.normal(size=(40, 3)), np.full(40, -1))
+        store.write_outputs(trial, "test", logits, labels)
+        store.write_outputs(trial, "noise", rng.normal(size=(40, 3)), np.full(40, -1))
         store.finish(trial, "study", {"evaluation": "test", "ood": {"noise": "0"}, "features": []})
     return store
 
@@ -86,7 +86,7 @@ class TestRefusals:
         assert main([str(run.out)]) == 2
         assert str(path) in capsys.readouterr().err
 
-    @pytest.mark.parametrize("arguments", [["--measure", "mse"], ["--bins", "0"], ["--score", "knn"]])
+    @pytest.mark.parametrize("arguments", [["--measure", "mse"], ["--bins", "0"], ["--score", "sharpness"]])
     def test_wrong_flags_are_named(self, run, arguments, capsys):
         with pytest.raises(SystemExit) as stop:
             main([str(run.out), *arguments])

@@ -9,7 +9,8 @@ import decathlon
 import kls
 from benchmarks.decathlon import main
 from benchmarks.runner import run as run_module
-from benchmarks.runner.outputs import is_complete, open_unfamiliar
+from benchmarks.runner.data import open_unfamiliar
+from benchmarks.runner.outputs import Wanted, is_complete
 from benchmarks.runner.plan import PlanError
 from decathlon.sources.npz import open_npz
 from decathlon.store import conform
@@ -113,15 +114,24 @@ def test_more_sets_are_evaluated_from_the_weights_without_training(run_with_ood,
 
 def test_other_data_under_the_same_name_are_evaluated_anew(stripes):
     kept = {"evaluation": "test", "ood": {"stripes": stripes.fingerprint}, "features": ["test"]}
-    assert is_complete(kept, {"stripes": stripes}, keep_features=False)
-    assert not is_complete({**kept, "ood": {"stripes": "another"}}, {"stripes": stripes}, keep_features=False)
-    assert not is_complete(kept, {"stripes": stripes}, keep_features=True)
-    assert not is_complete({}, {}, keep_features=False)
+    assert is_complete(kept, Wanted({"stripes": stripes}))
+    assert not is_complete({**kept, "ood": {"stripes": "another"}}, Wanted({"stripes": stripes}))
+    assert not is_complete(kept, Wanted({"stripes": stripes}, features=True))
+    assert not is_complete({}, Wanted())
+
+
+def test_scores_that_need_the_network_are_stored_and_the_others_are_not_asked_for(stripes):
+    assert Wanted(scores=("msp", "knn", "energy", "odin")).scores == ("knn", "odin")
+    kept = {"evaluation": "test", "ood": {"stripes": stripes.fingerprint}, "features": []}
+    wanted = Wanted({"stripes": stripes}, scores=("msp", "knn"))
+    assert not is_complete(kept, wanted)
+    assert not is_complete({**kept, "scores": {"knn": ["test"]}}, wanted)
+    assert is_complete({**kept, "scores": {"knn": ["stripes", "test"]}}, wanted)
 
 
 class TestRefusals:
     def test_the_familiar_set_is_not_unfamiliar(self, stripes, data_dir):
-        with pytest.raises(PlanError, match="--ood must name another set than stripes"):
+        with pytest.raises(PlanError, match=r"--ood stripes: .* network of stripes: it is the same data set"):
             open_unfamiliar(["stripes"], [stripes], data_dir)
 
     def test_a_set_that_is_not_prepared_is_named_with_its_command(self, data_dir, tmp_path, capsys):

@@ -18,6 +18,14 @@ def test_a_teacher_must_come_before_its_student(make_trial):
         Plan("study", (student, teacher))
 
 
+def test_a_trial_knows_the_one_that_it_starts_from(make_trial):
+    teacher, other = make_trial(gamma=1.0), make_trial()
+    student = make_trial(parents=(teacher.id,), seed=1)
+    plan = Plan("study", (other, teacher, student))
+    assert plan.parent(student) == teacher
+    assert plan.parent(teacher) is None
+
+
 def test_milestones_scale_with_the_epochs():
     assert scale_schedule(SCHEDULE, 200, 200) == SCHEDULE
     assert scale_schedule(SCHEDULE, 20, 200) == ((8, 1e-1), (12, 1e-2), (16, 1e-3), (18, 0.5e-3))

@@ -1,11 +1,13 @@
 import csv
+from dataclasses import replace
 
 import pytest
 
 from benchmarks.runner import run as run_module
-from benchmarks.runner.plan import Plan
+from benchmarks.runner.plan import Plan, PlanError
 from benchmarks.runner.progress import Clock, LiveReport, PlainReport, format_seconds
-from benchmarks.runner.run import STOPPED, run
+from benchmarks.runner.run import STOPPED, check_parents, open_sources
+from benchmarks.runner.run import run as run_sources
 
 RECORD = {
     **{"accuracy_best": 0.75, "accuracy_last": 0.5, "seconds": 61.0, "images_per_second": 10.0},
@@ -16,6 +18,10 @@ RECORD = {
 @pytest.fixture
 def plan(make_trial):
     return Plan("study", tuple(make_trial(gamma=gamma) for gamma in (1.0, 0.9, 0.8)))
+
+
+def run(plan, store, data_dir):
+    return run_sources(plan, store, open_sources(plan, data_dir))
 
 
 def finished(store):
@@ -30,7 +36,7 @@ def trainer(monkeypatch, outcome):
     """Puts a function of gamma in the place of training, and returns the list of what it was asked for."""
     asked = []
 
-    def train(trial, dataset, store, strategy, unfamiliar, keep_features, callbacks):
+    def train(trial, dataset, store, parent, outliers, strategy, wanted, callbacks):
         asked.append(trial.gamma)
         store.begin(trial)
         return outcome(trial.gamma)
@@ -88,6 +94,44 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(plan, store, data_d
     out = capsys.readouterr().out
     assert "Stopped in trial 2 of 3" in out
     assert "run the same command again to go on" in out
+
+
+class TestParents:
+    @pytest.fixture
+    def pair(self, make_trial):
+        teacher = make_trial(gamma=1.0)
+        return teacher, make_trial(loss="distillation", parents=(teacher.id,), teacher="resnet8v1 gamma=1")
+
+    def test_a_parent_reaches_the_training_of_its_child(self, pair, store, data_dir, monkeypatch):
+        seen = []
+
+        def train(trial, dataset, store, parent, **_):
+            seen.append((trial, parent))
+            store.begin(trial)
+            return RECORD
+
+        monkeypatch.setattr(run_module, "train", train)
+        assert run(Plan("study", pair), store, data_dir) == 0
+        assert seen == [(pair[0], None), (pair[1], pair[0])]
+
+    def test_a_teacher_whose_weights_are_gone_is_named_before_any_training(self, pair, store, data_dir, monkeypatch):
+        asked = trainer(monkeypatch, lambda gamma: RECORD)
+        store.begin(pair[0])
+        store.finish(pair[0], "study", RECORD)
+        with pytest.raises(PlanError, match=r"starts from stripes resnet8v1 gamma=1 seed=0, whose weights are missing"):
+            run(Plan("study", pair), store, data_dir)
+        assert asked == []
+
+    @pytest.mark.parametrize(("what", "other"), [("classes", 7), ("image_shape", (12, 12, 3))])
+    def test_a_teacher_of_other_classes_or_images_is_refused(self, pair, store, stripes, make_trial, what, other):
+        class Other:
+            classes, image_shape = stripes.classes, stripes.image_shape
+
+        setattr(Other, what, other)
+        teacher = make_trial(dataset="other", gamma=1.0)
+        student = replace(pair[1], parents=(teacher.id,))
+        with pytest.raises(PlanError, match=f"its {what.replace('_', ' ')} would have to be .* Received: "):
+            check_parents(Plan("study", (teacher, student)), store, {"stripes": stripes, "other": Other})
 
 
 class FakeTime:

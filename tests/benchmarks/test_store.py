@@ -54,7 +54,7 @@ def test_logits_come_back_as_float32(store, make_trial):
     trial = make_trial()
     store.begin(trial)
     logits = np.random.default_rng(0).normal(size=(5, 3))
-    store.write_logits(trial, "test", logits, np.arange(5))
+    store.write_outputs(trial, "test", logits, np.arange(5))
     found, labels = store.logits(trial, "test")
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, logits.astype(np.float32))

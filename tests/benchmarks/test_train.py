@@ -1,4 +1,6 @@
 import csv
+import math
+import shutil
 from dataclasses import replace
 
 import keras
@@ -14,8 +16,11 @@ from benchmarks.runner.train import (
     TrainingError,
     check_strategy,
     compiled_model,
+    learning_rate,
     train,
+    trained_model,
 )
+from kls.calibration.samples import softmax
 
 
 def arrays(store, trial):
@@ -94,8 +99,8 @@ def test_a_trial_stopped_after_its_last_epoch_is_only_evaluated(trained, stripes
     assert all(np.array_equal(value, arrays(store, trial)[key]) for key, value in before.items())
 
 
-def test_a_loss_that_is_not_finite_ends_the_trial_with_its_reason(make_trial, stripes, store):
-    trial = make_trial(learning_rate=1e30, schedule=())
+def test_a_loss_that_is_not_finite_ends_the_trial_with_its_reason(make_trial, stripes, store, tiny):
+    trial = make_trial(model=tiny, optimizer="nesterov", learning_rate=1e30, schedule=())
     with pytest.raises(TrainingError, match=r"loss became (nan|inf) in epoch 1"):
         train(trial, stripes, store)
     assert not (store.directory(trial) / "checkpoint" / "state.npz").exists()
@@ -107,7 +112,7 @@ class TestMirrored:
         from benchmarks.runner.store import RunStore
 
         one, two = RunStore(tmp_path / "1"), RunStore(tmp_path / "2")
-        trial = make_trial(optimizer="sgd", learning_rate=0.05, batch_size=8, epochs=1)
+        trial = make_trial(optimizer="nesterov", learning_rate=0.05, batch_size=8, epochs=1)
         record_one = train(trial, stripes, one)
         record_two = train(trial, stripes, two, strategy="mirrored")
         alone, shared = arrays(one, trial), arrays(two, trial)
@@ -145,8 +150,8 @@ class TestMirrored:
 def test_mixed_precision_is_set_for_the_trial_alone(make_trial, stripes, store, monkeypatch):
     policies = []
 
-    def remember(trial, dataset, synchronized):
-        model = compiled_model(trial, dataset, synchronized)
+    def remember(*arguments, **options):
+        model = compiled_model(*arguments, **options)
         policies.append(model.layers[1].dtype_policy.name)
         return model
 
@@ -159,6 +164,88 @@ def test_mixed_precision_is_set_for_the_trial_alone(make_trial, stripes, store, 
 def test_a_recipe_that_asks_for_what_is_not_there_is_refused(make_trial, stripes, store):
     with pytest.raises(TrainingError, match="loss='focal'"):
         train(make_trial(loss="focal"), stripes, store)
+    with pytest.raises(TrainingError, match=r"loss='distillation' .* parents=\(\)"):
+        train(make_trial(loss="distillation"), stripes, store)
+    with pytest.raises(TrainingError, match="optimizer='sgdm'"):
+        train(make_trial(optimizer="sgdm"), stripes, store)
+
+
+class TestChildren:
+    """Trials that start from another one: fine-tuned with outliers, or taught."""
+
+    @pytest.fixture
+    def parent(self, make_trial, stripes, store, tiny):
+        parent = make_trial(model=tiny, gamma=1.0, epochs=6, schedule="cosine", optimizer="nesterov", learning_rate=0.1)
+        store.finish(parent, "study", train(parent, stripes, store))
+        return parent
+
+    def exposed(self, parent, **changes):
+        exposure = {"outliers": ("stripes",), "outlier_batch_size": 24, "outlier_weight": 0.5, "epochs": 2}
+        return replace(parent, loss="outlier_exposure", parents=(parent.id,), **{**exposure, **changes})
+
+    def student(self, parent, **changes):
+        lesson = {"teacher": "tiny gamma=1", "teacher_weight": 1.0, "temperature": 1.0}
+        return replace(parent, loss="distillation", parents=(parent.id,), **{**lesson, **changes})
+
+    def weights(self, store, trial, stripes):
+        return trained_model(trial, stripes, store).get_weights()
+
+    def test_fine_tuning_goes_on_from_the_weights_of_its_parent(self, parent, stripes, store):
+        still = self.exposed(parent, learning_rate=1e-5, epochs=1)
+        train(still, stripes, store, parent=parent, outliers=[stripes])
+        before, after = (self.weights(store, trial, stripes) for trial in (parent, still))
+        np.testing.assert_allclose(after[0], before[0], atol=1e-4)
+        assert not np.array_equal(after[0], before[0])
+
+    def test_exposure_flattens_what_the_network_makes_of_outliers(self, parent, stripes, store):
+        """The outliers are the familiar images themselves, so that only their labels pull towards the uniform."""
+        exposed = self.exposed(parent, learning_rate=0.02, epochs=8, outlier_weight=5.0)
+        record = train(exposed, stripes, store, parent=parent, outliers=[stripes])
+        confidence = [softmax(store.logits(trial, "test")[0]).max(axis=1).mean() for trial in (parent, exposed)]
+        assert confidence[0] > 0.8
+        assert confidence[1] < 0.6
+        assert record["train_images"] == 96
+
+    def test_a_student_ends_near_its_teacher_which_stays_as_it_is(self, parent, stripes, store):
+        before = self.weights(store, parent, stripes)
+        student = self.student(parent, seed=1, epochs=12)
+        train(student, stripes, store, parent=parent)
+        taught, teacher = (softmax(store.logits(trial, "test")[0]) for trial in (student, parent))
+        assert np.abs(taught - teacher).mean() < 0.15
+        assert (taught.argmax(axis=1) == teacher.argmax(axis=1)).mean() > 0.9
+        for one, other in zip(before, self.weights(store, parent, stripes), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    @pytest.mark.parametrize("kind", ["exposed", "student"])
+    def test_a_stopped_child_ends_with_the_bits_of_one_that_was_not(self, kind, parent, stripes, store, tmp_path):
+        child = getattr(self, kind)(parent, epochs=3)
+        given = {"parent": parent, "outliers": [stripes] if kind == "exposed" else ()}
+        train(child, stripes, store, **given)
+        whole = arrays(store, child), store.logits(child, "test")[0]
+        shutil.rmtree(store.directory(child))
+
+        class Stop(keras.callbacks.Callback):
+            def on_epoch_begin(self, epoch, logs=None):
+                if epoch == 2:
+                    raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            train(child, stripes, store, **given, callbacks=[Stop()])
+        train(child, stripes, store, **given)
+        again = arrays(store, child)
+        assert all(np.array_equal(value, again[key]) for key, value in whole[0].items())
+        np.testing.assert_array_equal(store.logits(child, "test")[0], whole[1])
+
+    def test_a_parent_without_weights_is_named(self, parent, stripes, store):
+        (store.directory(parent) / "weights.weights.h5").unlink()
+        with pytest.raises(TrainingError, match=r"stripes tiny gamma=1 seed=0 has to be trained first"):
+            train(self.student(parent), stripes, store, parent=parent)
+
+    def test_a_cosine_ends_at_a_millionth(self, parent):
+        rate = learning_rate(parent, steps_per_epoch=10)
+        rates = [float(rate(step)) for step in (0, 15, 30, 60)]
+        halfway = [0.1, (0.1 - 1e-6) * (1 + math.cos(math.pi / 4)) / 2 + 1e-6, 0.05 + 0.5e-6, 1e-6]
+        assert rates == pytest.approx(halfway, rel=1e-4)
 
 
 class TestStopwatch:

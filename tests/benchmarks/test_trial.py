@@ -9,7 +9,8 @@ OTHERS = {
     "dataset": "glyphs", "image_size": "16", "data": "4567", "model": "resnet20v1", "loss": "focal", "gamma": 0.8,
     "optimizer": "sgd", "learning_rate": 0.1, "schedule": ((80, 0.1),), "epochs": 100, "batch_size": 32, "shift": 0.0,
     "flip": False, "fill": "reflect", "subtract_mean": False, "seed": 1, "precision": "mixed_bfloat16",
-    "backend": "jax", "parents": ("abc",),
+    "backend": "jax", "parents": ("abc",), "outliers": ("noise",), "outlier_data": ("89ab",), "outlier_batch_size": 256,
+    "outlier_weight": 0.5, "teacher": "wrn40-2 gamma=1", "teacher_weight": 1.0, "temperature": 2.0,
 }  # fmt: skip
 
 
@@ -19,6 +20,14 @@ def test_equal_recipes_have_equal_ids():
 
 def test_the_id_is_the_same_in_every_process_and_version():
     assert TRIAL.id == "1b63088937b3"
+
+
+def test_a_trial_is_called_by_what_is_done_to_it():
+    exposed = replace(TRIAL, loss="outlier_exposure", outliers=("noise", "photos"))
+    student = replace(TRIAL, loss="distillation", teacher=f"{exposed.model} {exposed.method}")
+    assert TRIAL.label == "digits resnet8v1 gamma=0.9 seed=0"
+    assert exposed.label == "digits resnet8v1 exposed to noise+photos seed=0"
+    assert student.method == "student of resnet8v1 exposed to noise+photos"
 
 
 def test_whole_and_floating_numbers_are_one_recipe():

@@ -1,0 +1,220 @@
+"""The trials of the study: baseline -> smoothing; baseline -> outlier exposure -> student."""
+
+from dataclasses import dataclass, replace
+
+import keras
+from tabulate import tabulate
+
+import decathlon
+from benchmarks.runner.data import check_prepared, is_prepared, open_familiar, open_outliers
+from benchmarks.runner.options import resolve_precision
+from benchmarks.runner.plan import Plan, PlanError
+from benchmarks.runner.trial import Trial
+from kls.targets import check_gamma, gamma_from_epsilon
+
+STUDY = "ood"
+SCORES = ("msp", "max_logit", "energy", "odin", "knn")
+PADDING = 4 / 32
+OUTLIER_BATCH, OUTLIER_WEIGHT = 256, 0.5
+TEACHER_WEIGHT, TEMPERATURE = 1.0, 1.0
+
+
+@dataclass(frozen=True)
+class Familiar:
+    """How networks of one familiar data set are trained, and what they are held against.
+
+    Attributes:
+        dataset: Its name.
+        model: Name of the network, of teachers and of their students.
+        other_student: Name of the second network that learns from the first exposed one.
+        alphas: Uniform smoothing of the sweep; 0 is the baseline.
+        outliers: Sets to expose a network to, each a tuple of data sets; Tables 1 and 2 are about the first.
+        ood: Unfamiliar data sets.
+        epochs: Epochs of all networks but the exposed ones.
+        learning_rate: Their first learning rate.
+        tuning_epochs: Epochs of the exposed ones.
+        tuning_rate: Their first learning rate.
+        augmented: Whether images are cropped, mirrored and centred at random.
+    """
+
+    dataset: str
+    model: str = "wrn40-2"
+    other_student: str = "densenet40-12"
+    alphas: tuple[float, ...] = (0.001, 0.01, 0.1, 0.3, 0.5, 0.9)
+    outliers: tuple[tuple[str, ...], ...] = (("tiny_imagenet",),)
+    ood: tuple[str, ...] = ("mnist", "fashion_mnist", "svhn_cropped", "lsun", "tiny_imagenet")
+    epochs: int = 150
+    learning_rate: float = 0.1
+    tuning_epochs: int = 10
+    tuning_rate: float = 1e-3
+    augmented: bool = True
+
+    def data(self):
+        """Returns the names of all data sets that it needs."""
+        return list(dict.fromkeys((self.dataset, *(name for names in self.outliers for name in names), *self.ood)))
+
+
+PAPER = (
+    Familiar(
+        "svhn_cropped",
+        ood=("mnist", "fashion_mnist", "cifar10", "lsun", "tiny_imagenet"),
+        epochs=20,
+        learning_rate=0.01,
+        tuning_epochs=5,
+        tuning_rate=1e-4,
+        augmented=False,
+    ),
+    Familiar("cifar10", outliers=(("tiny_imagenet",), ("mnist",), ("mnist", "tiny_imagenet"))),
+    Familiar("cifar100_full"),
+)
+QUICK = Familiar(
+    "digits",
+    model="wrn10-1",
+    other_student="densenet10-12",
+    alphas=(0.1, 0.5),
+    outliers=(("photos",), ("noise",), ("noise", "photos")),
+    ood=("glyphs", "photos", "noise"),
+    epochs=20,
+    tuning_epochs=5,
+    tuning_rate=1e-2,
+)
+
+
+def make_plan(options):
+    """Returns the plan that the command line asks for, and `{familiar name: names of unfamiliar sets}`.
+
+    Raises:
+        PlanError: If data sets are not prepared, with the commands that prepare them, or a value does not fit.
+    """
+    rows = _requested(options)
+    check_prepared([name for row in rows for name in row.data()], options.data_dir)
+    datasets = open_familiar([row.dataset for row in rows], options.image_size, options.data_dir)
+    trials = []
+    for row in rows:
+        dataset = datasets[row.dataset]
+        if dataset.counts["train"] < options.batch_size:
+            raise PlanError(
+                f"--batch-size must be at most {dataset.counts['train']}, the training images of {row.dataset}. "
+                f"Received: {options.batch_size}."
+            )
+        gammas = _gammas(row, dataset, options)
+        exposures = [
+            (names, tuple(other.fingerprint for other in open_outliers(names, dataset, options.data_dir).values()))
+            for names in row.outliers
+        ]
+        for seed in range(options.seeds):
+            trials += _trials(row, dataset, gammas, exposures, seed, options)
+    return Plan(STUDY, tuple(trials)), {row.dataset: row.ood for row in rows}
+
+
+def _requested(options):
+    """Returns the rows of the preset with what the command line changes."""
+    known = {row.dataset: row for row in PAPER}
+    if options.preset == "quick":
+        names = options.datasets or [QUICK.dataset]
+        rows = [replace(QUICK, dataset=name) for name in dict.fromkeys(names)]
+    else:
+        names = options.datasets or known
+        rows = [known.get(name, Familiar(name)) for name in dict.fromkeys(names)]
+    changes = {
+        "model": options.model,
+        "other_student": options.other_student,
+        "outliers": options.outliers,
+        "ood": tuple(options.ood),
+        "epochs": options.epochs,
+        "tuning_epochs": options.tuning_epochs,
+    }
+    return [replace(row, **{name: value for name, value in changes.items() if value}) for row in rows]
+
+
+def _gammas(row, dataset, options):
+    """Returns the probabilities of the true class in the sweep, largest first, the baseline's 1 among them."""
+    try:
+        if options.gamma:
+            gammas = options.gamma
+        else:
+            alphas = row.alphas if options.alpha is None else options.alpha
+            if not all(0 <= alpha < 1 for alpha in alphas):
+                raise PlanError(f"--alpha must be in [0, 1). Received: {' '.join(map(str, alphas))}")
+            gammas = [gamma_from_epsilon(alpha, dataset.classes) for alpha in alphas]
+        for gamma in gammas:
+            check_gamma(gamma, dataset.classes)
+    except ValueError as error:
+        raise PlanError(f"{dataset.name}: {error}") from None
+    return sorted({1.0, *gammas}, reverse=True)
+
+
+def _trials(row, dataset, gammas, exposures, seed, options):
+    """Returns the trials of one data set and seed, each after what it starts from."""
+    entry = decathlon.CATALOG.get(row.dataset)
+    baseline = Trial(
+        dataset=row.dataset,
+        image_size=dataset.size,
+        data=dataset.fingerprint,
+        model=row.model,
+        gamma=1.0,
+        schedule="cosine",
+        epochs=row.epochs,
+        batch_size=options.batch_size,
+        optimizer="nesterov",
+        learning_rate=row.learning_rate,
+        shift=PADDING if row.augmented else 0.0,
+        flip=row.augmented and (entry is None or entry.flip),
+        subtract_mean=row.augmented and (entry is None or entry.subtract_mean),
+        seed=seed,
+        precision=resolve_precision(options.precision),
+        backend=keras.backend.backend(),
+    )
+
+    def exposed(names, fingerprints):
+        return replace(
+            baseline,
+            loss="outlier_exposure",
+            epochs=row.tuning_epochs,
+            learning_rate=row.tuning_rate,
+            parents=(baseline.id,),
+            outliers=names,
+            outlier_data=fingerprints,
+            outlier_batch_size=OUTLIER_BATCH,
+            outlier_weight=OUTLIER_WEIGHT,
+        )
+
+    def student(teacher, model=row.model):
+        return replace(
+            baseline,
+            model=model,
+            loss="distillation",
+            parents=(teacher.id,),
+            teacher=f"{teacher.model} {teacher.method}",
+            teacher_weight=TEACHER_WEIGHT,
+            temperature=TEMPERATURE,
+        )
+
+    teachers = [exposed(*exposure) for exposure in exposures]
+    return [
+        *(replace(baseline, gamma=gamma) for gamma in gammas),
+        student(baseline),
+        *(trial for teacher in teachers for trial in (teacher, student(teacher))),
+        *(student(teacher, row.other_student) for teacher in teachers[:1]),
+    ]
+
+
+def list_rows(data_dir):
+    """Returns a table of what the study covers, and which of its data are prepared.
+
+    Args:
+        data_dir: The data room's directory.
+    """
+    lines = []
+    for row in (QUICK, *PAPER):
+        names = row.data()
+        absent = [name for name in names if not is_prepared(name, data_dir)]
+        lines.append(
+            (
+                *(row.dataset, row.model, str(row.epochs), " ".join(map(str, row.alphas))),
+                *(", ".join("+".join(names) for names in row.outliers), " ".join(row.ood)),
+                "missing: " + " ".join(absent) if absent else "all",
+            )
+        )
+    header = ("familiar", "model", "epochs", "alpha", "outliers", "unfamiliar", "prepared")
+    return tabulate(lines, header, "pipe", disable_numparse=True)

@@ -1,0 +1,220 @@
+"""Is smoothing's damage to OOD detection real, or does it lie in the score? AUROC before and after repairs of logits.
+
+Two repairs that need no training: temperature scaling (Guo et al. 2017) and normalised logits (Cattelan & Silva 2024;
+Xia et al. 2025 find that they undo what smoothing does to confidences). Of ODIN the logits of its perturbed images are
+repaired; the images move as they do for the network as trained. Scores of features do not change with logits and are
+shown as they are.
+"""
+
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.runner.outputs import needs_network, score_of, score_of_logits
+from benchmarks.runner.store import read_outputs
+from benchmarks.runner.tables import Table, display_name
+from kls.bootstrap import interval_of, resample
+from kls.calibration import TemperatureScaling
+from kls.ood import auroc
+from kls.ood.scores import normalize_logits
+from kls.targets import epsilon_from_gamma
+
+AS_TRAINED, TEMPERATURE, NORMALISED = "as trained", "temperature", "normalised"
+REPAIRS = (AS_TRAINED, TEMPERATURE, NORMALISED)
+RESAMPLES = 1000
+MEAN = "mean"
+
+
+def repairs_of(score):
+    """Returns the repairs that can change a score: all for those of logits and ODIN, none for those of features."""
+    return REPAIRS if score == "odin" or not needs_network(score) else (AS_TRAINED,)
+
+
+class Detector:
+    """A network's stored outputs on familiar and unfamiliar data, whose AUROC can be taken on resamples.
+
+    Args:
+        familiar: What `RunStore.outputs` returns for the evaluation split.
+        unfamiliar: The same per unfamiliar data set, `{name: outputs}`.
+    """
+
+    def __init__(self, familiar, unfamiliar):
+        self.familiar = familiar
+        self.unfamiliar = unfamiliar
+
+    def auroc(self, score, repair, name, weights):
+        """Returns the AUROC by a score with repaired logits.
+
+        With temperature scaling each half of the familiar samples is judged by the temperature that was fitted to the
+        other half, against unfamiliar samples of the same temperature; the AUROC is the mean over all familiar
+        samples, as it is anyway.
+
+        Args:
+            score: Name of a score.
+            repair: One of `repairs_of(score)`.
+            name: Name of the unfamiliar data set.
+            weights: Weights of shapes `(R, N)` of the familiar and `(R, M)` of the unfamiliar samples.
+
+        Returns:
+            Array of shape `(R,)`.
+        """
+        weight, unfamiliar_weight = weights
+        total, shares = 0.0, 0.0
+        for rows, familiar, unfamiliar in self._scores(score, repair, name):
+            share = weight[:, rows].sum(axis=1)
+            total += share * auroc(familiar, unfamiliar, (weight[:, rows], unfamiliar_weight))
+            shares += share
+        return total / shares
+
+    def _scores(self, score, repair, name):
+        """Yields rows of the familiar samples, their scores, and those of the unfamiliar samples beside them."""
+        every = np.arange(len(self.familiar["labels"]))
+        if repair == AS_TRAINED:
+            yield every, score_of(self.familiar, score), score_of(self.unfamiliar[name], score)
+            return
+        kind = score if score in self.familiar else "logits"
+        familiar, unfamiliar = self.familiar[kind], self.unfamiliar[name][kind]
+        parts = [(every, normalize_logits)] if repair == NORMALISED else self._temperatures
+        for rows, change in parts:
+            yield rows, score_of_logits(change(familiar[rows]), score), score_of_logits(change(unfamiliar), score)
+
+    @cached_property
+    def _temperatures(self):
+        """Pairs of rows of the familiar samples and the scaling that was fitted to the others."""
+        logits, labels = self.familiar["logits"], self.familiar["labels"]
+        order = np.random.default_rng(0).permutation(len(labels))
+        halves = order[: len(order) // 2], order[len(order) // 2 :]
+        return [
+            (judged, TemperatureScaling().fit(logits[seen], labels[seen]).transform)
+            for seen, judged in (halves, halves[::-1])
+        ]
+
+
+def measure_repairs(records, store, scores, resamples=RESAMPLES):
+    """Returns AUROCs of the smoothing sweep before and after repairs, and their differences to the baseline.
+
+    The baseline of a difference is the network of the same seed without smoothing, by the same score and repair.
+    Intervals are of the mean difference over seeds, with images resampled, the same ones for both networks. Scores and
+    unfamiliar sets that not all networks of a data set have stored are left out.
+
+    Args:
+        records: Frame of the records of finished trials.
+        store: The `RunStore`.
+        scores: Names of scores.
+        resamples: Number of bootstrap resamples.
+
+    Returns:
+        Frame with the columns dataset, model, gamma, score, repair, ood (`"mean"`: over all sets), n, auroc, std,
+        difference, low and high.
+    """
+    rows = []
+    sweep = records[records["loss"] == "smoothed_ce"]
+    for (dataset, model), group in sweep.groupby(["dataset", "model"], sort=False):
+        members = group.to_dict("records")
+        stored = {score: names for score in scores if (names := _stored(members, score))}
+        names = sorted(set.intersection(*stored.values())) if stored else ()
+        if not names:
+            continue
+        detectors = {(record["gamma"], record["seed"]): _open(record, names, store) for record in members}
+        weights = _weights(next(iter(detectors.values())), resamples)
+        for score in stored:
+            for repair in repairs_of(score):
+                drawn = {
+                    name: {key: one.auroc(score, repair, name, weights[name]) for key, one in detectors.items()}
+                    for name in names
+                }
+                mean = {key: np.mean([by_network[key] for by_network in drawn.values()], axis=0) for key in detectors}
+                for name, by_network in {MEAN: mean, **drawn}.items():
+                    place = {"dataset": dataset, "model": model, "score": score, "repair": repair, "ood": name}
+                    rows += [{**place, **row} for row in _rows(by_network)]
+    return pd.DataFrame(rows)
+
+
+def _stored(members, score):
+    """Returns the unfamiliar data sets of which all networks, given by their records, have stored a score."""
+    names = set.intersection(*(set(record["ood"]) for record in members))
+    if needs_network(score):
+        names.intersection_update(*(record["scores"].get(score, ()) for record in members))
+    return names
+
+
+def _open(record, names, store):
+    directory = store.out / "trials" / record["trial"] / "logits"
+    familiar, *others = (read_outputs(directory / f"{name}.npz") for name in (record["evaluation"], *names))
+    return Detector(familiar, dict(zip(names, others, strict=True)))
+
+
+def _weights(detector, resamples):
+    """Returns per unfamiliar set the pair of weights of all samples once, then of the resamples."""
+    rng = np.random.default_rng(0)
+
+    def draw(size):
+        return np.concatenate([np.ones((1, size)), resample(rng, resamples, size)])
+
+    familiar = draw(len(detector.familiar["labels"]))
+    return {name: (familiar, draw(len(outputs["labels"]))) for name, outputs in detector.unfamiliar.items()}
+
+
+def _rows(drawn):
+    """Yields the rows of one score, repair and unfamiliar set: `drawn` holds, per (gamma, seed), AUROCs by resample."""
+    for gamma in sorted({gamma for gamma, _ in drawn}, reverse=True):
+        seeds = [seed for other, seed in drawn if other == gamma]
+        values = pd.Series([drawn[gamma, seed][0] for seed in seeds])
+        row = {"gamma": gamma, "n": len(seeds), "auroc": values.mean(), "std": values.std()}
+        row |= dict.fromkeys(("difference", "low", "high"), np.nan)
+        paired = [drawn[gamma, seed] - drawn[1.0, seed] for seed in seeds if (1.0, seed) in drawn]
+        if gamma < 1 and paired:
+            value, *resampled = np.mean(paired, axis=0)
+            interval = interval_of(value, np.array(resampled))
+            row |= {"difference": interval.value, "low": interval.low, "high": interval.high}
+        yield row
+
+
+def repairs_tables(frame, classes):
+    """Returns the repairs table over all unfamiliar sets, and one for each of them; all of one frame.
+
+    Args:
+        frame: What `measure_repairs` returns.
+        classes: `{data set: number of classes}`.
+
+    Returns:
+        `[(Table, frame of its numbers)]`.
+    """
+    tables = []
+    for name in frame["ood"].unique():
+        part = frame[frame["ood"] == name]
+        rows = []
+        for (dataset, model, score), group in part.groupby(["dataset", "model", "score"], sort=False):
+            for gamma, cell in group.groupby("gamma", sort=False):
+                by_repair = {row.repair: row for row in cell.itertuples()}
+                alpha = epsilon_from_gamma(gamma, classes[dataset])
+                cells = [text for repair in REPAIRS for text in _cells(by_repair.get(repair))]
+                rows.append((display_name(dataset), model, score, f"{alpha:.4g}", str(cell["n"].iloc[0]), *cells))
+        against = "the mean over all unfamiliar sets" if name == MEAN else display_name(name)
+        header = ("data set", "model", "score", "α", "n", *(h for repair in REPAIRS for h in (repair, "difference")))
+        table = Table(
+            "repairs" if name == MEAN else f"repairs_{name}",
+            f"AUROC in % against {against}: networks as trained with smoothing α, with logits divided by a fitted "
+            "temperature, and with normalised logits; n: networks (seeds).",
+            header,
+            tuple(rows),
+            (
+                "difference: to the network without smoothing, same seeds, score and repair, with a paired 95 % "
+                f"bootstrap interval ({RESAMPLES:,} resamples of the images). Scores of features do not depend on "
+                "logits and have no repair.",
+            ),
+        )
+        tables.append((table, part))
+    return tables
+
+
+def _cells(row):
+    """Returns the texts of an AUROC and its difference."""
+    if row is None:
+        return "–", "–"
+    deviation = "" if np.isnan(row.std) else f" ± {100 * row.std:.2f}"
+    value = f"{100 * row.auroc:.2f}{deviation}"
+    if np.isnan(row.difference):
+        return value, "–"
+    return value, f"{100 * row.difference:+.2f} [{100 * row.low:+.2f}, {100 * row.high:+.2f}]"

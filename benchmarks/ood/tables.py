@@ -1,0 +1,225 @@
+"""Tables 1 and 2 and Figures 1 and 2 of Lee & Cheon 2020, measured beside published."""
+
+import pandas as pd
+
+from benchmarks.runner.outputs import BINS, CONVENTION
+from benchmarks.runner.tables import Bold, Table, data_note, display_name, percent
+from kls.targets import epsilon_from_gamma
+
+BASELINE, OE, OD = "Baseline", "+OE", "+OD"
+
+
+class Networks:
+    """The finished networks of one familiar data set, by what they are.
+
+    Args:
+        records: Frame of their records, in the order of the plan.
+    """
+
+    def __init__(self, records):
+        self.records = records
+        self.model = records["model"].iloc[0]
+        self.classes = int(records["classes"].iloc[0])
+        exposed = records[records["loss"] == "outlier_exposure"]
+        self.exposures = list(dict.fromkeys(map(tuple, exposed["outliers"])))
+
+    def smoothed(self):
+        """Returns the frame of the smoothing sweep, the baseline included."""
+        return self.records[self.records["loss"] == "smoothed_ce"]
+
+    def baseline(self):
+        return self.smoothed()[self.smoothed()["gamma"] == 1.0]
+
+    def exposed(self, outliers):
+        chosen = self.records["outliers"].map(lambda names: names is not None and tuple(names) == outliers)
+        return self.records[(self.records["loss"] == "outlier_exposure") & chosen]
+
+    def students(self, teachers, model):
+        """Returns the frame of the students of teachers, which are another frame, that are of a model."""
+        taught = self.records["parents"].map(lambda parents: bool(set(parents) & set(teachers["trial"])))
+        chosen = taught & (self.records["loss"] == "distillation") & (self.records["model"] == model)
+        return self.records[chosen]
+
+    def student_models(self):
+        """Returns the names of the students' models, the teachers' own first."""
+        students = self.records[self.records["loss"] == "distillation"]["model"]
+        return sorted(set(students), key=lambda model: (model != self.model, model))
+
+
+def by_data_set(records):
+    """Returns `{familiar name: Networks}` of a frame of records."""
+    return {name: Networks(group) for name, group in records.groupby("dataset", sort=False)}
+
+
+def accuracy_table(networks, paper):
+    """Returns Table 1, accuracy and ECE of baseline, +OE and +OD, and its numbers as a frame.
+
+    Args:
+        networks: `{familiar name: Networks}`.
+        paper: The paper's numbers.
+    """
+    rows, numbers, notes = [], [], []
+    for name, of in networks.items():
+        groups = {BASELINE: of.baseline()}
+        if of.exposures:
+            groups[OE] = of.exposed(of.exposures[0])
+            groups[OD] = of.students(groups[OE], of.model)
+            notes.append(f"{display_name(name)}: exposed to {_names(of.exposures[0])}. {_protocol(of)}")
+        else:
+            notes.append(f"{display_name(name)}: {_protocol(of)}")
+        columns = [groups.get(method, of.records[:0]) for method in (BASELINE, OE, OD)]
+        for measure, column, better in (("accuracy", "accuracy_last", max), ("ece", "ece", min)):
+            values = [group[column].dropna() for group in columns]
+            best = better((group.mean() for group in values if len(group)), default=None)
+            counts = "/".join(str(len(group)) for group in values)
+            heading = (display_name(name), {"accuracy": "accuracy %", "ece": "ECE %"}[measure], of.model)
+            rows.append((*heading, counts, *(_cell(group, best) for group in values)))
+            printed = _published(paper, "1", name, of.model)
+            texts = [
+                f"{printed[m, measure]:.2f}" if (m, measure) in printed else None for m in ("baseline", "oe", "od")
+            ]
+            if any(texts):
+                rows.append(("", "published", of.model, "–", *(text or "–" for text in texts)))
+            numbers += [
+                {
+                    **{"dataset": name, "model": of.model, "method": method, "measure": measure, "n": len(group)},
+                    **{"mean": group.mean(), "std": group.std(), "published_percent": printed.get((key, measure))},
+                }
+                for method, key, group in zip((BASELINE, OE, OD), ("baseline", "oe", "od"), values, strict=True)
+                if len(group)
+            ]
+    table = Table(
+        "accuracy",
+        f"Accuracy and ECE in % (Table 1 of Lee & Cheon 2020) of the last epoch's networks; ECE with {BINS} bins "
+        f"({CONVENTION}'s convention). OE: fine-tuned with outliers; OD: its student, which never saw one. n: networks "
+        "per cell; the paper does not say its own.",
+        ("data set", "", "model", "n", BASELINE, OE, OD),
+        tuple(rows),
+        tuple(notes),
+    )
+    return table, pd.DataFrame(numbers)
+
+
+def detection_table(networks, paper):
+    """Returns Table 2, AUROC of exposed networks and their students, beside the baseline's, and its numbers as a frame.
+
+    Args:
+        networks: `{familiar name: Networks}`.
+        paper: The paper's numbers.
+    """
+    students = list(dict.fromkeys(model for of in networks.values() for model in of.student_models()))
+    rows, numbers = [], []
+    for name, of in networks.items():
+        if not of.exposures:
+            continue
+        teachers = of.exposed(of.exposures[0])
+        groups = {
+            ("", "baseline"): of.baseline(),
+            (of.model, "oe"): teachers,
+            **{(model, "od"): of.students(teachers, model) for model in students},
+        }
+        printed = _published(paper, "2", name)
+        for other in _unfamiliar(of.records):
+            values = [group[f"auroc_{other}"].dropna() for group in groups.values()]
+            counts = "/".join(str(len(group)) for group in values)
+            rows.append((display_name(name), display_name(other), counts, *map(_cell, values)))
+            texts = [printed.get((method, model, f"auroc_{other}")) for model, method in groups]
+            if any(texts):
+                rows.append(("", "published", "–", *("–" if text is None else f"{text:.2f}" for text in texts)))
+            numbers += [
+                {
+                    **{"dataset": name, "ood": other, "method": method, "model": model or of.model, "n": len(group)},
+                    **{"mean": group.mean(), "std": group.std(), "published_percent": text},
+                }
+                for (model, method), group, text in zip(groups, values, texts, strict=True)
+                if len(group)
+            ]
+    models = " or ".join(dict.fromkeys(of.model for of in networks.values()))
+    table = Table(
+        "detection",
+        "AUROC in % by maximum softmax probability (Table 2 of Lee & Cheon 2020): the network fine-tuned with outliers "
+        "(OE) and its students (→), which never saw one; the paper has no baseline here. n: networks per cell.",
+        ("data set", "unfamiliar", "n", "Baseline", f"{models} OE", *(f"→ {model}" for model in students)),
+        tuple(rows),
+    )
+    return table, pd.DataFrame(numbers)
+
+
+def smoothing_panels(networks):
+    """Returns what `kls.plots.smoothing_curves` draws: Figure 1.
+
+    Args:
+        networks: `{familiar name: Networks}`.
+    """
+    panels = {}
+    for name, of in networks.items():
+        cells = of.smoothed().groupby("gamma")
+
+        def curve(column, cells=cells):
+            return list(100 * cells[column].mean())[::-1], list(100 * cells[column].std().fillna(0))[::-1]
+
+        alphas = [float(f"{epsilon_from_gamma(gamma, of.classes):.6g}") for gamma in cells.groups]
+        panels[f"{display_name(name)}, {of.model} (n={cells.size().min()})"] = {
+            "alpha": alphas[::-1],
+            "accuracy": curve("accuracy_last"),
+            "ece": curve("ece"),
+            "auroc": {other: curve(f"auroc_{other}") for other in _unfamiliar(of.records)},
+        }
+    return panels
+
+
+def teacher_panels(networks):
+    """Returns what `kls.plots.teacher_and_student` draws: Figure 2, baselines and then exposed networks as teachers.
+
+    Args:
+        networks: `{familiar name: Networks}`.
+    """
+    pairs = {
+        f"{display_name(name)}: baseline": (of, of.baseline(), of.students(of.baseline(), of.model))
+        for name, of in networks.items()
+    }
+    for name, of in networks.items():
+        for outliers in of.exposures:
+            teachers = of.exposed(outliers)
+            title = f"{display_name(name)}: OE with {_names(outliers)}"
+            pairs[title] = (of, teachers, of.students(teachers, of.model))
+    return {
+        f"{title} (n={min(len(teachers), len(students))})": {
+            other: tuple(100 * group[f"auroc_{other}"].mean() for group in (teachers, students))
+            for other in _unfamiliar(of.records)
+        }
+        for title, (of, teachers, students) in pairs.items()
+        if len(teachers) and len(students)
+    }
+
+
+def _unfamiliar(records):
+    return [
+        name.removeprefix("auroc_") for name in records if name.startswith("auroc_") and records[name].notna().any()
+    ]
+
+
+def _names(outliers):
+    return " and ".join(map(display_name, outliers))
+
+
+def _protocol(of):
+    """Returns what a reader must know before comparing with the paper."""
+    first = of.records.iloc[0]
+    tuned = of.records[of.records["loss"] == "outlier_exposure"]["epochs"]
+    tuning = f", {tuned.iloc[0]} of fine-tuning" if len(tuned) else ""
+    return f"{first['epochs']} epochs{tuning}, {data_note(first)}."
+
+
+def _published(paper, table, dataset, model=None):
+    """Returns the published numbers of a data set: by method and measure of one model, or by method, model, measure."""
+    cells = paper[(paper["table"] == table) & (paper["dataset"] == dataset)]
+    if model is None:
+        return {(row.method, row.model, row.measure): row.value for row in cells.itertuples()}
+    return {(row.method, row.measure): row.value for row in cells[cells["model"] == model].itertuples()}
+
+
+def _cell(values, best=None):
+    if values.empty:
+        return "–"
+    return Bold(percent(values)) if best is not None and values.mean() == best else percent(values)

@@ -1,0 +1,96 @@
+"""What happens when a study's command is given: plan, run, report; errors as sentences and exit codes."""
+
+import sys
+
+from tabulate import tabulate
+
+import decathlon.store
+from benchmarks.runner.estimate import RATE_STEPS, epoch_images, measure_rate
+from benchmarks.runner.plan import PlanError
+from benchmarks.runner.progress import format_seconds
+from benchmarks.runner.run import STOPPED, check_parents, open_sources, run
+from benchmarks.runner.store import RunStore, StoreError
+from benchmarks.runner.train import check_strategy
+
+
+def run_study(options, make_plan, report):
+    """Carries out a study's command.
+
+    Args:
+        options: The parsed command line, with the options of `benchmarks.runner.options.add_common_options`.
+        make_plan: Function of the options to `(Plan, ood)`, with the names of unfamiliar sets as `run.open_sources`
+            takes them.
+        report: Function of `(plan, store)` that prints and writes the tables and figures of what is finished.
+
+    Returns:
+        Exit code: 0, 1 if a trial failed, 2 if the study cannot be run as asked, 130 if stopped.
+    """
+    store = RunStore(options.out)
+    try:
+        plan, ood = make_plan(options)
+        check_strategy(options.strategy, options.batch_size)
+        sources = open_sources(plan, options.data_dir, ood)
+        if options.dry_run:
+            check_parents(plan, store, sources.familiar)
+            print(describe(plan, store, sources))
+            return 0
+        code = run(plan, store, sources, options.strategy, options.features, options.scores)
+        report(plan, store)
+    except (PlanError, StoreError, decathlon.store.DataError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return STOPPED
+    return code
+
+
+def describe(plan, store, sources):
+    """Returns the plan as a table with the time that it would take, measured on this machine.
+
+    Args:
+        plan: The `Plan`.
+        store: The `RunStore`.
+        sources: The opened data sets, as `run.Sources`.
+    """
+    lines, total = [], 0.0
+    rates = {}
+    for trial in plan.trials:
+        dataset = sources.familiar[trial.dataset]
+        images = epoch_images(trial, dataset) * trial.epochs
+        if store.record(trial) is not None:
+            lines.append((trial.id, trial.label, f"{images:,}", "finished"))
+            continue
+        parent = plan.parent(trial)
+        kind = (
+            *(trial.model, trial.loss, trial.batch_size, trial.precision, trial.outlier_batch_size),
+            *(dataset.image_shape, dataset.classes, parent and parent.model),
+        )
+        if kind not in rates:
+            rates[kind] = measure_rate(trial, dataset, parent, sources.outliers.get(trial.id, ()))
+        seconds = images / rates[kind]
+        total += seconds
+        lines.append((trial.id, trial.label, f"{images:,}", format_seconds(seconds)))
+    header = ("trial", "recipe", "training images", "estimated time")
+    return (
+        tabulate(lines, header, "pipe", disable_numparse=True)
+        + f"\n\nAbout {format_seconds(total)} of training in all, from {RATE_STEPS} timed steps of each kind of "
+        "trial on this machine; building and evaluating come on top."
+    )
+
+
+def finished_records(plan, store):
+    """Returns the records of a plan's finished trials, and prints why others failed.
+
+    Args:
+        plan: The `Plan`.
+        store: The `RunStore`.
+
+    Returns:
+        List of records in the plan's order, and `{trial: reason}`.
+    """
+    records = [record for trial in plan.trials if (record := store.record(trial)) is not None]
+    failures = {trial: reason for trial in plan.trials if (reason := store.failure(trial)) is not None}
+    for trial, reason in failures.items():
+        print(f"failed: {trial.label}: {reason.splitlines()[0]}")
+    return records, failures
