@@ -32,16 +32,7 @@ HEADINGS = {
     "aupr_out": "AUPR out %",
     "fpr95": "FPR at 95 % TPR, %",
 }
-SUMMARY = {
-    "accuracy": calibration.accuracy,
-    "ece": calibration.expected_calibration_error,
-    "mce": calibration.maximum_calibration_error,
-    "uce": calibration.uncertainty_calibration_error,
-    "nll": calibration.negative_log_likelihood,
-    "brier": calibration.brier_score,
-    "brier_top": calibration.brier_top,
-    "aurc": calibration.area_under_risk_coverage,
-}
+SUMMARY = ("accuracy", "ece", "mce", "uce", "nll", "brier", "brier_top", "aurc")  # as in `calibration.summarize`
 BINNED = {"ece": ("bins", "convention"), "mce": ("bins", "convention"), "uce": ("bins",)}
 
 
@@ -375,7 +366,7 @@ def _calibration_rows(labels, logits, bins, convention, resamples, seed):
             settings = {name: chosen[name] for name in BINNED.get(measure, ())}
             interval = partial(
                 calibration.interval,
-                *(SUMMARY[measure], labels, values, resamples),
+                *(calibration.MEASURES[measure], labels, values, resamples),
                 seed=seed,
                 from_logits=True,
                 **settings,

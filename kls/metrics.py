@@ -52,6 +52,10 @@ class _BinnedError(keras.metrics.Metric):
         self.predicted.assign_add(ops.sum(members * predicted[:, None], axis=0))
         self.observed.assign_add(ops.sum(members * observed[:, None], axis=0))
 
+    def predicted_and_observed(self, probabilities, likeliest, correct):
+        """Returns what each sample predicts of itself, by which it is binned, and what is observed of it."""
+        return _entry(probabilities, likeliest), correct
+
     def gaps(self):
         """Returns each bin's share of the weight and its |observed - predicted|."""
         gap = ops.abs(self.observed - self.predicted) / _or_one(self.weight)
@@ -92,9 +96,6 @@ class ExpectedCalibrationError(_BinnedError):
             raise ValueError(f"`norm` must be 1, 2 or 'max'. Received: norm={norm!r}")
         self.norm = norm
 
-    def predicted_and_observed(self, probabilities, likeliest, correct):
-        return _entry(probabilities, likeliest), correct
-
     def result(self):
         share, gap = self.gaps()
         if self.norm == "max":
@@ -125,9 +126,6 @@ class MaximumCalibrationError(_BinnedError):
 
     def __init__(self, bins=15, from_logits=False, name="mce", dtype=None):
         super().__init__(bins, from_logits, name, dtype)
-
-    def predicted_and_observed(self, probabilities, likeliest, correct):
-        return _entry(probabilities, likeliest), correct
 
     def result(self):
         return _largest(self.gaps()[1])

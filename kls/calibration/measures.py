@@ -15,7 +15,7 @@ import numpy as np
 
 from kls.bootstrap import percentile_interval
 from kls.calibration.reliability import check_binning, reliability
-from kls.calibration.samples import as_indices, as_matrix, as_weights, per_sample, softmax
+from kls.calibration.samples import as_indices, as_matrix, as_result, as_weights, per_sample, softmax
 
 
 def accuracy(y_true, probabilities, from_logits=False, sample_weight=None):
@@ -83,7 +83,7 @@ def expected_calibration_error(
     """
     samples = per_sample(y_true, probabilities, from_logits)
     weights = as_weights(sample_weight, len(samples.correct))
-    return _result(reliability(samples.confidence, samples.correct, weights, bins, binning, convention).error(norm))
+    return as_result(reliability(samples.confidence, samples.correct, weights, bins, binning, convention).error(norm))
 
 
 def maximum_calibration_error(
@@ -154,7 +154,7 @@ def debiased_calibration_error(y_true, probabilities, bins=15, binning="mass", f
     with np.errstate(divide="ignore", invalid="ignore"):
         squares = found.gap**2 - found.accuracy * (1 - found.accuracy) / (found.weight - 1)
     total = np.where(found.weight > 1, found.share * squares, 0.0).sum(axis=-1)
-    return _result(np.sqrt(np.maximum(total, 0)))
+    return as_result(np.sqrt(np.maximum(total, 0)))
 
 
 def classwise_calibration_error(
@@ -213,7 +213,7 @@ def classwise_calibration_error(
             with np.errstate(invalid="ignore"):
                 error = reliability(values, labels[kept] == k, kept_weights, bins, binning, convention).error()
             total += np.where(present, error, 0.0)
-    return _result(total / matrix.shape[1])
+    return as_result(total / matrix.shape[1])
 
 
 def uncertainty_calibration_error(y_true, probabilities, bins=15, from_logits=False, sample_weight=None):
@@ -242,7 +242,7 @@ def uncertainty_calibration_error(y_true, probabilities, bins=15, from_logits=Fa
     """
     samples = per_sample(y_true, probabilities, from_logits)
     weights = as_weights(sample_weight, len(samples.correct))
-    return _result(reliability(samples.uncertainty, ~samples.correct, weights, bins).error())
+    return as_result(reliability(samples.uncertainty, ~samples.correct, weights, bins).error())
 
 
 def brier_score(y_true, probabilities, from_logits=False, sample_weight=None):
@@ -378,9 +378,9 @@ def summarize(y_true, probabilities, bins=15, from_logits=False, convention="guo
     uncertain = reliability(samples.uncertainty, ~samples.correct, weights, bins)
     return {
         "accuracy": _mean(samples.correct, weights),
-        "ece": _result(confident.error()),
-        "mce": _result(confident.error("max")),
-        "uce": _result(uncertain.error()),
+        "ece": as_result(confident.error()),
+        "mce": as_result(confident.error("max")),
+        "uce": as_result(uncertain.error()),
         "nll": _mean(samples.nll, weights),
         "brier": _mean(samples.brier, weights),
         "brier_top": _mean(_top_squares(samples), weights),
@@ -464,7 +464,7 @@ def _risks(samples, weights):
 
 def _area_under_risk_coverage(samples, weights):
     weights, covered, risk, last = _risks(samples, weights)
-    return _result((weights * risk[..., last]).sum(axis=-1) / covered[..., -1])
+    return as_result((weights * risk[..., last]).sum(axis=-1) / covered[..., -1])
 
 
 def _top_squares(samples):
@@ -474,12 +474,7 @@ def _top_squares(samples):
 def _mean(values, weights):
     with np.errstate(invalid="ignore"):
         weighted = np.where(weights > 0, weights * values, 0.0) if np.isinf(values).any() else weights * values
-    return _result(weighted.sum(axis=-1) / weights.sum(axis=-1))
-
-
-def _result(value):
-    """Returns a float for one result, an array for several."""
-    return float(value) if np.ndim(value) == 0 else value
+    return as_result(weighted.sum(axis=-1) / weights.sum(axis=-1))
 
 
 MEASURES = {

@@ -112,6 +112,11 @@ def as_weights(sample_weight, count):
     return weights
 
 
+def as_result(value):
+    """Returns a float for one result, an array for several."""
+    return float(value) if np.ndim(value) == 0 else value
+
+
 def per_sample(y_true, probabilities, from_logits=False):
     """Returns the `Samples` of predictions: one pass over them, in pieces that need next to no memory.
 

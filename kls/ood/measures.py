@@ -11,7 +11,7 @@ equal AUROC is 0.5, the AUPRs the shares of their positive class, and the false 
 import numpy as np
 
 from kls.bootstrap import percentile_interval
-from kls.calibration.samples import as_weights
+from kls.calibration.samples import as_result, as_weights
 
 
 def auroc(familiar, unfamiliar, sample_weight=None):
@@ -44,7 +44,7 @@ def auroc(familiar, unfamiliar, sample_weight=None):
     if (lower != lower_or_equal).any():
         beaten = (beaten + mass[..., lower_or_equal]) / 2
     pairs = familiar_weight.sum(axis=-1) * mass[..., -1]
-    return _result((familiar_weight * beaten).sum(axis=-1) / pairs)
+    return as_result((familiar_weight * beaten).sum(axis=-1) / pairs)
 
 
 def aupr_in(familiar, unfamiliar, sample_weight=None):
@@ -69,7 +69,7 @@ def aupr_in(familiar, unfamiliar, sample_weight=None):
     >>> aupr_in([3.0, 2.0], [1.0])
     1.0
     """
-    return _result(_average_precision(*_curve(familiar, unfamiliar, sample_weight)))
+    return as_result(_average_precision(*_curve(familiar, unfamiliar, sample_weight)))
 
 
 def aupr_out(familiar, unfamiliar, sample_weight=None):
@@ -125,7 +125,7 @@ def fpr_at_tpr(familiar, unfamiliar, tpr=0.95, sample_weight=None):
     true, false = _curve(familiar, unfamiliar, sample_weight)
     kept = true >= tpr * true[..., -1:] * (1 - 1e-12)
     first = np.argmax(kept, axis=-1)[..., None]
-    return _result((np.take_along_axis(false, first, -1) / false[..., -1:])[..., 0])
+    return as_result((np.take_along_axis(false, first, -1) / false[..., -1:])[..., 0])
 
 
 def detection_threshold(familiar, unfamiliar):
@@ -180,7 +180,7 @@ def detection_accuracy(familiar, unfamiliar, threshold, sample_weight=None):
     familiar, unfamiliar, familiar_weight, unfamiliar_weight = _checked(familiar, unfamiliar, sample_weight)
     kept = (familiar_weight * (familiar >= threshold)).sum(axis=-1) / familiar_weight.sum(axis=-1)
     refused = (unfamiliar_weight * (unfamiliar < threshold)).sum(axis=-1) / unfamiliar_weight.sum(axis=-1)
-    return _result((kept + refused) / 2)
+    return as_result((kept + refused) / 2)
 
 
 def roc(familiar, unfamiliar):
@@ -290,22 +290,6 @@ def _average_precision(positives, negatives):
     with np.errstate(invalid="ignore"):
         precision = np.where(positives > 0, positives / (positives + negatives), 0.0)
     return (steps * precision).sum(axis=-1) / positives[..., -1]
-
-
-def _trapezoid(heights, positions):
-    """Area under a curve that begins in (0, 0)."""
-    widths = np.diff(positions, axis=-1, prepend=0)
-    return (widths * (heights + _shifted(heights)) / 2).sum(axis=-1)
-
-
-def _shifted(values):
-    """Returns each entry's predecessor, 0 for the first."""
-    return np.concatenate([np.zeros_like(values[..., :1]), values[..., :-1]], axis=-1)
-
-
-def _result(value):
-    """Returns a float for one result, an array for several."""
-    return float(value) if np.ndim(value) == 0 else value
 
 
 MEASURES = {"auroc": auroc, "aupr_in": aupr_in, "aupr_out": aupr_out, "fpr95": fpr_at_tpr}
