@@ -82,7 +82,11 @@ def main(arguments=None):
     if options.list:
         print(list_rows(options.data_dir))
         return 0
-    return run_study(options, lambda options: (make_plan(options), options.ood), report)
+    return run_study(
+        options,
+        lambda options: (make_plan(options), options.ood),
+        lambda plan, store, _: report(plan, store),
+    )
 
 
 def _parser():

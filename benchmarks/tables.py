@@ -6,7 +6,9 @@ given with `--ood`, by a score of logits, or by one that the run stored.
 """
 
 import argparse
+import hashlib
 import inspect
+import json
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -27,6 +29,7 @@ OF_ONE_NETWORK = ("seed", "parents")
 RECIPE = (
     *ALWAYS_SHOWN,
     "method",
+    "lineage",
     "study",
     *(field.name for field in fields(Trial) if field.name not in (*ALWAYS_SHOWN, *OF_ONE_NETWORK)),
 )
@@ -81,7 +84,24 @@ def measure_run(options):
     records = RunStore(options.run).records()
     if not records:
         raise StoreError(f"There are no finished trials in {options.run}.")
-    return pd.DataFrame([_measure_trial(record, options) for record in records])
+    lineages = _lineages(records)
+    return pd.DataFrame(
+        [_measure_trial({**record, "lineage": lineages[record["trial"]]}, options) for record in records]
+    )
+
+
+def _lineages(records):
+    """Returns, by trial, what tells apart the recipes of all that it starts from, but for their seeds."""
+    known = {record["trial"]: record for record in records}
+
+    def lineage(trial):
+        if trial not in known:
+            return trial
+        recipe = {field.name: known[trial][field.name] for field in fields(Trial) if field.name in known[trial]}
+        recipe |= {"seed": 0, "parents": sorted(map(lineage, known[trial]["parents"]))}
+        return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
+
+    return {trial: " ".join(map(lineage, record["parents"])) for trial, record in known.items()}
 
 
 def _measure_trial(record, options):

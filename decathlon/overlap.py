@@ -16,8 +16,8 @@ LARGEST_SHARE = 0.01  # blank images and the like may be in both
 def overlap(familiar, other, split):
     """Returns why a split of a data set holds images of another, or `None` if it does not.
 
-    It does if both are versions of one collection, or if more than 1 % of the split's images, brought to the size and
-    channels of the familiar ones, are byte for byte among these.
+    It does if both are versions of one collection, or if more of the split's images, brought to the size and channels
+    of the familiar ones, are byte for byte among these than 1 % of the smaller of the two.
 
     Args:
         familiar: A `Dataset`.
@@ -40,8 +40,14 @@ def overlap(familiar, other, split):
         if {familiar.name, other.name} <= family:
             return f"both are versions of {min(family, key=len)}"
     images, _ = other.split(split)
-    known = {hash(image.tobytes()) for name in familiar.counts for image in familiar.split(name)[0]}
+    known = _hashes(familiar)
     shared = sum(hash(image.tobytes()) in known for image in conform(images, familiar.image_shape))
-    if shared > LARGEST_SHARE * len(images):
+    if shared > LARGEST_SHARE * min(len(images), len(known)):
         return f"{shared:,} of its {len(images):,} {split} images are among those of {familiar.name}"
     return None
+
+
+@lru_cache(maxsize=4)
+def _hashes(dataset):
+    """Returns the hashes of the images of all splits."""
+    return {hash(image.tobytes()) for name in dataset.counts for image in dataset.split(name)[0]}

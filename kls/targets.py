@@ -235,7 +235,7 @@ def pack_teacher(y_true, teacher_logits):
 
     Raises:
         ValueError: If the shapes do not fit, or if a class index is not one of 0..K-1. Compiled code cannot raise for
-            the last: there the label is NaN, and the loss with it.
+            the last: there the label is NaN, and so is a loss that takes it.
 
     Example:
 

@@ -14,6 +14,7 @@ from benchmarks.runner.calibration import calibration_table
 from benchmarks.runner.command import finished_records, run_study
 from benchmarks.runner.options import add_common_options, positive
 from benchmarks.runner.published import published
+from benchmarks.runner.store import read_outputs
 from kls import plots
 
 
@@ -23,7 +24,7 @@ def main(arguments=None):
     if options.list:
         print(list_rows(options.data_dir))
         return 0
-    return run_study(options, make_plan, lambda plan, store: report(plan, store, options.scores))
+    return run_study(options, make_plan, lambda plan, store, ood: report(plan, store, ood, options.scores))
 
 
 def _parser():
@@ -59,45 +60,70 @@ def _parser():
         metavar="MODEL",
         help="second network to learn from the exposed one",
     )
-    parser.add_argument("--tuning-epochs", type=positive, metavar="N", help="epochs of fine-tuning with outliers")
+    parser.add_argument(
+        "--tuning-epochs",
+        type=positive,
+        metavar="N",
+        help="epochs of fine-tuning with outliers (default: the preset's, whatever --epochs)",
+    )
     add_common_options(parser, STUDY)
     parser.set_defaults(batch_size=128, scores=SCORES)
     return parser
 
 
-def report(plan, store, score_names):
-    """Prints and writes the tables and figures of what is finished.
+def report(plan, store, ood, scores):
+    """Prints and writes the tables and figures of what is finished; the repairs, which take longest, come last.
 
     Args:
         plan: The `Plan`.
         store: The `RunStore`.
-        score_names: Names of the scores of the repairs table.
+        ood: `{familiar name: names of unfamiliar data sets}`.
+        scores: Names of the scores of the repairs table.
     """
     records, _ = finished_records(plan, store)
     if not records:
         return
-    frame, paper = pd.DataFrame(records), published("lee_cheon2020")
-    networks = by_data_set(frame)
-    smoothed = frame[frame["loss"] == "smoothed_ce"]
-    repairs = measure_repairs(smoothed, store, score_names)
-    classes = {name: of.classes for name, of in networks.items()}
-    shown = [accuracy_table(networks, paper), detection_table(networks, paper), calibration_table(smoothed)]
-    beside = repairs_tables(repairs, classes) if len(repairs) else []
-    for table, numbers in (*shown, *beside):
-        table.write(store.out / "tables", numbers)
-    for table, _ in (*shown, *beside[:1]):
-        print(f"\n{table.markdown()}")
-    figures = {"smoothing": plots.smoothing_curves(smoothing_panels(networks))}
-    if panels := teacher_panels(networks):
-        figures["teacher_and_student"] = plots.teacher_and_student(panels)
-    directory = store.out / "figures"
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, figure in figures.items():
-        figure.savefig(directory / f"{name}.png", dpi=150)
+    networks, paper = by_data_set(pd.DataFrame(records), plan, ood), published("lee_cheon2020")
+    _show(store, accuracy_table(networks, paper))
+    _show(store, detection_table(networks, paper, _image_counts(networks, store)))
+    _draw(store, "smoothing", plots.smoothing_curves, smoothing_panels(networks))
+    _draw(store, "teacher_and_student", plots.teacher_and_student, teacher_panels(networks))
+    smoothed = pd.concat([of.smoothed() for of in networks.values()])
+    if len(smoothed):
+        _show(store, calibration_table(smoothed))
+    repairs = measure_repairs(networks, store, scores)
+    if len(repairs):
+        first, *others = repairs_tables(repairs, {name: of.classes for name, of in networks.items()})
+        _show(store, first)
+        for table, numbers in others:
+            table.write(store.out / "tables", numbers)
     print(
-        f"Tables, also of the repairs per unfamiliar set: {store.out / 'tables'}; figures: {directory}; "
+        f"Tables, also of the repairs per unfamiliar set: {store.out / 'tables'}; figures: {store.out / 'figures'}; "
         f"every trial: {store.out / 'results.csv'}"
     )
+
+
+def _show(store, shown):
+    table, numbers = shown
+    table.write(store.out / "tables", numbers)
+    print(f"\n{table.markdown()}", flush=True)
+
+
+def _draw(store, name, plot, panels):
+    if panels:
+        path = store.out / "figures" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        plot(panels).savefig(path, dpi=150)
+
+
+def _image_counts(networks, store):
+    """Returns `{(familiar name, unfamiliar name): number of unfamiliar images}`, from what the networks stored."""
+    counts = {}
+    for name, of in networks.items():
+        for other in of.unfamiliar:
+            trial = next(record["trial"] for record in of.records.to_dict("records") if other in record["ood"])
+            counts[name, other] = len(read_outputs(store.outputs_path(trial, other))["labels"])
+    return counts
 
 
 if __name__ == "__main__":

@@ -124,7 +124,17 @@ def _requested(options):
         "epochs": options.epochs,
         "tuning_epochs": options.tuning_epochs,
     }
-    return [replace(row, **{name: value for name, value in changes.items() if value}) for row in rows]
+    changes = {name: value for name, value in changes.items() if value}
+    return [replace(_without_itself(row), **changes) for row in rows]
+
+
+def _without_itself(row):
+    """Returns a row whose preset does not hold its familiar data set against itself."""
+    return replace(
+        row,
+        outliers=tuple(names for names in row.outliers if row.dataset not in names),
+        ood=tuple(name for name in row.ood if name != row.dataset),
+    )
 
 
 def _gammas(row, dataset, options):
@@ -136,7 +146,7 @@ def _gammas(row, dataset, options):
             alphas = row.alphas if options.alpha is None else options.alpha
             if not all(0 <= alpha < 1 for alpha in alphas):
                 raise PlanError(f"--alpha must be in [0, 1). Received: {' '.join(map(str, alphas))}")
-            gammas = [gamma_from_epsilon(alpha, dataset.classes) for alpha in alphas]
+            gammas = [round(gamma_from_epsilon(alpha, dataset.classes), 12) for alpha in alphas]
         for gamma in gammas:
             check_gamma(gamma, dataset.classes)
     except ValueError as error:

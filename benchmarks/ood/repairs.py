@@ -2,8 +2,8 @@
 
 Two repairs that need no training: temperature scaling (Guo et al. 2017) and normalised logits (Cattelan & Silva 2024;
 Xia et al. 2025 find that they undo what smoothing does to confidences). Of ODIN the logits of its perturbed images are
-repaired; the images move as they do for the network as trained. Scores of features do not change with logits and are
-shown as they are.
+repaired; the images move as they do for the network as trained. The other scores that need more than logits are shown
+as trained: KNN and Mahalanobis do not depend on logits, ViM, ReAct, ASH and KL matching are not taken apart.
 """
 
 from functools import cached_property
@@ -27,7 +27,7 @@ MEAN = "mean"
 
 
 def repairs_of(score):
-    """Returns the repairs that can change a score: all for those of logits and ODIN, none for those of features."""
+    """Returns the repairs that a score is shown with: all for those of logits and ODIN, none for the others."""
     return REPAIRS if score == "odin" or not needs_network(score) else (AS_TRAINED,)
 
 
@@ -62,8 +62,10 @@ class Detector:
         weight, unfamiliar_weight = weights
         total, shares = 0.0, 0.0
         for rows, familiar, unfamiliar in self._scores(score, repair, name):
-            share = weight[:, rows].sum(axis=1)
-            total += share * auroc(familiar, unfamiliar, (weight[:, rows], unfamiliar_weight))
+            part = weight[:, rows]
+            share = part.sum(axis=1)
+            part = np.where(share[:, None] > 0, part, 1.0)  # of a half that was not drawn, nothing counts
+            total += share * auroc(familiar, unfamiliar, (part, unfamiliar_weight))
             shares += share
         return total / shares
 
@@ -91,7 +93,7 @@ class Detector:
         ]
 
 
-def measure_repairs(records, store, scores, resamples=RESAMPLES):
+def measure_repairs(networks, store, scores, resamples=RESAMPLES):
     """Returns AUROCs of the smoothing sweep before and after repairs, and their differences to the baseline.
 
     The baseline of a difference is the network of the same seed without smoothing, by the same score and repair.
@@ -99,20 +101,19 @@ def measure_repairs(records, store, scores, resamples=RESAMPLES):
     unfamiliar sets that not all networks of a data set have stored are left out.
 
     Args:
-        records: Frame of the records of finished trials.
+        networks: `{familiar name: Networks}`.
         store: The `RunStore`.
         scores: Names of scores.
         resamples: Number of bootstrap resamples.
 
     Returns:
-        Frame with the columns dataset, model, gamma, score, repair, ood (`"mean"`: over all sets), n, auroc, std,
-        difference, low and high.
+        Frame with the columns dataset, model, gamma, score, repair, ood (`"mean"`: over all sets), n, auroc, std, pairs
+        (seeds with a baseline), difference, low and high.
     """
     rows = []
-    sweep = records[records["loss"] == "smoothed_ce"]
-    for (dataset, model), group in sweep.groupby(["dataset", "model"], sort=False):
-        members = group.to_dict("records")
-        stored = {score: names for score in scores if (names := _stored(members, score))}
+    for dataset, of in networks.items():
+        members = of.smoothed().to_dict("records")
+        stored = {score: names for score in scores if (names := _stored(members, of.unfamiliar, score))}
         names = sorted(set.intersection(*stored.values())) if stored else ()
         if not names:
             continue
@@ -126,22 +127,22 @@ def measure_repairs(records, store, scores, resamples=RESAMPLES):
                 }
                 mean = {key: np.mean([by_network[key] for by_network in drawn.values()], axis=0) for key in detectors}
                 for name, by_network in {MEAN: mean, **drawn}.items():
-                    place = {"dataset": dataset, "model": model, "score": score, "repair": repair, "ood": name}
+                    place = {"dataset": dataset, "model": of.model, "score": score, "repair": repair, "ood": name}
                     rows += [{**place, **row} for row in _rows(by_network)]
     return pd.DataFrame(rows)
 
 
-def _stored(members, score):
-    """Returns the unfamiliar data sets of which all networks, given by their records, have stored a score."""
-    names = set.intersection(*(set(record["ood"]) for record in members))
+def _stored(members, unfamiliar, score):
+    """Returns those unfamiliar data sets of which all networks, given by their records, have stored a score."""
+    names = set(unfamiliar).intersection(*(record["ood"] for record in members))
     if needs_network(score):
         names.intersection_update(*(record["scores"].get(score, ()) for record in members))
     return names
 
 
 def _open(record, names, store):
-    directory = store.out / "trials" / record["trial"] / "logits"
-    familiar, *others = (read_outputs(directory / f"{name}.npz") for name in (record["evaluation"], *names))
+    paths = (store.outputs_path(record["trial"], name) for name in (record["evaluation"], *names))
+    familiar, *others = map(read_outputs, paths)
     return Detector(familiar, dict(zip(names, others, strict=True)))
 
 
@@ -162,8 +163,8 @@ def _rows(drawn):
         seeds = [seed for other, seed in drawn if other == gamma]
         values = pd.Series([drawn[gamma, seed][0] for seed in seeds])
         row = {"gamma": gamma, "n": len(seeds), "auroc": values.mean(), "std": values.std()}
-        row |= dict.fromkeys(("difference", "low", "high"), np.nan)
         paired = [drawn[gamma, seed] - drawn[1.0, seed] for seed in seeds if (1.0, seed) in drawn]
+        row |= {"pairs": len(paired), **dict.fromkeys(("difference", "low", "high"), np.nan)}
         if gamma < 1 and paired:
             value, *resampled = np.mean(paired, axis=0)
             interval = interval_of(value, np.array(resampled))
@@ -201,8 +202,9 @@ def repairs_tables(frame, classes):
             tuple(rows),
             (
                 "difference: to the network without smoothing, same seeds, score and repair, with a paired 95 % "
-                f"bootstrap interval ({RESAMPLES:,} resamples of the images). Scores of features do not depend on "
-                "logits and have no repair.",
+                f"bootstrap interval ({RESAMPLES:,} resamples of the images; the temperatures are held fixed). "
+                "Temperatures: each half of the evaluation images is judged by the one that was fitted to the other "
+                "half. Scores that need more than logits are shown as trained, but for ODIN.",
             ),
         )
         tables.append((table, part))
@@ -217,4 +219,5 @@ def _cells(row):
     value = f"{100 * row.auroc:.2f}{deviation}"
     if np.isnan(row.difference):
         return value, "–"
-    return value, f"{100 * row.difference:+.2f} [{100 * row.low:+.2f}, {100 * row.high:+.2f}]"
+    pairs = f" (n={row.pairs})" if row.pairs != row.n else ""
+    return value, f"{100 * row.difference:+.2f} [{100 * row.low:+.2f}, {100 * row.high:+.2f}]{pairs}"

@@ -7,6 +7,10 @@ from benchmarks.runner.tables import Bold, Table, data_note, display_name, perce
 from kls.targets import epsilon_from_gamma
 
 BASELINE, OE, OD = "Baseline", "+OE", "+OD"
+PUBLISHED_OUTLIERS = ("tiny_imagenet",)
+REMARKS = {
+    "svhn_cropped": "the code that the paper follows trains SVHN on 604,388 images, train and extra, with WRN-16-4",
+}
 
 
 class Networks:
@@ -14,14 +18,23 @@ class Networks:
 
     Args:
         records: Frame of their records, in the order of the plan.
+        exposures: The outlier sets of the plan, each a tuple of names; Tables 1 and 2 are about the first.
+        unfamiliar: Names of the unfamiliar data sets of the plan.
     """
 
-    def __init__(self, records):
+    def __init__(self, records, exposures, unfamiliar):
         self.records = records
         self.model = records["model"].iloc[0]
         self.classes = int(records["classes"].iloc[0])
-        exposed = records[records["loss"] == "outlier_exposure"]
-        self.exposures = list(dict.fromkeys(map(tuple, exposed["outliers"])))
+        self.exposures = exposures
+        self.unfamiliar = [
+            name for name in unfamiliar if f"auroc_{name}" in records and records[f"auroc_{name}"].notna().any()
+        ]
+
+    @property
+    def exposed_as_published(self):
+        """Whether Tables 1 and 2 are about the paper's outliers, where they are about any."""
+        return self.exposures[:1] in ([], [PUBLISHED_OUTLIERS])
 
     def smoothed(self):
         """Returns the frame of the smoothing sweep, the baseline included."""
@@ -46,9 +59,22 @@ class Networks:
         return sorted(set(students), key=lambda model: (model != self.model, model))
 
 
-def by_data_set(records):
-    """Returns `{familiar name: Networks}` of a frame of records."""
-    return {name: Networks(group) for name, group in records.groupby("dataset", sort=False)}
+def by_data_set(records, plan, ood):
+    """Returns `{familiar name: Networks}`.
+
+    Args:
+        records: Frame of the records of finished trials.
+        plan: The `Plan`.
+        ood: `{familiar name: names of unfamiliar data sets}`.
+    """
+    exposures = {name: {} for name in ood}
+    for trial in plan.trials:
+        if trial.outliers:
+            exposures[trial.dataset][trial.outliers] = None
+    return {
+        name: Networks(group, list(exposures[name]), ood[name])
+        for name, group in records.groupby("dataset", sort=False)
+    }
 
 
 def accuracy_table(networks, paper):
@@ -58,15 +84,12 @@ def accuracy_table(networks, paper):
         networks: `{familiar name: Networks}`.
         paper: The paper's numbers.
     """
-    rows, numbers, notes = [], [], []
+    rows, numbers = [], []
     for name, of in networks.items():
         groups = {BASELINE: of.baseline()}
         if of.exposures:
             groups[OE] = of.exposed(of.exposures[0])
             groups[OD] = of.students(groups[OE], of.model)
-            notes.append(f"{display_name(name)}: exposed to {_names(of.exposures[0])}. {_protocol(of)}")
-        else:
-            notes.append(f"{display_name(name)}: {_protocol(of)}")
         columns = [groups.get(method, of.records[:0]) for method in (BASELINE, OE, OD)]
         for measure, column, better in (("accuracy", "accuracy_last", max), ("ece", "ece", min)):
             values = [group[column].dropna() for group in columns]
@@ -74,16 +97,21 @@ def accuracy_table(networks, paper):
             counts = "/".join(str(len(group)) for group in values)
             heading = (display_name(name), {"accuracy": "accuracy %", "ece": "ECE %"}[measure], of.model)
             rows.append((*heading, counts, *(_cell(group, best) for group in values)))
-            printed = _published(paper, "1", name, of.model)
+            printed = _published(paper, "1", name, of)
             texts = [
-                f"{printed[m, measure]:.2f}" if (m, measure) in printed else None for m in ("baseline", "oe", "od")
+                f"{printed[key]:.2f}" if (key := (method, of.model, measure)) in printed else None
+                for method in ("baseline", "oe", "od")
             ]
             if any(texts):
                 rows.append(("", "published", of.model, "–", *(text or "–" for text in texts)))
             numbers += [
                 {
                     **{"dataset": name, "model": of.model, "method": method, "measure": measure, "n": len(group)},
-                    **{"mean": group.mean(), "std": group.std(), "published_percent": printed.get((key, measure))},
+                    **{
+                        "mean": group.mean(),
+                        "std": group.std(),
+                        "published_percent": printed.get((key, of.model, measure)),
+                    },
                 }
                 for method, key, group in zip((BASELINE, OE, OD), ("baseline", "oe", "od"), values, strict=True)
                 if len(group)
@@ -95,17 +123,18 @@ def accuracy_table(networks, paper):
         "per cell; the paper does not say its own.",
         ("data set", "", "model", "n", BASELINE, OE, OD),
         tuple(rows),
-        tuple(notes),
+        _notes(networks),
     )
     return table, pd.DataFrame(numbers)
 
 
-def detection_table(networks, paper):
+def detection_table(networks, paper, images):
     """Returns Table 2, AUROC of exposed networks and their students, beside the baseline's, and its numbers as a frame.
 
     Args:
         networks: `{familiar name: Networks}`.
         paper: The paper's numbers.
+        images: `{(familiar name, unfamiliar name): number of unfamiliar images}`.
     """
     students = list(dict.fromkeys(model for of in networks.values() for model in of.student_models()))
     rows, numbers = [], []
@@ -118,14 +147,15 @@ def detection_table(networks, paper):
             (of.model, "oe"): teachers,
             **{(model, "od"): of.students(teachers, model) for model in students},
         }
-        printed = _published(paper, "2", name)
-        for other in _unfamiliar(of.records):
+        printed = _published(paper, "2", name, of)
+        for other in of.unfamiliar:
             values = [group[f"auroc_{other}"].dropna() for group in groups.values()]
             counts = "/".join(str(len(group)) for group in values)
-            rows.append((display_name(name), display_name(other), counts, *map(_cell, values)))
+            count = f"{images[name, other]:,}"
+            rows.append((display_name(name), display_name(other), count, counts, *map(_cell, values)))
             texts = [printed.get((method, model, f"auroc_{other}")) for model, method in groups]
             if any(texts):
-                rows.append(("", "published", "–", *("–" if text is None else f"{text:.2f}" for text in texts)))
+                rows.append(("", "published", "–", "–", *("–" if text is None else f"{text:.2f}" for text in texts)))
             numbers += [
                 {
                     **{"dataset": name, "ood": other, "method": method, "model": model or of.model, "n": len(group)},
@@ -138,9 +168,11 @@ def detection_table(networks, paper):
     table = Table(
         "detection",
         "AUROC in % by maximum softmax probability (Table 2 of Lee & Cheon 2020): the network fine-tuned with outliers "
-        "(OE) and its students (→), which never saw one; the paper has no baseline here. n: networks per cell.",
-        ("data set", "unfamiliar", "n", "Baseline", f"{models} OE", *(f"→ {model}" for model in students)),
+        "(OE) and its students (→), which never saw one; the paper has no baseline here. images: unfamiliar ones; "
+        "n: networks per cell.",
+        ("data set", "unfamiliar", "images", "n", "Baseline", f"{models} OE", *(f"→ {model}" for model in students)),
         tuple(rows),
+        _notes(networks),
     )
     return table, pd.DataFrame(numbers)
 
@@ -153,6 +185,8 @@ def smoothing_panels(networks):
     """
     panels = {}
     for name, of in networks.items():
+        if of.smoothed().empty:
+            continue
         cells = of.smoothed().groupby("gamma")
 
         def curve(column, cells=cells):
@@ -163,7 +197,7 @@ def smoothing_panels(networks):
             "alpha": alphas[::-1],
             "accuracy": curve("accuracy_last"),
             "ece": curve("ece"),
-            "auroc": {other: curve(f"auroc_{other}") for other in _unfamiliar(of.records)},
+            "auroc": {display_name(other): curve(f"auroc_{other}") for other in of.unfamiliar},
         }
     return panels
 
@@ -185,38 +219,42 @@ def teacher_panels(networks):
             pairs[title] = (of, teachers, of.students(teachers, of.model))
     return {
         f"{title} (n={min(len(teachers), len(students))})": {
-            other: tuple(100 * group[f"auroc_{other}"].mean() for group in (teachers, students))
-            for other in _unfamiliar(of.records)
+            display_name(other): tuple(100 * group[f"auroc_{other}"].mean() for group in (teachers, students))
+            for other in of.unfamiliar
         }
         for title, (of, teachers, students) in pairs.items()
         if len(teachers) and len(students)
     }
 
 
-def _unfamiliar(records):
-    return [
-        name.removeprefix("auroc_") for name in records if name.startswith("auroc_") and records[name].notna().any()
-    ]
-
-
 def _names(outliers):
     return " and ".join(map(display_name, outliers))
 
 
-def _protocol(of):
-    """Returns what a reader must know before comparing with the paper."""
-    first = of.records.iloc[0]
-    tuned = of.records[of.records["loss"] == "outlier_exposure"]["epochs"]
-    tuning = f", {tuned.iloc[0]} of fine-tuning" if len(tuned) else ""
-    return f"{first['epochs']} epochs{tuning}, {data_note(first)}."
+def _notes(networks):
+    """Returns what a reader must know before comparing with the paper, a sentence per familiar data set."""
+    notes = []
+    for name, of in networks.items():
+        first = of.records.iloc[0]
+        tuned = of.records[of.records["loss"] == "outlier_exposure"]["epochs"]
+        tuning = f", {tuned.iloc[0]} of fine-tuning" if len(tuned) else ""
+        exposure = f"exposed to {_names(of.exposures[0])}; " if of.exposures else ""
+        remark = f" ({REMARKS[name]})" if name in REMARKS else ""
+        notes.append(f"{display_name(name)}: {exposure}{first['epochs']} epochs{tuning}, {data_note(first)}{remark}.")
+    return tuple(notes)
 
 
-def _published(paper, table, dataset, model=None):
-    """Returns the published numbers of a data set: by method and measure of one model, or by method, model, measure."""
+def _published(paper, table, dataset, of):
+    """Returns the published numbers of a data set by method, model and measure.
+
+    Those of exposed networks and their students are left out where the outliers are others than the paper's.
+    """
     cells = paper[(paper["table"] == table) & (paper["dataset"] == dataset)]
-    if model is None:
-        return {(row.method, row.model, row.measure): row.value for row in cells.itertuples()}
-    return {(row.method, row.measure): row.value for row in cells[cells["model"] == model].itertuples()}
+    return {
+        (row.method, row.model, row.measure): row.value
+        for row in cells.itertuples()
+        if row.method == "baseline" or of.exposed_as_published
+    }
 
 
 def _cell(values, best=None):

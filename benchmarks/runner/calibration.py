@@ -22,7 +22,9 @@ def calibration_table(records):
         records: Frame of the records of finished trials.
     """
     aurocs = sorted(name for name in records if name.startswith("auroc_"))
-    measures = MEASURES | {name: (f"AUROC % {name.removeprefix('auroc_')}", percent, max) for name in aurocs}
+    measures = MEASURES | {
+        name: (f"AUROC % {display_name(name.removeprefix('auroc_'))}", percent, max) for name in aurocs
+    }
     rows, numbers = [], []
     for (dataset, model), group in records.groupby(["dataset", "model"], sort=False):
         cells = group.groupby("gamma")

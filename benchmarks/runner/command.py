@@ -20,7 +20,7 @@ def run_study(options, make_plan, report):
         options: The parsed command line, with the options of `benchmarks.runner.options.add_common_options`.
         make_plan: Function of the options to `(Plan, ood)`, with the names of unfamiliar sets as `run.open_sources`
             takes them.
-        report: Function of `(plan, store)` that prints and writes the tables and figures of what is finished.
+        report: Function of `(plan, store, ood)` that prints and writes the tables and figures of what is finished.
 
     Returns:
         Exit code: 0, 1 if a trial failed, 2 if the study cannot be run as asked, 130 if stopped.
@@ -35,7 +35,7 @@ def run_study(options, make_plan, report):
             print(describe(plan, store, sources))
             return 0
         code = run(plan, store, sources, options.strategy, options.features, options.scores)
-        report(plan, store)
+        report(plan, store, ood)
     except (PlanError, StoreError, decathlon.store.DataError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -7,7 +7,7 @@ from benchmarks.runner.plan import PlanError
 from decathlon.overlap import overlap
 from decathlon.store import DataError, NotPreparedError, conform, open_like, prepare_command, prepared_sizes
 
-SPLITS = ("train", "validation", "test")
+TAKEN_NAMES = ("train", "validation", "test", "mean")
 
 
 def check_prepared(names, data_dir):
@@ -58,15 +58,18 @@ def open_unfamiliar(names, datasets, data_dir):
         alone.
 
     Raises:
-        PlanError: If a set is not prepared, is called like a split, or overlaps the familiar one.
+        PlanError: If a set is not prepared, is called like a split or the mean, or overlaps the familiar one.
     """
     datasets = {dataset.name: dataset for dataset in datasets}
     opened = {}
     for familiar in datasets.values():
         wanted = names.get(familiar.name, ()) if isinstance(names, dict) else names
         others = [name for name in dict.fromkeys(wanted) if name != familiar.name or len(datasets) == 1]
-        for name in set(others) & set(SPLITS):
-            raise PlanError(f"--ood {name}: a data set of that name cannot be told from a split of the familiar one.")
+        for name in set(others) & set(TAKEN_NAMES):
+            raise PlanError(
+                f"--ood {name}: a data set of that name cannot be told from a split of the familiar one, or from the "
+                "mean over all sets."
+            )
         opened[familiar.name] = _open_others("--ood", others, familiar, data_dir)
         for other in opened[familiar.name].values():
             _refuse_overlap("--ood", familiar, other, other.evaluation)

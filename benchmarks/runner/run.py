@@ -3,6 +3,8 @@
 import sys
 from dataclasses import dataclass
 
+import h5py
+
 import decathlon
 from benchmarks.runner.data import open_outliers, open_unfamiliar
 from benchmarks.runner.estimate import epoch_work, steps_per_epoch
@@ -70,11 +72,21 @@ def check_parents(plan, store, familiar):
                     f"{own}. Received: {inherited}."
                 )
         weights = store.directory(parent) / WEIGHTS
-        if store.record(parent) is not None and not weights.is_file():
+        if store.record(parent) is not None and (problem := _problem_with(weights)):
             raise PlanError(
-                f"{trial.label} starts from {parent.label}, whose weights are missing: {weights}. "
+                f"{trial.label} starts from {parent.label}, whose weights are {problem}: {weights}. "
                 f"To train it again, delete {weights.parent}."
             )
+
+
+def _problem_with(weights):
+    if not weights.is_file():
+        return "missing"
+    try:
+        h5py.File(weights).close()
+    except OSError:
+        return "damaged"
+    return None
 
 
 def run(plan, store, sources, strategy="none", keep_features=False, scores=()):

@@ -104,7 +104,7 @@ class RunStore:
             features: Kept as float16 where they fit, else as float32.
             scores: `{name: array}` to keep too.
         """
-        path = self.directory(trial) / "logits" / f"{name}.npz"
+        path = self.outputs_path(trial.id, name)
         path.parent.mkdir(exist_ok=True)
         arrays = {"logits": logits.astype(np.float32), "labels": labels, **(scores or {})}
         if features is not None:
@@ -118,7 +118,10 @@ class RunStore:
 
     def outputs(self, trial, name):
         """Returns all that was kept of a split or data set: `logits`, `labels`, `features` and scores by name."""
-        return read_outputs(self.directory(trial) / "logits" / f"{name}.npz")
+        return read_outputs(self.outputs_path(trial.id, name))
+
+    def outputs_path(self, trial_id, name):
+        return self.out / "trials" / trial_id / "logits" / f"{name}.npz"
 
     def logits(self, trial, name):
         """Returns `(logits, labels)` of a split or data set."""
@@ -135,9 +138,11 @@ def read_outputs(path):
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
-            return arrays | {"logits": arrays["logits"], "labels": arrays["labels"]}
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        if not {"logits", "labels"} <= arrays.keys():
+            raise ValueError(f"it holds {', '.join(arrays) or 'nothing'}")
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise StoreError(f"{path} cannot be read ({error}). Delete {path.parents[1]} and train it again.") from error
+    return arrays
 
 
 def write_atomically(path, text):

@@ -59,7 +59,13 @@ class Table:
 def _escape_latex(text):
     for character in ("\\", "&", "%", "#", "_", "$"):
         text = text.replace(character, r"\textbackslash{}" if character == "\\" else f"\\{character}")
-    return text.replace("±", r"$\pm$").replace("γ", r"$\gamma$").replace("–", "--")
+    return (
+        text.replace("±", r"$\pm$")
+        .replace("γ", r"$\gamma$")
+        .replace("α", r"$\alpha$")
+        .replace("→", r"$\rightarrow$")
+        .replace("–", "--")
+    )
 
 
 def display_name(dataset):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -73,6 +75,22 @@ def test_intervals_stand_beside_each_network(run, capsys):
     assert f"{100 * first['ece']:.2f} [{100 * first['ece_low']:.2f}, {100 * first['ece_high']:.2f}]" in (
         capsys.readouterr().out
     )
+
+
+def test_students_are_seeds_of_one_recipe_only_if_their_teachers_are(store, make_trial, capsys):
+    rng = np.random.default_rng(0)
+    for seed, epochs in ((0, 5), (1, 5), (0, 10)):
+        teacher = make_trial(gamma=1.0, seed=seed, epochs=epochs)
+        student = replace(
+            make_trial(seed=seed), loss="distillation", parents=(teacher.id,), teacher="resnet8v1 gamma=1"
+        )
+        for trial in (teacher, student):
+            store.begin(trial)
+            store.write_outputs(trial, "test", rng.normal(size=(30, 3)), rng.integers(0, 3, 30))
+            store.finish(trial, "study", {"evaluation": "test", "ood": {}, "features": []})
+    assert main([str(store.out), "--measure", "nll"]) == 0
+    rows = [line.split("|") for line in capsys.readouterr().out.splitlines() if "distillation" in line]
+    assert sorted(row[-3].strip() for row in rows) == ["1", "2"]
 
 
 class TestRefusals:

@@ -122,6 +122,13 @@ class TestParents:
             run(Plan("study", pair), store, data_dir)
         assert asked == []
 
+    def test_a_teacher_whose_weights_are_cut_short_is_named_before_any_training(self, pair, store, data_dir):
+        store.begin(pair[0])
+        store.finish(pair[0], "study", RECORD)
+        (store.directory(pair[0]) / "weights.weights.h5").write_bytes(b"\x89HDF\r\n\x1a\n cut short")
+        with pytest.raises(PlanError, match=r"whose weights are damaged: .*weights.h5"):
+            run(Plan("study", pair), store, data_dir)
+
     @pytest.mark.parametrize(("what", "other"), [("classes", 7), ("image_shape", (12, 12, 3))])
     def test_a_teacher_of_other_classes_or_images_is_refused(self, pair, store, stripes, make_trial, what, other):
         class Other:

@@ -83,12 +83,20 @@ def test_only_the_named_split_counts(make, familiar):
 @pytest.mark.parametrize(
     ("shared", "count", "allowed"), [(1, 100, True), (1, 99, False), (3, 300, True), (4, 300, False)]
 )
-def test_up_to_one_percent_may_be_shared(make, familiar, shared, count, allowed):
+def test_up_to_one_percent_may_be_shared(make, shared, count, allowed):
+    familiar = make("familiar", random_images(280, 0), random_images(20, 1))
     images = random_images(count, 2)
     images[:shared] = familiar.split("train")[0][:shared]
     other = make("other", random_images(9, 3), images)
     expected = None if allowed else f"{shared} of its {count} test images are among those of familiar"
     assert overlap(familiar, other, "test") == expected
+
+
+def test_a_familiar_set_that_a_larger_one_swallows_is_found(make):
+    familiar = make("familiar", random_images(5, 0), random_images(4, 1))
+    images = np.concatenate([random_images(1000, 2), familiar.split("train")[0]])
+    other = make("other", random_images(9, 3), images)
+    assert overlap(familiar, other, "test") == "5 of its 1,005 test images are among those of familiar"
 
 
 def test_a_single_pixel_makes_another_image(make, familiar):

@@ -590,7 +590,7 @@ class TestResamples:
         frame = evaluation.to_frame()
         for scaling, measure in itertools.product(("none", "temperature"), SUMMARY):
             expected = calibration.interval(
-                SUMMARY[measure],
+                kls.calibration.MEASURES[measure],
                 data[1],
                 evaluation.logits[scaling],
                 n=40,

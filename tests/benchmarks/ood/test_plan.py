@@ -370,3 +370,14 @@ def test_the_list_shows_presets_and_what_is_missing(room, tmp_path):
     assert {name: line.split("|")[-2].strip() for name, line in lines.items()} == dict.fromkeys(lines, "all")
     (line,) = (line for line in list_rows(tmp_path).splitlines() if line.startswith("| cifar10 "))
     assert "missing: cifar10 tiny_imagenet mnist fashion_mnist svhn_cropped lsun" in line
+
+
+def test_a_preset_does_not_hold_a_data_set_against_itself(room):
+    plan, ood = plan_of(room, "--datasets", "photos", "--batch-size", "32")
+    assert ood == {"photos": ("glyphs", "noise")}
+    assert [trial.outliers for trial in exposed(plan.trials)] == [("noise",)]
+
+
+def test_alpha_and_gamma_name_the_same_trial(room):
+    both = [sweep(own(room, *flags))[1].id for flags in (("--alpha", "0.3"), ("--gamma", "0.8"))]
+    assert both[0] == both[1]

@@ -13,10 +13,11 @@ from benchmarks.ood.repairs import (
     REPAIRS,
     TEMPERATURE,
     Detector,
-    measure_repairs,
     repairs_of,
     repairs_tables,
 )
+from benchmarks.ood.repairs import measure_repairs as measure_networks
+from benchmarks.ood.tables import Networks
 
 OF_LOGITS = {
     "msp": lambda z: special.softmax(z, axis=1).max(axis=1),
@@ -225,6 +226,16 @@ def sides_of(store, record, name, score="msp"):
     return [OF_LOGITS[score](part.astype(float)) for part in logits]
 
 
+def measure_repairs(records, store, scores, unfamiliar=None, **options):
+    """Measures records with all unfamiliar sets that any of them has seen, or with those given."""
+    frame = records.assign(classes=CLASSES).assign(**{f"auroc_{name}": 0.5 for seen in records["ood"] for name in seen})
+    networks = {
+        name: Networks(group, [], unfamiliar or sorted({name for seen in group["ood"] for name in seen}))
+        for name, group in frame.groupby("dataset", sort=False)
+    }
+    return measure_networks(networks, store, scores, **options)
+
+
 def row_of(frame, **place):
     for name, value in place.items():
         frame = frame[frame[name] == value]
@@ -239,7 +250,21 @@ class TestMeasureRepairs:
         frame = measure_repairs(records, store, ["msp", "knn"], resamples=5)
         assert len(frame) == 3 * 3 * (len(REPAIRS) + 1)
         assert set(frame.columns) == {
-            *("dataset", "model", "gamma", "score", "repair", "ood", "n", "auroc", "std", "difference", "low", "high")
+            *(
+                "dataset",
+                "model",
+                "gamma",
+                "score",
+                "repair",
+                "ood",
+                "n",
+                "auroc",
+                "std",
+                "pairs",
+                "difference",
+                "low",
+                "high",
+            )
         }
         assert frame[frame["score"] == "knn"]["repair"].unique().tolist() == [AS_TRAINED]
         assert frame["ood"].unique().tolist() == [MEAN, "far", "near"]
@@ -268,7 +293,7 @@ class TestMeasureRepairs:
         frame = measure_repairs(pd.DataFrame(members), store, ["msp"], resamples=5)
         row = row_of(frame, repair=AS_TRAINED, ood="far", gamma=0.8)
         values = [theirs(*sides_of(store, one, "far")) for one in members]
-        assert row["n"] == 2
+        assert (row["n"], row["pairs"]) == (2, 1)
         assert row["auroc"] == pytest.approx(np.mean(values[1:]), abs=1e-12)
         assert row["difference"] == pytest.approx(values[1] - values[0], abs=1e-12)
 
@@ -335,6 +360,20 @@ class TestMeasureRepairs:
         records = pd.DataFrame([network(1.0, sets=("near", "far")), network(0.5, sets=("near",))])
         frame = measure_repairs(records, store, ["msp"], resamples=5)
         assert frame["ood"].unique().tolist() == [MEAN, "near"]
+
+    def test_sets_that_were_not_asked_for_are_left_out(self, network, store):
+        records = pd.DataFrame([network(1.0), network(0.5)])
+        frame = measure_repairs(records, store, ["msp"], unfamiliar=["far"], resamples=5)
+        assert frame["ood"].unique().tolist() == [MEAN, "far"]
+
+    def test_a_resample_without_one_half_of_the_familiar_images_is_judged_by_the_other(self, detector):
+        weights = once(detector)[0], once(detector)[1]
+        rows = detector._temperatures[0][0]
+        lopsided = np.zeros_like(weights[0])
+        lopsided[:, rows] = 1
+        found = detector.auroc("energy", TEMPERATURE, "near", (lopsided, weights[1]))
+        (_, familiar, unfamiliar), _ = detector._scores("energy", TEMPERATURE, "near")
+        assert found == pytest.approx(theirs(familiar, unfamiliar), abs=1e-12)
 
     def test_without_unfamiliar_sets_there_is_nothing(self, network, store):
         assert measure_repairs(pd.DataFrame([network(sets=())]), store, ["msp"]).empty

@@ -1,6 +1,8 @@
 """Tables 1 and 2 and the numbers of both figures, of records made by hand."""
 
+from collections import defaultdict
 from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -43,8 +45,18 @@ class Records:
         changes = {"loss": "distillation", "model": model, "seed": teacher["seed"]}
         return self.add(accuracy, ece, auroc, parents=[teacher["trial"]], **changes)
 
-    def networks(self, *others):
-        return by_data_set(pd.DataFrame([row for records in (self, *others) for row in records.rows]))
+    def networks(self, *others, outliers=()):
+        """Returns the networks of a plan of what was added, after exposures to `outliers` that did not finish."""
+        everyone = (self, *others)
+        rows = [row for records in everyone for row in records.rows]
+        planned = [SimpleNamespace(dataset=self.common["dataset"], outliers=names) for names in outliers]
+        planned += [SimpleNamespace(dataset=row["dataset"], outliers=tuple(row["outliers"] or ())) for row in rows]
+        ood = {records.common["dataset"]: records.sets for records in everyone}
+        return by_data_set(pd.DataFrame(rows), SimpleNamespace(trials=planned), ood)
+
+
+def detect(networks):
+    return detection_table(networks, PAPER, defaultdict(lambda: 1234))
 
 
 @pytest.fixture
@@ -112,7 +124,7 @@ class TestAccuracy:
         one_seed.teach(other, 0.99, 0.001, 0.99)
         found, _ = accuracy_table(one_seed.networks(), PAPER)
         assert found.rows == expected.rows
-        assert "exposed to tiny_imagenet." in found.notes[0]
+        assert "exposed to tiny_imagenet; " in found.notes[0]
 
     def test_other_data_and_networks_have_no_published_numbers(self):
         for changes in ({"dataset": "mine"}, {"model": "wrn10-1"}):
@@ -136,23 +148,23 @@ class TestAccuracy:
 
 class TestDetection:
     def test_is_table_2_beside_the_published_numbers(self, one_seed):
-        table, _ = detection_table(one_seed.networks(), PAPER)
+        table, _ = detect(one_seed.networks())
         assert table.header == (
-            *("data set", "unfamiliar", "n", "Baseline"),
+            *("data set", "unfamiliar", "images", "n", "Baseline"),
             *("wrn40-2 OE", "→ wrn40-2", "→ densenet40-12"),
         )
         assert len(table.rows) == 10
         assert table.rows[:2] == (
-            ("cifar10", "mnist", "1/1/1/1", "80.00", "94.00", "93.00", "92.00"),
-            ("", "published", "–", "–", "84.28", "90.95", "93.30"),
+            ("cifar10", "mnist", "1,234", "1/1/1/1", "80.00", "94.00", "93.00", "92.00"),
+            ("", "published", "–", "–", "–", "84.28", "90.95", "93.30"),
         )
         assert table.rows[8:] == (
-            ("cifar10", "tiny_imagenet", "1/1/1/1", "84.00", "98.00", "97.00", "96.00"),
-            ("", "published", "–", "–", "99.99", "99.78", "99.83"),
+            ("cifar10", "tiny_imagenet", "1,234", "1/1/1/1", "84.00", "98.00", "97.00", "96.00"),
+            ("", "published", "–", "–", "–", "99.99", "99.78", "99.83"),
         )
 
     def test_numbers(self, one_seed):
-        _, frame = detection_table(one_seed.networks(), PAPER)
+        _, frame = detect(one_seed.networks())
         rows = frame[frame["ood"] == "lsun"].set_index(["method", "model"])
         assert rows["mean"].to_dict() == pytest.approx(
             {
@@ -170,29 +182,46 @@ class TestDetection:
         for seed, auroc in ((0, 0.5), (1, 0.7)):
             exposed = records.expose(records.add(0.9, 0.1, auroc, seed=seed), 0.9, 0.1, auroc + 0.2)
         records.teach(exposed, 0.9, 0.1, 0.8, model="densenet40-12")
-        table, frame = detection_table(records.networks(), PAPER)
-        assert table.header[5:] == ("→ densenet40-12",)
-        assert table.rows[0][2:] == ("2/2/1", "60.00 ± 14.14", "80.00 ± 14.14", "80.00")
+        table, frame = detect(records.networks())
+        assert table.header[6:] == ("→ densenet40-12",)
+        assert table.rows[0][3:] == ("2/2/1", "60.00 ± 14.14", "80.00 ± 14.14", "80.00")
         assert frame["n"].tolist() == [2, 2, 1]
 
     def test_students_of_baselines_and_of_other_exposures_are_left_out(self, one_seed):
-        expected, _ = detection_table(one_seed.networks(), PAPER)
+        expected, _ = detect(one_seed.networks())
         other = one_seed.expose(one_seed.rows[0], 0.9, 0.1, 0.5, outliers=("mnist",))
         one_seed.teach(other, 0.9, 0.1, 0.5)
-        assert detection_table(one_seed.networks(), PAPER)[0].rows == expected.rows
+        assert detect(one_seed.networks())[0].rows == expected.rows
 
     def test_columns_are_shared_by_familiar_sets_with_students_of_their_own(self, one_seed):
         mine = Records("mine", 3, sets=("mnist",), model="wrn10-1")
         exposed = mine.expose(mine.add(0.9, 0.1), 0.9, 0.1, 0.6)
         mine.teach(exposed, 0.9, 0.1, 0.55, model="wrn10-1")
-        table, _ = detection_table(one_seed.networks(mine), PAPER)
-        assert table.header[4:] == ("wrn40-2 or wrn10-1 OE", "→ wrn40-2", "→ densenet40-12", "→ wrn10-1")
-        assert table.rows[-1] == ("mine", "mnist", "1/1/0/0/1", "90.00", "60.00", "–", "–", "55.00")
+        table, _ = detect(one_seed.networks(mine))
+        assert table.header[5:] == ("wrn40-2 or wrn10-1 OE", "→ wrn40-2", "→ densenet40-12", "→ wrn10-1")
+        assert table.rows[-1] == ("mine", "mnist", "1,234", "1/1/0/0/1", "90.00", "60.00", "–", "–", "55.00")
+
+    def test_the_first_exposure_is_the_plans_also_where_it_did_not_finish(self, one_seed):
+        records = Records(sets=("mnist",))
+        exposed = records.expose(records.add(0.9, 0.1, 0.5), 0.9, 0.1, 0.7, outliers=("mnist",))
+        records.teach(exposed, 0.9, 0.1, 0.6)
+        table, _ = detect(records.networks(outliers=[TINY]))
+        assert table.rows[0][4:] == ("50.00", "–", "–")
+        assert "exposed to tiny_imagenet" in table.notes[0]
+
+    def test_other_outliers_than_the_papers_have_nothing_published_beside_them(self):
+        records = Records()
+        exposed = records.expose(records.add(0.9, 0.1), 0.9, 0.1, 0.7, outliers=("mnist",))
+        records.teach(exposed, 0.9, 0.1, 0.6)
+        table, _ = detect(records.networks())
+        assert [row[0] for row in table.rows] == ["cifar10"] * 5
+        table, _ = accuracy_table(records.networks(), PAPER)
+        assert table.rows[1] == ("", "published", "wrn40-2", "–", "95.12", "–", "–")
 
     def test_unexposed_sets_have_no_row(self):
         records = Records()
         records.add(0.9, 0.1)
-        table, frame = detection_table(records.networks(), PAPER)
+        table, frame = detect(records.networks())
         assert table.rows == ()
         assert frame.empty
 
