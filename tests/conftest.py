@@ -2,6 +2,8 @@
 
 import os
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads wait busily, and test processes share the cores
+
 from decathlon.quiet import quiet_tensorflow
 
 with quiet_tensorflow():
