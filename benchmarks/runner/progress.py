@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 from rich.table import Column
 
 WIDE_TERMINAL = 140
+NARROW_TERMINAL = 100
 
 
 class Watch(keras.callbacks.Callback):
@@ -100,13 +101,13 @@ class LiveReport(PlainReport):
             max_refresh = 0.2
 
             def render(self, task):
-                return report.state()
+                return report.state(with_rate=console.width >= NARROW_TERMINAL)
 
         console = Console()
         bar = [BarColumn(bar_width=20)] if console.width >= WIDE_TERMINAL else []
-        no_wrap = Column(no_wrap=True)
-        columns = (TextColumn("{task.description}", table_column=no_wrap), *bar, State(table_column=no_wrap))
-        self.bar = Progress(*columns, console=console, transient=True)
+        description = TextColumn("{task.description}", table_column=Column(no_wrap=True, ratio=1))
+        columns = (description, *bar, State(table_column=Column(no_wrap=True)))
+        self.bar = Progress(*columns, console=console, transient=True, expand=True)
         self.bar.start()
         self.task = self.bar.add_task("", total=1)
         return self
@@ -135,14 +136,15 @@ class LiveReport(PlainReport):
         self.clock.epoch_ends()
         self.validation = f"{logs['val_accuracy']:.1%}"
 
-    def state(self):
+    def state(self, with_rate=True):
         batch = self.batch
         if batch is None:
             return "preparing"
         _, rate, logs = batch
+        shown_rate = f"{rate:,.0f} images/s  " if with_rate else ""
         return (
             f"epoch {self.epoch + 1}/{self.trial.epochs}  loss {logs['loss']:.3f}  accuracy {logs['accuracy']:.1%}  "
-            f"validation {self.validation}  {rate:,.0f} images/s  left {self.clock.time_left}"
+            f"validation {self.validation}  {shown_rate}left {self.clock.time_left}"
         )
 
 

@@ -170,6 +170,7 @@ def test_the_live_line_follows_batches_and_epochs(make_trial, capsys, monkeypatc
         report.epoch_begins(0, steps=6)
         clock.now = 2.0
         report.batch_ends(3, 16, {"loss": 0.5, "accuracy": 0.75})
+        assert report.state(with_rate=False).endswith("validation –  left ?")
         report.batch_ends(2, 16, {"loss": 9.0, "accuracy": 0.0})
         assert report.state() == "epoch 1/2  loss 0.500  accuracy 75.0%  validation –  24 images/s  left ?"
         clock.now = 10.0
