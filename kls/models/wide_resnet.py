@@ -3,8 +3,8 @@
 import keras
 from keras import layers
 
-from kls.layers import BatchNormalization
 from kls.models.checks import blocks_per_stage, check_input_shape
+from kls.models.preactivated import preactivated_layers
 from kls.models.registry import register
 from kls.targets import check_classes
 
@@ -54,29 +54,7 @@ def WideResNet(
     blocks = blocks_per_stage(depth, layers_per_block=6, extra_layers=4)
     check_input_shape(input_shape)
     check_classes(classes)
-    penalty = keras.regularizers.L2(l2) if l2 else None
-
-    def conv(filters, kernel_size, strides=1):
-        return layers.Conv2D(
-            filters,
-            kernel_size,
-            strides=strides,
-            padding="same",
-            use_bias=False,
-            kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
-            kernel_regularizer=penalty,
-        )
-
-    def norm_relu(x):
-        x = BatchNormalization(
-            momentum=0.9,
-            epsilon=1.001e-5,
-            gamma_regularizer=penalty,
-            beta_regularizer=penalty,
-            synchronized=synchronized,
-        )(x)
-        return layers.ReLU()(x)
-
+    conv, norm_relu, penalty = preactivated_layers(l2, synchronized)
     inputs = layers.Input(input_shape)
     x = conv(16, 3)(inputs)
     for stage, filters in enumerate((16 * width, 32 * width, 64 * width)):
