@@ -8,7 +8,7 @@ SMALLEST_SIDE = 8
 
 
 def check_input_shape(input_shape):
-    """Raises `ValueError` unless `input_shape` is (height, width, channels) that the networks can halve twice."""
+    """Raises `ValueError` unless `input_shape` is (height, width, channels) that the networks can halve three times."""
     if keras.config.image_data_format() != "channels_last":
         raise ValueError("`keras.config.image_data_format()` must be 'channels_last'. Received: 'channels_first'")
     if (
@@ -37,3 +37,10 @@ def blocks_per_stage(depth, layers_per_block, extra_layers):
         f"`depth` must be {layers_per_block}n+{extra_layers} with n >= 1. Received: depth={depth}. "
         f"Nearest valid depths: {', '.join(map(str, nearest))}"
     )
+
+
+def blocks_of_depth(depth, known):
+    """Returns `known[depth]`, the numbers of blocks of each stage, or raises with the depths that are known."""
+    if not isinstance(depth, numbers.Integral) or depth not in known:
+        raise ValueError(f"`depth` must be one of {', '.join(map(str, known))}. Received: depth={depth!r}")
+    return known[depth]

@@ -148,4 +148,8 @@ def _classifier(x, classes, activation):
 
 register("resnet8v1", ResNetV1, depth=8)
 register("resnet20v1", ResNetV1, depth=20)
+register("resnet32v1", ResNetV1, depth=32)
+register("resnet44v1", ResNetV1, depth=44)
+register("resnet56v1", ResNetV1, depth=56)
+register("resnet110v1", ResNetV1, depth=110)
 register("resnet83v2", ResNetV2, depth=83)

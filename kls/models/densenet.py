@@ -3,10 +3,12 @@
 import keras
 from keras import layers
 
-from kls.models.checks import blocks_per_stage, check_input_shape
-from kls.models.preactivated import preactivated_layers
+from kls.models.checks import blocks_of_depth, blocks_per_stage, check_input_shape
 from kls.models.registry import register
+from kls.models.torch_style import torch_style_layers
 from kls.targets import check_classes
+
+LAYERS_OF_BLOCKS = {121: (6, 12, 24, 16), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32)}
 
 
 def DenseNet(
@@ -57,30 +59,95 @@ def DenseNet(
     layers_per_block = blocks_per_stage(depth, layers_per_block=3, extra_layers=4)
     check_input_shape(input_shape)
     check_classes(classes)
-    conv, norm_relu, penalty = preactivated_layers(l2, synchronized)
-
-    def norm_relu_conv(x, filters, kernel_size):
-        x = conv(filters, kernel_size)(norm_relu(x))
-        return layers.Dropout(dropout)(x) if dropout else x
+    conv, norm, classify = torch_style_layers(l2, synchronized)
 
     inputs = layers.Input(input_shape)
-    x = conv(2 * growth_rate, 3)(inputs)
-    for block in range(3):
-        if block > 0:
-            x = layers.AveragePooling2D(2)(norm_relu_conv(x, x.shape[-1], 1))
-        for _ in range(layers_per_block):
-            x = layers.Concatenate()([x, norm_relu_conv(x, growth_rate, 3)])
-    x = layers.GlobalAveragePooling2D(name="features")(norm_relu(x))
-    outputs = layers.Dense(
-        int(classes),
-        activation=classifier_activation,
-        kernel_regularizer=penalty,
-        bias_regularizer=penalty,
-        dtype="float32",
-        name="classifier",
-    )(x)
+    x = _dense_blocks(inputs, (layers_per_block,) * 3, growth_rate, False, dropout, conv, norm)
+    outputs = classify(x, classes, classifier_activation)
     return keras.Model(inputs, outputs, name=name or f"densenet{depth}-{growth_rate}")
+
+
+def DenseNetBC(
+    depth=121,
+    growth_rate=32,
+    input_shape=(32, 32, 3),
+    classes=10,
+    classifier_activation="softmax",
+    dropout=0.0,
+    l2=2.5e-4,
+    synchronized=False,
+    name=None,
+):
+    """Builds the ImageNet form of Huang et al. 2017, "Densely connected convolutional networks", for small images.
+
+    Four dense blocks, of 6, 12, 24 and 16 layers in DenseNet-121 (table 1); each layer has a bottleneck of
+    `4 * growth_rate` channels (1x1) before its 3x3 convolution, and a transition halves the number of channels along
+    with the image. The first convolution is 3x3, without strides and pooling, as in the networks of
+    kuangliu/pytorch-cifar: the image is halved three times. The label distribution learning paper counts DenseNet-121
+    without its classifier, 6.95 M parameters; with 100 classes it has 7.05 M. The rest is as in `DenseNet`.
+
+    Args:
+        depth: 121, 169 or 201.
+        growth_rate: Number of channels that a layer adds.
+        input_shape: `(height, width, channels)`, sides of at least 8, 1 or 3 channels.
+        classes: Number of classes K.
+        classifier_activation: Activation of the last layer; `None` returns logits.
+        dropout: Share of activations dropped after each convolution but the first.
+        l2: L2 penalty on all trainable weights, the scales and offsets of the normalisation included;
+            `l2 * |w|^2` is a weight decay of `2 * l2` in Torch's SGD, so the default is 5e-4, that of the label
+            distribution learning paper.
+        synchronized: Whether batch normalisation sees the batch of all replicas (TensorFlow only).
+        name: Name of the model.
+
+    Returns:
+        A `keras.Model` from images of shape `(N, height, width, channels)` to `(N, K)`.
+
+    Raises:
+        ValueError: If an argument is not as above.
+
+    Example:
+
+    >>> DenseNetBC(121, growth_rate=4, input_shape=(8, 8, 1)).get_layer("features").output.shape
+    (None, 128)
+    """
+    layers_of_blocks = blocks_of_depth(depth, LAYERS_OF_BLOCKS)
+    check_input_shape(input_shape)
+    check_classes(classes)
+    conv, norm, classify = torch_style_layers(l2, synchronized)
+
+    inputs = layers.Input(input_shape)
+    x = _dense_blocks(inputs, layers_of_blocks, growth_rate, True, dropout, conv, norm)
+    outputs = classify(x, classes, classifier_activation)
+    return keras.Model(inputs, outputs, name=name or f"densenet{depth}")
+
+
+def _dense_blocks(x, layers_of_blocks, growth_rate, compact, dropout, conv, norm):
+    """Applies the first convolution, the dense blocks, the transitions between them and the last normalisation.
+
+    Args:
+        x: Images.
+        layers_of_blocks: Number of layers of each block.
+        growth_rate: Number of channels that a layer adds.
+        compact: Whether layers have bottlenecks and transitions halve the number of channels.
+        dropout: Share of activations dropped after each convolution but the first.
+        conv, norm: As `torch_style_layers` returns them.
+    """
+
+    def norm_relu_conv(x, filters, kernel_size):
+        x = conv(filters, kernel_size)(layers.ReLU()(norm(x)))
+        return layers.Dropout(dropout)(x) if dropout else x
+
+    x = conv(2 * growth_rate, 3)(x)
+    for block, count in enumerate(layers_of_blocks):
+        if block > 0:
+            channels = x.shape[-1] // 2 if compact else x.shape[-1]
+            x = layers.AveragePooling2D(2)(norm_relu_conv(x, channels, 1))
+        for _ in range(count):
+            y = norm_relu_conv(x, 4 * growth_rate, 1) if compact else x
+            x = layers.Concatenate()([x, norm_relu_conv(y, growth_rate, 3)])
+    return layers.ReLU()(norm(x))
 
 
 register("densenet10-12", DenseNet, depth=10, growth_rate=12)
 register("densenet40-12", DenseNet, depth=40, growth_rate=12)
+register("densenet121", DenseNetBC, depth=121, growth_rate=32)

@@ -4,8 +4,8 @@ import keras
 from keras import layers
 
 from kls.models.checks import blocks_per_stage, check_input_shape
-from kls.models.preactivated import preactivated_layers
 from kls.models.registry import register
+from kls.models.torch_style import torch_style_layers
 from kls.targets import check_classes
 
 
@@ -54,28 +54,21 @@ def WideResNet(
     blocks = blocks_per_stage(depth, layers_per_block=6, extra_layers=4)
     check_input_shape(input_shape)
     check_classes(classes)
-    conv, norm_relu, penalty = preactivated_layers(l2, synchronized)
+    conv, norm, classify = torch_style_layers(l2, synchronized)
+
     inputs = layers.Input(input_shape)
     x = conv(16, 3)(inputs)
     for stage, filters in enumerate((16 * width, 32 * width, 64 * width)):
         for block in range(blocks):
             strides = 2 if stage > 0 and block == 0 else 1
-            preactivated = norm_relu(x)
+            preactivated = layers.ReLU()(norm(x))
             widens = x.shape[-1] != filters
             shortcut = conv(filters, 1, strides=strides)(preactivated) if widens or strides > 1 else x
-            y = norm_relu(conv(filters, 3, strides=strides)(preactivated))
+            y = layers.ReLU()(norm(conv(filters, 3, strides=strides)(preactivated)))
             if dropout:
                 y = layers.Dropout(dropout)(y)
             x = layers.Add()([shortcut, conv(filters, 3)(y)])
-    x = layers.GlobalAveragePooling2D(name="features")(norm_relu(x))
-    outputs = layers.Dense(
-        int(classes),
-        activation=classifier_activation,
-        kernel_regularizer=penalty,
-        bias_regularizer=penalty,
-        dtype="float32",
-        name="classifier",
-    )(x)
+    outputs = classify(layers.ReLU()(norm(x)), classes, classifier_activation)
     return keras.Model(inputs, outputs, name=name or f"wrn{depth}-{width}")
 
 

@@ -1,13 +1,38 @@
+from functools import cache, partial
+
 import keras
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import kls
-from kls.models import DenseNet, ResNetV1, ResNetV2, WideResNet, build, names, register
+from kls.models import (
+    DLA,
+    DenseNet,
+    DenseNetBC,
+    ResNet,
+    ResNetV1,
+    ResNetV2,
+    ResNeXt,
+    WideResNet,
+    build,
+    names,
+    register,
+)
+from kls.models.grouped_convolution import GroupedConv2D
 
 every_model = pytest.mark.parametrize("name", names())
-# deeper forms of densenet10-12 and wrn16-2, slow to build
-every_quick_model = pytest.mark.parametrize("name", sorted({*names()} - {"densenet40-12", "wrn40-2"}))
+# a small one of each family, but of those that are slow to build: DenseNetBC and DLA, which are made of the same layers
+SMALL = {
+    "resnet8v1": partial(ResNetV1, 8),
+    "resnet11v2": partial(ResNetV2, 11),
+    "wrn10-1": partial(WideResNet, 10, 1, dropout=0.0),
+    "densenet10-12": partial(DenseNet, 10, 12),
+    "resnet18": partial(ResNet, 18),
+    "resnext11-2x4d": partial(ResNeXt, 11, 2, 4),
+}
+every_family = pytest.mark.parametrize("network", SMALL.values(), ids=SMALL)
 
 
 def batch(shape, classes=4, n=8):
@@ -21,6 +46,22 @@ def squares(weights):
 
 def trainable_count(model):
     return sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+
+
+@pytest.fixture(scope="module")
+def of_ten_classes():
+    """Returns a function that builds a registered network once for all tests."""
+    return cache(lambda name: build(name, (32, 32, 3), 10))
+
+
+def longest_path(model):
+    """The number of convolutions and linear layers on the longest path from the input to the output."""
+    lengths = {}
+    for layer in model.layers:
+        sources = [] if isinstance(layer, keras.layers.InputLayer) else keras.tree.flatten(layer.input)
+        before = max((lengths[source._keras_history.operation] for source in sources), default=0)
+        lengths[layer] = before + isinstance(layer, keras.layers.Conv2D | keras.layers.Dense)
+    return lengths[model.layers[-1]]
 
 
 class TestParameterCounts:
@@ -55,6 +96,56 @@ class TestParameterCounts:
         scales = sum(w.shape[0] for w in model.trainable_weights if w.name == "gamma")
         assert model.count_params() == expected + 2 * scales
 
+    def test_resnet200_by_hand(self, of_ten_classes):
+        # bottlenecks: 1x1, 3x3 and 1x1 convolution, three normalisations; the first of a stage has a shortcut with one
+        def stage(before, width, count):
+            first = before * width + 9 * width**2 + 4 * width**2 + 4 * before * width + 2 * (1 + 1 + 4 + 4) * width
+            other = 4 * width**2 + 9 * width**2 + 4 * width**2 + 2 * (1 + 1 + 4) * width
+            return first + (count - 1) * other
+
+        stages = stage(64, 64, 3) + stage(256, 128, 24) + stage(512, 256, 36) + stage(1024, 512, 3)
+        expected = 27 * 64 + 2 * 64 + stages + 2048 * 10 + 10
+        assert trainable_count(of_ten_classes("resnet200")) == expected
+
+    # the networks of kuangliu/pytorch-cifar
+    @pytest.mark.parametrize(
+        ("name", "expected"),
+        [
+            ("resnet18", 11_173_962),
+            ("resnet50", 23_520_842),
+            ("resnext29-4x64d", 27_104_586),
+            ("densenet121", 6_956_298),
+            ("dla34", 16_291_386),
+        ],
+    )
+    def test_as_those_of_the_same_name_in_torch(self, of_ten_classes, name, expected):
+        assert trainable_count(of_ten_classes(name)) == expected
+
+    # The paper prints 11.18, 23.51, 62.62 and 6.95 M of networks without a classifier, and those of He et al. 2015,
+    # table 6, with 10 classes: `excess` is what 100 classes have beyond the printed number, in percent.
+    @pytest.mark.parametrize(
+        ("name", "printed", "excess"),
+        [
+            ("resnet20v1", "0.27", 3.3),
+            ("resnet56v1", "0.85", 1.6),
+            ("resnet110v1", "1.7", 2.4),
+            ("resnet18", "11.18", 0.4),
+            ("resnet50", "23.51", 0.8),
+            ("resnet200", "62.62", 0.3),
+            ("resnext29-4x64d", "27.1", 0.7),
+            ("densenet121", "6.95", 1.4),
+            ("dla34", "16.29", 0.3),
+        ],
+    )
+    def test_are_those_that_the_label_distribution_paper_prints(self, of_ten_classes, name, printed, excess):
+        model = of_ten_classes(name)
+        features = model.get_layer("features").output.shape[-1]
+        without_classifier = trainable_count(model) - 10 * (features + 1)
+        half_a_digit = 0.5 * 0.1 ** len(printed.split(".")[1])
+        assert without_classifier / 1e6 == pytest.approx(float(printed), rel=0.01, abs=half_a_digit)
+        of_100_classes = without_classifier + 100 * (features + 1)
+        assert 100 * (of_100_classes / 1e6 / float(printed) - 1) == pytest.approx(excess, abs=0.05)
+
 
 class TestDepth:
     @pytest.mark.parametrize(
@@ -68,22 +159,30 @@ class TestDepth:
             (WideResNet, 39, "34, 40"),
             (DenseNet, 39, "37, 40"),
             (DenseNet, 4, "7, 10"),
+            (ResNeXt, 30, "29, 38"),
         ],
     )
     def test_a_wrong_depth_lists_the_nearest_valid_ones(self, function, depth, nearest):
         with pytest.raises(ValueError, match=f"depth={depth}. Nearest valid depths: {nearest}"):
             function(depth)
 
-    @pytest.mark.parametrize(("function", "depth", "convolutions"), [(ResNetV1, 14, 13), (ResNetV2, 20, 19)])
-    def test_depth_counts_the_layers_on_the_longest_path(self, function, depth, convolutions):
-        model = function(depth, input_shape=(8, 8, 1))
-        shortcuts = sum(1 for layer in model.layers if isinstance(layer, keras.layers.Conv2D)) - convolutions
-        assert shortcuts == (2 if function is ResNetV1 else 3)
+    @pytest.mark.parametrize("function", [ResNet, DenseNetBC, DLA])
+    @pytest.mark.parametrize("depth", [20, 18.0, "18", None])
+    def test_a_wrong_depth_lists_those_of_the_paper(self, function, depth):
+        with pytest.raises(ValueError, match=rf"`depth` must be one of [0-9, ]+. Received: depth={depth!r}"):
+            function(depth)
 
-    @pytest.mark.parametrize("depth", [7, 13])
-    def test_depth_of_a_densenet_counts_convolutions_and_the_classifier(self, depth):
-        model = DenseNet(depth, input_shape=(8, 8, 1))
-        assert sum(isinstance(layer, keras.layers.Conv2D | keras.layers.Dense) for layer in model.layers) == depth
+    @pytest.mark.parametrize(
+        ("function", "depth"), [(ResNetV1, 14), (ResNetV2, 20), (DenseNet, 7), (DenseNet, 13), (ResNeXt, 20)]
+    )
+    def test_counts_the_layers_on_the_longest_path(self, function, depth):
+        assert longest_path(function(depth, input_shape=(8, 8, 1))) == depth
+
+    @pytest.mark.parametrize(
+        ("name", "depth"), [("resnet18", 18), ("resnet50", 50), ("resnet200", 200), ("densenet121", 121), ("dla34", 34)]
+    )
+    def test_counts_the_layers_on_the_longest_path_of_the_papers_networks(self, of_ten_classes, name, depth):
+        assert longest_path(of_ten_classes(name)) == depth
 
 
 class TestArguments:
@@ -146,14 +245,22 @@ class TestPenalty:
         kernels = [layer.kernel for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
         assert float(sum(model.losses)) == pytest.approx(1e-4 * squares(kernels), rel=1e-4)
 
-    @pytest.mark.parametrize(("name", "expected"), [("wrn16-2", 2.5e-4), ("densenet10-12", 5e-5)])
+    @pytest.mark.parametrize(
+        ("name", "expected"), [("wrn10-1", 2.5e-4), ("densenet10-12", 5e-5), ("resnext11-2x4d", 2.5e-4)]
+    )
     def test_l2_is_the_sum_of_all_squared_weights(self, name, expected):
-        model = build(name, (8, 8, 1), 4)
+        model = SMALL[name](input_shape=(8, 8, 1), classes=4)
         rng = np.random.default_rng(0)
         for weight in model.trainable_weights:
             weight.assign(rng.normal(size=weight.shape))
         assert len(model.losses) == len(model.trainable_weights)
         assert float(sum(model.losses)) == pytest.approx(expected * squares(model.trainable_weights), rel=1e-4)
+
+    @pytest.mark.parametrize("name", ["resnet18", "resnext29-4x64d", "densenet121", "dla34"])
+    def test_l2_is_that_of_the_label_distribution_paper(self, of_ten_classes, name):
+        model = of_ten_classes(name)
+        assert len(model.losses) == len(model.trainable_weights)
+        assert float(sum(model.losses)) == pytest.approx(5e-4 / 2 * squares(model.trainable_weights), rel=1e-4)
 
     @pytest.mark.parametrize("function", [WideResNet, DenseNet])
     def test_a_step_of_sgd_decays_all_weights_by_twice_l2(self, function):
@@ -176,18 +283,19 @@ class TestPenalty:
         assert build("resnet8v1", (8, 8, 1), 4, l2=0).losses == []
 
 
-@pytest.mark.parametrize(("function", "factor"), [(WideResNet, 4), (DenseNet, 48)])
-def test_kernels_are_drawn_as_by_the_authors(function, factor):
-    model = function(10, factor, dropout=0.0, input_shape=(8, 8, 3))
+@pytest.mark.parametrize(
+    "network", [partial(WideResNet, 10, 4), partial(DenseNet, 10, 48), partial(ResNeXt, 11, 2, 16), SMALL["resnet18"]]
+)
+def test_kernels_are_drawn_as_by_the_authors(network):
+    model = network(input_shape=(8, 8, 3))
     kernel = max((w for w in model.trainable_weights if w.name == "kernel"), key=lambda w: np.prod(w.shape))
     size, _, _, filters = kernel.shape
     assert float(np.std(kernel)) == pytest.approx(np.sqrt(2 / (size**2 * filters)), rel=0.02)
 
 
-@every_quick_model
-def test_a_training_step_lowers_the_loss(name):
-    options = {"dropout": 0.0} if name.startswith("wrn") else {}
-    model = build(name, (9, 11, 1), 4, classifier_activation=None, **options)
+@pytest.mark.parametrize("network", [*SMALL.values(), DLA], ids=[*SMALL, "dla34"])
+def test_a_training_step_lowers_the_loss(network):
+    model = network(input_shape=(9, 11, 1), classes=4, classifier_activation=None)
     model.compile(keras.optimizers.SGD(0.01), kls.SmoothedCE(0.9, from_logits=True), run_eagerly=True)
     x, y = batch((9, 11, 1))
     first = model.train_on_batch(x, y)
@@ -211,32 +319,100 @@ def test_densenet_drops_after_each_convolution_but_the_first(dropout, count):
     assert all(isinstance(source, keras.layers.Conv2D) for source in sources)
 
 
-@every_quick_model
-def test_saves_and_loads(name, tmp_path):
-    model = build(name, (8, 8, 3), 5)
+def sizes(model, kind):
+    """The sizes that the layers of a kind give out, in order and without repetition."""
+    found = [layer.output.shape[1:] for layer in model.layers if isinstance(layer, kind)]
+    return list(dict.fromkeys(found))
+
+
+def test_resnet_halves_the_image_before_all_stages_but_the_first(of_ten_classes):
+    added = sizes(of_ten_classes("resnet18"), keras.layers.Add)
+    assert added == [(32, 32, 64), (16, 16, 128), (8, 8, 256), (4, 4, 512)]
+    added = sizes(of_ten_classes("resnet50"), keras.layers.Add)
+    assert added == [(32, 32, 256), (16, 16, 512), (8, 8, 1024), (4, 4, 2048)]
+
+
+def test_resnet_bottlenecks_stride_in_their_3x3_convolution(of_ten_classes):
+    convolutions = [layer for layer in of_ten_classes("resnet50").layers if isinstance(layer, keras.layers.Conv2D)]
+    strided = [layer for layer in convolutions if layer.strides == (2, 2)]
+    assert sorted(layer.kernel_size for layer in strided) == [(1, 1)] * 3 + [(3, 3)] * 3
+    assert all(layer.filters == 2 * layer.input.shape[-1] for layer in strided if layer.kernel_size == (1, 1))
+
+
+def test_resnext_groups_its_3x3_convolutions(of_ten_classes):
+    model = of_ten_classes("resnext29-4x64d")
+    grouped = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D) and layer.groups > 1]
+    assert [tuple(layer.kernel.shape) for layer in grouped] == [
+        (3, 3, width, 4 * width) for width in (64, 128, 256) for _ in range(3)
+    ]
+    assert sizes(model, keras.layers.Add) == [(32, 32, 512), (16, 16, 1024), (8, 8, 2048)]
+
+
+def test_densenet_bc_concatenates_after_bottlenecks_and_halves_the_channels_between_blocks(of_ten_classes):
+    model = of_ten_classes("densenet121")
+    joined = sizes(model, keras.layers.Concatenate)
+    assert (len(joined), joined[0], joined[-1]) == (58, (32, 32, 96), (4, 4, 1024))
+    assert sizes(model, keras.layers.AveragePooling2D) == [(16, 16, 128), (8, 8, 256), (4, 4, 512)]
+    x, _ = batch((32, 32, 3), n=2)
+    np.testing.assert_allclose(np.sum(model(x), axis=1), 1, rtol=1e-5)
+
+
+def test_dla_joins_blocks_and_in_deeper_trees_the_tree_before_and_a_block_beside(of_ten_classes):
+    joined = sizes(of_ten_classes("dla34"), keras.layers.Concatenate)
+    assert joined == [(32, 32, 128), (16, 16, 256), (16, 16, 512), (8, 8, 512), (8, 8, 1024), (4, 4, 1024)]
+
+
+class TestGroupedConvolution:
+    @given(
+        groups=st.integers(1, 4),
+        strides=st.integers(1, 2),
+        padding=st.sampled_from(["same", "valid"]),
+    )
+    def test_is_a_convolution_whose_kernel_is_zero_between_groups(self, groups, strides, padding):
+        x = np.random.default_rng(0).normal(size=(2, 7, 6, 3 * groups)).astype("float32")
+        grouped = GroupedConv2D(2 * groups, 3, strides=strides, padding=padding, groups=groups, bias_initializer="ones")
+        outputs = grouped(x)
+        dense = np.zeros((3, 3, 3 * groups, 2 * groups), "float32")
+        for i in range(groups):
+            dense[:, :, 3 * i : 3 * i + 3, 2 * i : 2 * i + 2] = grouped.kernel[..., 2 * i : 2 * i + 2]
+        expected = keras.ops.conv(x, dense, strides=strides, padding=padding) + 1
+        np.testing.assert_allclose(outputs, expected, atol=1e-5)
+
+    def test_is_that_of_keras(self):
+        x, _ = batch((5, 6, 4))
+        ours, theirs = GroupedConv2D(6, 3, groups=2), keras.layers.Conv2D(6, 3, groups=2)
+        ours.build(x.shape)
+        theirs.build(x.shape)
+        theirs.set_weights(ours.get_weights())
+        np.testing.assert_allclose(ours(x), theirs(x), atol=1e-5)
+
+
+@every_family
+def test_saves_and_loads(network, tmp_path):
+    model = network(input_shape=(8, 8, 3), classes=5)
     x, _ = batch((8, 8, 3))
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(model(x), again(x))
 
 
-@every_quick_model
+@every_family
 @pytest.mark.usefixtures("bfloat16")
-def test_mixed_precision_returns_float32_near_float32(name):
+def test_mixed_precision_returns_float32_near_float32(network):
     x, _ = batch((8, 8, 3))
-    mixed = build(name, (8, 8, 3), 5)
+    mixed = network(input_shape=(8, 8, 3), classes=5)
     probabilities = mixed(x)
     keras.config.set_dtype_policy("float32")
-    plain = build(name, (8, 8, 3), 5)
+    plain = network(input_shape=(8, 8, 3), classes=5)
     plain.set_weights(mixed.get_weights())
     assert keras.backend.standardize_dtype(probabilities.dtype) == "float32"
     assert {keras.backend.standardize_dtype(w.dtype) for w in mixed.trainable_weights} == {"float32"}
     np.testing.assert_allclose(probabilities, plain(x), atol=0.1)
 
 
-@every_quick_model
-@pytest.mark.parametrize("shape", [(8, 8, 1), (13, 10, 3), (33, 32, 1)])
-def test_takes_odd_sizes(name, shape):
-    model = build(name, shape, 7)
+@every_family
+def test_takes_odd_sizes(network):
+    shape = (33, 18, 1)
+    model = network(input_shape=shape, classes=7)
     assert model.output_shape == (None, 7)
     np.testing.assert_allclose(np.sum(model(batch(shape, n=2)[0]), axis=1), 1, rtol=1e-5)

@@ -1,0 +1,57 @@
+"""Layers as Torch's networks have them: convolutions without biases, and weight decay on all trainable weights."""
+
+import keras
+from keras import layers
+
+from kls.layers import BatchNormalization
+from kls.models.grouped_convolution import GroupedConv2D
+
+
+def torch_style_layers(l2, synchronized):
+    """Returns the three layer functions of a network.
+
+    Args:
+        l2: L2 penalty on all trainable weights, or 0.
+        synchronized: Whether batch normalisation sees the batch of all replicas.
+
+    Returns:
+        `conv(filters, kernel_size, strides=1, groups=1)`, a convolution without biases, drawn from
+        N(0, sqrt(2 / (k^2 filters))); `norm(x)`, normalisation with PyTorch's momentum and, as nearly as the fused
+        kernel takes it, epsilon; and `classify(x, classes, activation)`, global average pooling and a linear layer.
+    """
+    penalty = keras.regularizers.L2(l2) if l2 else None
+
+    def conv(filters, kernel_size, strides=1, groups=1):
+        convolution = GroupedConv2D if groups > 1 else layers.Conv2D
+        return convolution(
+            filters,
+            kernel_size,
+            strides=strides,
+            padding="same",
+            groups=groups,
+            use_bias=False,
+            kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
+            kernel_regularizer=penalty,
+        )
+
+    def norm(x):
+        return BatchNormalization(
+            momentum=0.9,
+            epsilon=1.001e-5,
+            gamma_regularizer=penalty,
+            beta_regularizer=penalty,
+            synchronized=synchronized,
+        )(x)
+
+    def classify(x, classes, activation):
+        x = layers.GlobalAveragePooling2D(name="features")(x)
+        return layers.Dense(
+            int(classes),
+            activation=activation,
+            kernel_regularizer=penalty,
+            bias_regularizer=penalty,
+            dtype="float32",
+            name="classifier",
+        )(x)
+
+    return conv, norm, classify
