@@ -4,17 +4,24 @@ Batches are imported on first use, since they need Keras and the rest does not.
 """
 
 from decathlon.catalog import CATALOG, Entry
+from decathlon.mixing import RICAP, CutMix, CutOut, KerasLayer, MixUp, mixing_named
 from decathlon.store import Dataset, conform, open_dataset, open_like, prepare
 from decathlon.store import open_dataset as open
 
 __all__ = [
     "CATALOG",
+    "RICAP",
     "Augmentation",
     "Batches",
+    "CutMix",
+    "CutOut",
     "Dataset",
     "Entry",
+    "KerasLayer",
+    "MixUp",
     "WithOutliers",
     "conform",
+    "mixing_named",
     "open",
     "open_dataset",
     "open_like",

@@ -5,8 +5,13 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from decathlon.mixing import RICAP, CutMix, CutOut, MixUp
+
+__all__ = ["RICAP", "Augmentation", "Batches", "CutMix", "CutOut", "MixUp", "WithOutliers", "augment"]
+
 FILLS = ("zero", "reflect")
-ORDER, AUGMENTATION, OUTLIER_ORDER, OUTLIER_OFFSET, OUTLIER_AUGMENTATION = range(5)  # streams that never meet
+# Streams of random numbers that never meet.
+ORDER, AUGMENTATION, OUTLIER_ORDER, OUTLIER_OFFSET, OUTLIER_AUGMENTATION, MIXING = range(6)
 OUTLIER = -1  # the label of an outlier
 
 
@@ -32,25 +37,36 @@ class Augmentation:
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches of float32 images in [0, 1] minus the mean, and int64 labels.
+    """Batches of float32 images in [0, 1] minus the mean, and labels.
 
     What a batch holds depends on `(seed, epoch, index)` and nothing else, so a resumed run sees what an
     uninterrupted one would.
 
+    Labels of a batch are int64 class indices of shape `(B,)`. They are float32 distributions of shape `(B, K)` if the
+    labels given are, and in training with a mixing; with `appended` they are `[distribution | row]`, of shape
+    `(B, K + D)`.
+
     Args:
         images: uint8 array of shape `(N, H, W, C)`; memory-mapped ones are read row by row.
-        labels: Integer array of shape `(N,)`, each in 0..K-1.
+        labels: Integer array of shape `(N,)`, each in 0..K-1, or float array of shape `(N, K)` whose rows are
+            distributions over the classes.
         classes: K.
         batch_size: Images per batch.
         training: Whether to shuffle, to augment and to drop the last, partial batch.
         mean: float32 array of shape `(H, W, C)` in [0, 1] to subtract; `None` only scales.
         augmentation: An `Augmentation`, or `None`; applied in training only.
-        seed: Integer from which order and augmentation are drawn.
+        seed: Integer from which order, augmentation and mixing are drawn.
         epoch: The epoch to begin with.
+        mixing: A `Mixing`, or `None`; applied in training only. `MixUp`, `CutMix`, `RICAP` and `CutOut` come last;
+            a `KerasLayer` comes first and gets the images as they are stored.
+        appended: Float array of shape `(N, ...)` or `None`: what follows the label of each image, flattened to a row
+            of length D, such as the stored logits of teachers. Memory-mapped ones are read row by row. It belongs to
+            unmixed images, so it does not go with `mixing`.
 
     Raises:
-        ValueError: If labels are not integers in 0..K-1 in one row, if images and labels differ in number, or if a
-            training set does not fill one batch.
+        ValueError: If labels are neither integers in 0..K-1 in one row nor distributions over K classes, if images,
+            labels and `appended` differ in number, if `appended` is given with a mixing, or if a training set does not
+            fill one batch.
 
     Example:
 
@@ -58,6 +74,10 @@ class Batches(keras.utils.PyDataset):
     >>> batches = decathlon.Batches(images, labels, classes=10, batch_size=64, training=True)
     >>> len(batches), batches[0][0].shape
     (22, (64, 8, 8, 1))
+    >>> mixing = decathlon.CutMix()
+    >>> mixed = decathlon.Batches(images, labels, classes=10, batch_size=64, training=True, mixing=mixing)
+    >>> mixed[0][1].shape
+    (64, 10)
     """
 
     def __init__(
@@ -71,27 +91,39 @@ class Batches(keras.utils.PyDataset):
         augmentation=None,
         seed=0,
         epoch=0,
+        mixing=None,
+        appended=None,
     ):
         super().__init__()
         _check_labels(images, labels, classes)
+        if appended is not None:
+            _check_appended(images, appended, mixing)
         if batch_size < 1 or (training and len(images) < batch_size):
             raise ValueError(
                 f"`batch_size` must be in 1..{len(images)}, the number of images. Received: batch_size={batch_size}"
             )
         self.images = images
         self.labels = labels
+        self.classes = classes
         self.batch_size = batch_size
         self.training = training
         self.mean = mean
         self.augmentation = augmentation if training else None
         self.seed = seed
         self.epoch = epoch
+        self.mixing = mixing if training else None
+        self.appended = appended
         self._order = (None, None)
 
     @property
     def num_batches(self):
         count = len(self.images)
         return count // self.batch_size if self.training else -(-count // self.batch_size)
+
+    @property
+    def has_class_indices(self):
+        """Whether the labels of a batch are class indices, not distributions."""
+        return self.labels.ndim == 1 and self.mixing is None and self.appended is None
 
     def __len__(self):
         return self.num_batches
@@ -107,16 +139,32 @@ class Batches(keras.utils.PyDataset):
         if not 0 <= index < len(self):
             raise IndexError(f"`index` must be in 0..{len(self) - 1}. Received: index={index}")
         rows = self._rows(epoch, index)
+        images, labels = self.images[rows], self._labels(rows)
         rng = np.random.default_rng([AUGMENTATION, self.seed, epoch, index])
-        return self.normalise(self.images[rows], rng), np.array(self.labels[rows], np.int64)
+        if self.mixing is None:
+            return self.normalise(images, rng), labels
+        mixing_rng = np.random.default_rng([MIXING, self.seed, epoch, index])
+        if self.mixing.takes_raw_images:
+            images, labels = self.mixing(images.astype(np.float32, subok=False), labels, mixing_rng)
+            return self.normalise(images, rng), labels
+        return self.mixing(self.normalise(images, rng), labels, mixing_rng)
 
     def normalise(self, images, rng):
-        """Returns uint8 images as float32 in [0, 1] minus the mean, augmented with what `rng` draws."""
+        """Returns images in [0, 255] as float32 in [0, 1] minus the mean, augmented with what `rng` draws."""
         images = images.astype(np.float32, subok=False)
         images /= 255
         if self.mean is not None:
             images -= self.mean
         return images if self.augmentation is None else augment(images, self.augmentation, rng)
+
+    def _labels(self, rows):
+        labels = self.labels[rows]
+        if self.has_class_indices:
+            return np.array(labels, np.int64)
+        if labels.ndim == 1:
+            labels = _one_hot(labels, self.classes)
+        parts = [labels] if self.appended is None else [labels, self.appended[rows].reshape(len(labels), -1)]
+        return np.concatenate(parts, axis=1, dtype=np.float32)
 
     def _rows(self, epoch, index):
         rows = slice(index * self.batch_size, (index + 1) * self.batch_size)
@@ -139,12 +187,13 @@ class WithOutliers(keras.utils.PyDataset):
     replicas that share it all get the same mixture.
 
     Args:
-        familiar: Training `Batches`.
+        familiar: Training `Batches` whose labels are class indices: without a mixing, and with nothing appended.
         images: uint8 array of outliers, of shape `(M, H, W, C)` with the H, W, C of the familiar ones.
         batch_size: Outliers per batch, added to the familiar images.
 
     Raises:
-        ValueError: If the outliers are of another shape, or if there are none.
+        ValueError: If the familiar labels are distributions, if the outliers are of another shape, or if there are
+            none.
 
     Example:
 
@@ -158,6 +207,12 @@ class WithOutliers(keras.utils.PyDataset):
 
     def __init__(self, familiar, images, batch_size):
         super().__init__()
+        if not familiar.has_class_indices:
+            raise ValueError(
+                "`familiar` must have class indices as labels, beside which -1 marks an outlier. Received: labels of "
+                f"shape {familiar.labels.shape}, mixing={familiar.mixing}, "
+                f"appended={familiar.appended if familiar.appended is None else familiar.appended.shape}"
+            )
         if images.shape[1:] != familiar.images.shape[1:] or len(images) == 0:
             raise ValueError(
                 f"`images` must hold outliers of shape {familiar.images.shape[1:]}. Received: shape {images.shape}"
@@ -231,15 +286,27 @@ def augment(images, augmentation, rng):
     return images[np.arange(count)[:, None, None], y[:, :, None], x[:, None, :]]
 
 
+def _one_hot(labels, classes):
+    distributions = np.zeros((len(labels), classes), np.float32)
+    distributions[np.arange(len(labels)), labels] = 1
+    return distributions
+
+
 def _check_labels(images, labels, classes):
     if len(images) != len(labels) or len(labels) == 0:
         raise ValueError(
             f"`images` and `labels` must be of the same length, at least 1. Received: {len(images)} and {len(labels)}"
         )
+    if labels.dtype.kind == "f" and labels.ndim == 2:
+        _check_distributions(labels, classes)
+        return
     if labels.ndim != 1:
         raise ValueError(f"`labels` must be of shape ({len(labels)},). Received: shape {labels.shape}")
     if labels.dtype.kind not in "iu":
-        raise ValueError(f"`labels` must be integers. Received: dtype {labels.dtype}")
+        raise ValueError(
+            f"`labels` must be integers, or distributions of shape ({len(labels)}, {classes}). Received: dtype "
+            f"{labels.dtype}"
+        )
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong) == len(labels) and (labels[wrong] == -1).all():
         raise ValueError("`labels` are all -1: this split has no labels to train or to evaluate on.")
@@ -247,4 +314,26 @@ def _check_labels(images, labels, classes):
         raise ValueError(
             f"`labels` must be in 0..{classes - 1}. Received: {len(wrong)} others, the first labels[{wrong[0]}]="
             f"{labels[wrong[0]]}"
+        )
+
+
+def _check_distributions(labels, classes):
+    if labels.shape[1] != classes:
+        raise ValueError(f"`labels` must be of shape ({len(labels)}, {classes}). Received: shape {labels.shape}")
+    right = (labels >= 0).all(axis=1) & (np.abs(labels.sum(axis=1, dtype=np.float64) - 1) <= 1e-3)
+    if not right.all():
+        wrong = np.flatnonzero(~right)
+        raise ValueError(
+            f"Float `labels` must be distributions: not negative, of sum 1. Received: {len(wrong)} others, the first "
+            f"labels[{wrong[0]}]={labels[wrong[0]]}"
+        )
+
+
+def _check_appended(images, appended, mixing):
+    if mixing is not None:
+        raise ValueError(f"`appended` belongs to unmixed images: `mixing` must be None. Received: mixing={mixing}")
+    if appended.dtype.kind != "f" or len(appended) != len(images):
+        raise ValueError(
+            f"`appended` must be floats of shape ({len(images)}, ...). Received: {appended.dtype} of shape "
+            f"{appended.shape}"
         )

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from decathlon.batches import Augmentation, Batches, WithOutliers, augment
+from decathlon import batches as module
+from decathlon.batches import RICAP, Augmentation, Batches, CutMix, CutOut, MixUp, WithOutliers, augment
+from decathlon.mixing import Mixing
 from kls.feeding import feed
 
 
@@ -289,11 +291,24 @@ def test_batches_leave_the_images_alone(images, labels):
         (np.full(60, -1), "`labels` are all -1: this split has no labels to train or to evaluate on."),
         (np.r_[np.zeros(59, int), 7], r"`labels` must be in 0..6. Received: 1 others, the first labels\[59\]=7"),
         (np.r_[np.zeros(9, int), [-1] * 51], r"in 0..6. Received: 51 others, the first labels\[9\]=-1"),
-        (np.zeros(60), "`labels` must be integers. Received: dtype float64"),
-        (np.zeros(60, bool), "`labels` must be integers. Received: dtype bool"),
+        (np.zeros(60), r"`labels` must be integers, or distributions of shape \(60, 7\). Received: dtype float64"),
+        (np.zeros(60, bool), "`labels` must be integers, .* Received: dtype bool"),
         (np.zeros(59, int), "must be of the same length, at least 1. Received: 60 and 59"),
         (np.zeros(0, int), "must be of the same length, at least 1. Received: 60 and 0"),
         (np.zeros((60, 1), int), r"`labels` must be of shape \(60,\). Received: shape \(60, 1\)"),
+        (np.full((60, 6), 1 / 6), r"`labels` must be of shape \(60, 7\). Received: shape \(60, 6\)"),
+        (np.full((59, 7), 1 / 7), "must be of the same length, at least 1. Received: 60 and 59"),
+        (
+            np.full((60, 7), 0.5),
+            r"must be distributions: not negative, of sum 1. Received: 60 others, .*labels\[0\]=\[0.5",
+        ),
+        (np.full((60, 7), np.nan), r"must be distributions: .* Received: 60 others, the first labels\[0\]=\[nan"),
+        (
+            np.r_[np.eye(7)[np.zeros(59, int)], [[2, -1, 0, 0, 0, 0, 0]]],
+            r"Received: 1 others, the first labels\[59\]=\[ 2",
+        ),
+        (np.r_[np.eye(7)[np.zeros(59, int)], [[np.inf, 0, 0, 0, 0, 0, 0]]], r"Received: 1 others, .*\[59\]=\[inf"),
+        (np.full((60, 7), 1.002 / 7), "must be distributions: not negative, of sum 1. Received: 60 others"),
     ],
 )
 def test_bad_labels_are_refused_by_name_and_value(images, labels, message):
@@ -337,6 +352,170 @@ def test_index_out_of_range_is_refused(training, index):
 def test_bad_augmentation_is_refused_by_name_and_value(options, message):
     with pytest.raises(ValueError, match=message):
         Augmentation(**options)
+
+
+class Kept(Mixing):
+    """Leaves images and labels as they are and keeps what it was called with."""
+
+    def __init__(self, takes_raw_images=False):
+        self.takes_raw_images = takes_raw_images
+        self.calls = []
+
+    def mix(self, images, labels, rng):
+        self.calls.append((images.copy(), labels.copy(), rng.random()))
+        return images, labels
+
+
+@pytest.fixture(scope="module")
+def distributions():
+    return np.random.default_rng(2).dirichlet(np.ones(7), 60)
+
+
+class TestMixing:
+    def test_streams_keep_their_numbers(self):
+        names = ("ORDER", "AUGMENTATION", "OUTLIER_ORDER", "OUTLIER_OFFSET", "OUTLIER_AUGMENTATION", "MIXING")
+        assert [getattr(module, name) for name in names] == list(range(6))
+
+    @pytest.mark.parametrize("raw", [False, True])
+    def test_order_and_augmentation_are_those_without_mixing_and_labels_become_distributions(self, training, raw):
+        mean = np.full((20, 30, 3), 0.25, np.float32)
+        plain, kept = contents(training(mean=mean)), contents(training(mean=mean, mixing=Kept(raw)))
+        for (images, labels), (kept_images, kept_labels) in zip(plain, kept, strict=True):
+            np.testing.assert_array_equal(images, kept_images)
+            assert kept_labels.dtype == np.float32
+            np.testing.assert_array_equal(kept_labels, np.eye(7)[labels])
+
+    def test_mixings_come_last_and_raw_ones_first(self, images, training):
+        last, first = Kept(), Kept(takes_raw_images=True)
+        mean = np.full((20, 30, 3), 0.25, np.float32)
+        expected, labels = training(mean=mean)[2]
+        training(mean=mean, mixing=last)[2]
+        training(mean=mean, mixing=first)[2]
+        np.testing.assert_array_equal(last.calls[0][0], expected)
+        raw, raw_labels, _ = first.calls[0]
+        assert raw.dtype == np.float32
+        rows = [(images == one).all(axis=(1, 2, 3)).argmax() for one in raw]
+        np.testing.assert_array_equal(images[rows], raw)
+        np.testing.assert_array_equal(np.array(rows) % 7, labels)
+        np.testing.assert_array_equal(raw_labels, np.eye(7)[labels])
+
+    def test_each_batch_of_each_epoch_and_seed_draws_anew_and_always_the_same(self, training):
+        kept = Kept()
+        for _ in range(2):
+            for seed in range(3):
+                for epoch in range(3):
+                    [training(mixing=kept, seed=seed).batch(epoch, index) for index in range(7)]
+        draws = [draw for *_, draw in kept.calls]
+        assert draws[:63] == draws[63:]
+        assert len(set(draws)) == 63
+
+    @pytest.mark.parametrize("mixing", [MixUp(), CutMix(), RICAP(), CutOut(4)], ids=str)
+    def test_a_batch_is_the_unmixed_one_mixed_and_depends_on_seed_epoch_and_index_alone(self, training, mixing):
+        first = contents(training(mixing=mixing, epoch=2))
+        batches = training(mixing=mixing)
+        again = [batches.batch(2, index) for index in reversed(range(7))][::-1]
+        assert_same(first, again)
+        for index, (mixed, labels) in enumerate(first):
+            images, indices = training(epoch=2)[index]
+            draws = np.random.default_rng([module.MIXING, 3, 2, index])
+            assert_same([(mixed, labels)], [mixing(images, np.eye(7, dtype=np.float32)[indices], draws)])
+            assert (mixed.dtype, labels.dtype) == (np.float32, np.float32)
+
+    def test_evaluation_is_not_mixed(self, images, labels):
+        assert_same(contents(Batches(images, labels, 7, 8, mixing=MixUp())), contents(Batches(images, labels, 7, 8)))
+        assert Batches(images, labels, 7, 8, mixing=MixUp())[0][1].dtype == np.int64
+
+    def test_mixed_batches_feed_a_model(self, training):
+        batches = training(mixing=CutMix())
+        fed = itertools.islice(iter(feed(batches, endless=True)), 14)
+        expected = [batches.batch(epoch, index) for epoch in (0, 1) for index in range(7)]
+        assert_same([tuple(map(np.asarray, batch)) for batch in fed], expected)
+
+
+class TestDistributions:
+    @pytest.mark.parametrize("options", [{"training": True, "augmentation": Augmentation()}, {}], ids=str)
+    def test_distributions_come_as_float32_beside_the_images_of_their_indices(self, images, distributions, options):
+        rows = np.arange(60)
+        drawn = contents(Batches(images, distributions, 7, 8, **options))
+        numbered = contents(Batches(images, rows, 60, 8, **options))
+        for (batch, labels), (expected, numbers) in zip(drawn, numbered, strict=True):
+            np.testing.assert_array_equal(batch, expected)
+            assert (type(labels), labels.dtype) == (np.ndarray, np.float32)
+            np.testing.assert_array_equal(labels, distributions[numbers].astype(np.float32))
+
+    def test_rows_may_sum_to_one_within_a_thousandth(self, images):
+        labels = np.full((60, 7), 1.0009 / 7, np.float16)
+        assert Batches(images, labels, 7, 8)[0][1].dtype == np.float32
+
+    def test_mixed_distributions_stay_distributions(self, images, distributions):
+        batches = Batches(images, distributions, 7, 8, training=True, mixing=RICAP())
+        for _, labels in contents(batches):
+            assert labels.dtype == np.float32
+            np.testing.assert_allclose(labels.sum(axis=1), 1, atol=1e-6)
+
+
+class Watched(np.ndarray):
+    """An array that notes how many rows are read at a time."""
+
+    read = ()
+
+    def __getitem__(self, rows):
+        part = np.asarray(super().__getitem__(rows))
+        self.read = (*self.read, len(part))
+        return part
+
+
+class TestAppended:
+    @pytest.mark.parametrize("options", [{"training": True, "augmentation": Augmentation()}, {}], ids=str)
+    @pytest.mark.parametrize("soft", [False, True])
+    def test_rows_follow_the_distribution_of_their_own_image(self, images, labels, distributions, options, soft):
+        logits = np.random.default_rng(3).standard_normal((60, 2, 7))
+        given = distributions if soft else labels
+        drawn = contents(Batches(images, given, 7, 8, **options, appended=logits))
+        for (batch, packed), (expected, rows) in zip(
+            drawn, contents(Batches(images, np.arange(60), 60, 8, **options)), strict=True
+        ):
+            np.testing.assert_array_equal(batch, expected)
+            assert (type(packed), packed.dtype, packed.shape) == (np.ndarray, np.float32, (len(rows), 21))
+            expected = distributions[rows] if soft else np.eye(7)[labels[rows]]
+            np.testing.assert_array_equal(packed[:, :7], expected.astype(np.float32))
+            np.testing.assert_array_equal(packed[:, 7:14], logits[rows, 0].astype(np.float32))
+            np.testing.assert_array_equal(packed[:, 14:], logits[rows, 1].astype(np.float32))
+
+    def test_one_number_per_image_may_be_appended(self, images, labels):
+        numbers = np.arange(60, dtype=np.float32)
+        for appended in (numbers, numbers[:, None]):
+            packed = np.concatenate([batch for _, batch in contents(Batches(images, labels, 7, 8, appended=appended))])
+            np.testing.assert_array_equal(packed[:, 7], numbers)
+
+    def test_only_the_rows_of_a_batch_are_read(self, training):
+        watched = np.zeros((60, 3)).view(Watched)
+        batches = training(appended=watched)
+        batches[4]
+        assert watched.read == (8,)
+
+    def test_memory_mapped_rows_give_the_same_batches(self, training, tmp_path):
+        np.save(tmp_path / "logits.npy", np.random.default_rng(3).standard_normal((60, 1, 7), np.float32))
+        logits = np.load(tmp_path / "logits.npy")
+        mapped = np.load(tmp_path / "logits.npy", mmap_mode="r")
+        assert_same(contents(training(appended=mapped)), contents(training(appended=logits)))
+
+    @pytest.mark.parametrize("mixing", [MixUp(), CutOut(3)], ids=str)
+    def test_mixed_images_have_nothing_appended(self, training, mixing):
+        message = f"`appended` belongs to unmixed images: `mixing` must be None. Received: mixing={mixing}"
+        with pytest.raises(ValueError, match=message):
+            training(appended=np.zeros((60, 2)), mixing=mixing)
+
+    @pytest.mark.parametrize(
+        ("appended", "message"),
+        [
+            (np.zeros((59, 2)), r"must be floats of shape \(60, ...\). Received: float64 of shape \(59, 2\)"),
+            (np.zeros((60, 2), int), r"must be floats of shape \(60, ...\). Received: int64 of shape \(60, 2\)"),
+        ],
+    )
+    def test_what_cannot_be_appended_is_refused_by_name_and_value(self, training, appended, message):
+        with pytest.raises(ValueError, match=f"`appended` {message}"):
+            training(appended=appended)
 
 
 FIRST_OUTLIER = 100  # outliers are filled with this and above, familiar images with less
@@ -485,6 +664,22 @@ class TestWithOutliers:
         found, expected = (contents(WithOutliers(familiar, outliers, 70)) for outliers in (mapped, images))
         assert_same(found, expected)
         assert type(found[0][0]) is np.ndarray
+
+    @pytest.mark.parametrize(
+        ("options", "found"),
+        [
+            ({"mixing": MixUp(0.2)}, r"labels of shape \(60,\), mixing=mixup:0.2, appended=None"),
+            ({"appended": np.zeros((60, 2))}, r"labels of shape \(60,\), mixing=None, appended=\(60, 2\)"),
+        ],
+    )
+    def test_familiar_labels_that_are_distributions_are_refused(self, training, images, options, found):
+        with pytest.raises(ValueError, match=f"`familiar` must have class indices as labels, .* Received: {found}"):
+            WithOutliers(training(**options), images, 4)
+
+    def test_soft_familiar_labels_are_refused(self, images, distributions):
+        familiar = Batches(images, distributions, 7, 8, training=True)
+        with pytest.raises(ValueError, match=r"`familiar` .* Received: labels of shape \(60, 7\), mixing=None"):
+            WithOutliers(familiar, images, 4)
 
     @pytest.mark.parametrize("shape", [(5, 20, 30, 1), (5, 30, 20, 3), (0, 20, 30, 3), (20, 30, 3)])
     def test_outliers_of_another_shape_or_none_are_refused(self, training, shape):

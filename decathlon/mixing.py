@@ -1,0 +1,456 @@
+"""Mixing of images and labels, cutting out, and any augmentation layer of Keras or keras-cv, for training batches."""
+
+import ast
+import contextlib
+import difflib
+import importlib
+import inspect
+import itertools
+from dataclasses import astuple, dataclass
+from unittest import mock
+
+import numpy as np
+
+from decathlon.quiet import quiet_tensorflow
+
+MIX_LABELS = ("CutMix", "FourierMix", "MixUp", "Mosaic")  # the layers that change labels too
+
+
+class Mixing:
+    """What all mixings share: `mixing(images, labels, rng)` returns new images and labels and leaves its input alone.
+
+    Args of the call:
+        images: float32 array of shape `(N, H, W, C)`.
+        labels: float32 label distributions of shape `(N, K)`.
+        rng: A `numpy.random.Generator`; what is drawn from it decides everything.
+
+    Its `str` is what `mixing_named` reads.
+
+    Attributes:
+        takes_raw_images: Whether images come as they are stored, in [0, 255]. If not, they come as a network sees
+            them: scaled, minus the mean, shifted and mirrored.
+    """
+
+    takes_raw_images = False
+
+    def __call__(self, images, labels, rng):
+        if images.ndim != 4 or images.dtype.kind != "f":
+            raise ValueError(
+                f"`images` must be floats of shape (N, H, W, C). Received: {images.dtype} of shape {images.shape}"
+            )
+        if labels.ndim != 2 or labels.dtype.kind != "f" or len(labels) != len(images):
+            raise ValueError(
+                f"`labels` must be float distributions of shape ({len(images)}, K). Received: {labels.dtype} of shape "
+                f"{labels.shape}"
+            )
+        return self.mix(images, labels, rng)
+
+    def __str__(self):
+        name = type(self).__name__.lower()
+        return name if self == type(self)() else f"{name}:{astuple(self)[0]}"
+
+
+@dataclass(frozen=True)
+class MixUp(Mixing):
+    """Blends each image of a batch, and its label, with another one of the batch.
+
+    `x = lambda x_i + (1 - lambda) x_j` and `y = lambda y_i + (1 - lambda) y_j` with `lambda ~ Beta(alpha, alpha)`
+    (Zhang et al. 2018, "mixup: Beyond empirical risk minimization", section 2). As in the authors' code there is one
+    lambda per batch, and j is a permutation of the batch.
+
+    Args:
+        alpha: Both parameters of the beta distribution; 1, the default, is that of the authors' code for CIFAR-10.
+            For ImageNet the paper finds 0.1 to 0.4 to help.
+
+    Raises:
+        ValueError: If `alpha` is not positive.
+
+    Example:
+
+    >>> images = np.array([0, 1], np.float32).reshape(2, 1, 1, 1)
+    >>> mixed, labels = MixUp(alpha=0.2)(images, np.eye(2, dtype=np.float32), np.random.default_rng(1))
+    >>> np.array_equal(mixed.ravel(), labels[:, 1])
+    True
+    """
+
+    alpha: float = 1.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "alpha", _positive("alpha", self.alpha))
+
+    def mix(self, images, labels, rng):
+        weight = np.float32(rng.beta(self.alpha, self.alpha))
+        partners = rng.permutation(len(images))
+        return _blend(images, images[partners], weight), _blend(labels, labels[partners], weight)
+
+
+@dataclass(frozen=True)
+class CutMix(Mixing):
+    """Pastes a box of another image of the batch into each image, and mixes the labels by area.
+
+    The box has `sqrt(1 - lambda)` of each side, rounded down to whole pixels, with `lambda ~ Beta(alpha, alpha)`; its
+    centre is uniform over the image, and what lies outside is cut off. A label gets the share of the pixels that its
+    image holds (Yun et al. 2019, "CutMix: Regularization strategy to train strong classifiers with localizable
+    features", section 3.1). As in the authors' code there is one box per batch, and the boxes' sources are a
+    permutation of the batch. (Their code makes an odd side of the box one pixel shorter.)
+
+    Args:
+        alpha: Both parameters of the beta distribution; 1, the default, makes lambda uniform, as in the paper.
+
+    Raises:
+        ValueError: If `alpha` is not positive.
+
+    Example:
+
+    >>> images = np.broadcast_to(np.eye(2, dtype=np.float32)[:, None, None], (2, 4, 4, 2))
+    >>> mixed, labels = CutMix()(images, np.eye(2, dtype=np.float32), np.random.default_rng(0))
+    >>> np.array_equal(mixed.mean(axis=(1, 2)), labels)
+    True
+    """
+
+    alpha: float = 1.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "alpha", _positive("alpha", self.alpha))
+
+    def mix(self, images, labels, rng):
+        height, width = images.shape[1:3]
+        share = np.sqrt(1 - rng.beta(self.alpha, self.alpha))
+        partners = rng.permutation(len(images))
+        rows = _clipped(rng.integers(height), int(share * height), height)
+        columns = _clipped(rng.integers(width), int(share * width), width)
+        mixed = images.copy()
+        mixed[:, rows, columns] = images[partners, rows, columns]
+        return mixed, _blend(labels, labels[partners], 1 - _area(rows, columns) / (height * width))
+
+
+@dataclass(frozen=True)
+class RICAP(Mixing):
+    """Random image cropping and patching: puts each image together from crops of four images of the batch.
+
+    The four patches meet at `(w, h) = (round(W u), round(H v))` with `u, v ~ Beta(beta, beta)`; each is cropped at a
+    uniform place of its image. A label gets the share of the pixels that its image holds (Takahashi et al. 2018,
+    "RICAP: Random image cropping and patching data augmentation for deep CNNs", section 3). As in the paper's code the
+    meeting point and the four places are drawn once per batch, and each patch's sources are a permutation of the batch.
+
+    Args:
+        beta: Both parameters of the beta distribution; 0.3, the default, is the authors' for CIFAR.
+
+    Raises:
+        ValueError: If `beta` is not positive.
+
+    Example:
+
+    >>> images = np.broadcast_to(np.eye(4, dtype=np.float32)[:, None, None], (4, 8, 8, 4))
+    >>> mixed, labels = RICAP()(images, np.eye(4, dtype=np.float32), np.random.default_rng(0))
+    >>> np.array_equal(mixed.mean(axis=(1, 2)), labels)
+    True
+    """
+
+    beta: float = 0.3
+
+    def __post_init__(self):
+        object.__setattr__(self, "beta", _positive("beta", self.beta))
+
+    def mix(self, images, labels, rng):
+        height, width = images.shape[1:3]
+        h, w = (round(side * rng.beta(self.beta, self.beta)) for side in (height, width))
+        mixed, mixed_labels = np.empty_like(images), np.zeros_like(labels)
+        for rows, columns in itertools.product((slice(0, h), slice(h, height)), (slice(0, w), slice(w, width))):
+            partners = rng.permutation(len(images))
+            crop_rows, crop_columns = _crop(rows, height, rng), _crop(columns, width, rng)
+            mixed[:, rows, columns] = images[partners, crop_rows, crop_columns]
+            mixed_labels += _area(rows, columns) / (height * width) * labels[partners]
+        return mixed, mixed_labels
+
+
+@dataclass(frozen=True)
+class CutOut(Mixing):
+    """Sets a square of each image to 0: to the mean image, where the mean was subtracted. Labels stay as they are.
+
+    The square's centre is uniform over the image, drawn for each image on its own, and what lies outside is cut off
+    (DeVries & Taylor 2017, "Improved regularization of convolutional neural networks with cutout", section 3.2).
+
+    Args:
+        size: Side of the square in pixels; 16, the default, is the authors' for CIFAR-10. For CIFAR-100 they take 8.
+
+    Raises:
+        ValueError: If `size` is not a positive integer.
+
+    Example:
+
+    >>> images, labels = np.ones((1, 8, 8, 1), np.float32), np.ones((1, 1), np.float32)
+    >>> int(CutOut(size=3)(images, labels, np.random.default_rng(1))[0].sum())
+    55
+    """
+
+    size: int = 16
+
+    def __post_init__(self):
+        if not isinstance(self.size, int) or self.size < 1:
+            raise ValueError(f"`size` must be a positive integer. Received: size={self.size!r}")
+
+    def mix(self, images, labels, rng):
+        rows, columns = (self._places(rng.integers(side, size=(len(images), 1)), side) for side in images.shape[1:3])
+        mixed = images.copy()
+        mixed[np.arange(len(images))[:, None, None], rows[:, :, None], columns[:, None, :]] = 0
+        return mixed, labels
+
+    def _places(self, centres, side):
+        """Returns the rows or columns that squares cover; what lies outside counts as the border, which they cover."""
+        return np.clip(centres - self.size // 2 + np.arange(self.size), 0, side - 1)
+
+
+class KerasLayer(Mixing):
+    """Varies images by an image augmentation layer of Keras or keras-cv.
+
+    The layer gets float32 images in [0, 255] before anything else is done to them, and labels as distributions if it
+    mixes them; what it returns is clipped to [0, 255]. All its random numbers follow from `rng`. It is built once and
+    runs on the CPU: compiled, save for layers of Keras on another backend than TensorFlow.
+
+    Args:
+        name: `"keras.NAME"` for a layer of `keras.layers`, `"keras_cv.NAME"` for one of `keras_cv.layers`.
+        **arguments: The layer's arguments. `value_range` is (0, 255) unless given; `seed` cannot be given.
+
+    Raises:
+        ValueError: If there is no such augmentation layer, if its arguments are missing or unknown, or, when it is
+            called, if it changes the shape of images.
+
+    Example:
+
+    >>> images, labels = np.full((1, 2, 2, 3), 55, np.float32), np.ones((1, 1), np.float32)
+    >>> bright, _ = KerasLayer("keras.RandomBrightness", factor=(0.2, 0.2))(images, labels, np.random.default_rng(0))
+    >>> np.unique(bright).tolist()
+    [106.0]
+    """
+
+    takes_raw_images = True
+
+    def __init__(self, name, **arguments):
+        import keras
+
+        layer_class = _layer_class(name)
+        build = _from_keras_cv if name.startswith("keras_cv.") else _from_keras
+        with keras.device("cpu:0"), _float32_policy():
+            self._seed, self._run = build(layer_class, **_complete(name, layer_class, arguments))
+        self._mixes_labels = layer_class.__name__ in MIX_LABELS
+        self.name = name
+        self.arguments = arguments
+
+    def __str__(self):
+        arguments = ",".join(f"{name}={value!r}" for name, value in sorted(self.arguments.items()))
+        return f"{self.name}:{arguments}" if arguments else self.name
+
+    def mix(self, images, labels, rng):
+        import keras
+
+        with keras.device("cpu:0"):
+            self._seed(rng)
+            if self._mixes_labels:
+                outputs = self._run({"images": images, "labels": labels})
+                mixed, labels = np.asarray(outputs["images"]), np.array(outputs["labels"])
+            else:
+                mixed = np.asarray(self._run(images))
+        if mixed.shape != images.shape:
+            raise ValueError(
+                f"`{self.name}` must keep the shape of images, {images.shape[1:]}. Received: {mixed.shape[1:]}"
+            )
+        return mixed.clip(0, 255), labels
+
+
+MIXINGS = {mixing.__name__.lower(): mixing for mixing in (MixUp, CutMix, RICAP, CutOut)}
+
+
+def mixing_named(text):
+    """Returns the mixing that a text names, such as an argument of the command line.
+
+    Args:
+        text: `"mixup"`, `"cutmix"`, `"ricap"` or `"cutout"`, with another parameter than the default after a colon:
+            `"mixup:0.2"`. Or a layer with its arguments: `"keras_cv.GridMask"`,
+            `"keras_cv.RandomCutout:height_factor=0.3,width_factor=0.3"`.
+
+    Returns:
+        A `Mixing`; its `str` is the same text in canonical form.
+
+    Raises:
+        ValueError: If the text names none, or if the arguments are wrong.
+
+    Example:
+
+    >>> mixing_named("mixup:0.2")
+    MixUp(alpha=0.2)
+    >>> str(mixing_named("cutout:16"))
+    'cutout'
+    """
+    name, _, arguments = text.partition(":")
+    try:
+        values, named = _literals(arguments)
+    except (SyntaxError, ValueError):
+        raise ValueError(
+            f"Arguments in `text` must be numbers, strings or tuples of them. Received: text={text!r}"
+        ) from None
+    if name in MIXINGS and len(values) <= 1 and not named:
+        return MIXINGS[name](*values)
+    if "." in name and not values:
+        return KerasLayer(name, **named)
+    raise ValueError(
+        "`text` must be mixup, mixup:ALPHA, cutmix, cutmix:ALPHA, ricap, ricap:BETA, cutout, cutout:SIZE, keras.LAYER, "
+        f"keras_cv.LAYER, or a layer with arguments, LAYER:NAME=VALUE,NAME=VALUE. Received: text={text!r}"
+    )
+
+
+def _literals(text):
+    """Returns the values of `0.2` and of `height_factor=0.3,width_factor=0.3`: a list and a dictionary."""
+    call = ast.parse(f"_({text})", mode="eval").body
+    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and all(key.arg for key in call.keywords)):
+        raise ValueError(text)
+    values = [ast.literal_eval(value) for value in call.args]
+    return values, {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+
+
+def _positive(name, value):
+    if not 0 < value < np.inf:
+        raise ValueError(f"`{name}` must be positive. Received: {name}={value}")
+    return float(value)
+
+
+def _blend(values, others, weight):
+    weight = np.float32(weight)
+    return weight * values + (1 - weight) * others
+
+
+def _clipped(centre, size, side):
+    """Returns the part of `size` pixels around a centre that lies within a side."""
+    start = centre - size // 2
+    return slice(max(start, 0), min(start + size, side))
+
+
+def _crop(patch, side, rng):
+    """Draws where a patch is cropped from a side of its image."""
+    size = patch.stop - patch.start
+    start = rng.integers(side - size + 1)
+    return slice(start, start + size)
+
+
+def _area(rows, columns):
+    return (rows.stop - rows.start) * (columns.stop - columns.start)
+
+
+def _layer_class(name):
+    """Returns the augmentation layer of a name, or tells the nearest names."""
+    package = name.partition(".")[0]
+    if package not in ("keras", "keras_cv"):
+        raise ValueError(f"`name` must begin with keras. or keras_cv. Received: name={name!r}")
+    with quiet_tensorflow():
+        layers = importlib.import_module(package).layers
+    known = {
+        f"{package}.{key}": layer
+        for key, layer in vars(layers).items()
+        if any(hasattr(layer, method) for method in ("transform_images", "augment_image", "augment_images"))
+        and "Base" not in key
+    }
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or sorted(known)
+        raise ValueError(
+            f"`name` must be an augmentation layer of {package}: {', '.join(sorted(known))}. Received: name={name!r}. "
+            f"Did you mean {' or '.join(near)}?"
+        )
+    return known[name]
+
+
+def _complete(name, layer_class, arguments):
+    """Returns a layer's arguments with the range of values, or says which it needs."""
+    parameters = [
+        parameter
+        for parameter in list(inspect.signature(layer_class.__init__).parameters.values())[1:]
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) and parameter.name != "seed"
+    ]
+    known = {parameter.name for parameter in parameters}
+    complete = ({"value_range": (0, 255)} if "value_range" in known else {}) | arguments
+    needed = {parameter.name for parameter in parameters if parameter.default is parameter.empty}
+    if not needed <= complete.keys() <= known:
+        raise ValueError(
+            f"`{name}` needs the arguments {sorted(needed - {'value_range'})} and may have {sorted(known - needed)}. "
+            f"Received: {sorted(arguments)}"
+        )
+    return complete
+
+
+@contextlib.contextmanager
+def _float32_policy():
+    """Makes layers, and the layers within them, compute in float32 whatever networks compute in."""
+    import keras
+
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+def _from_keras(layer_class, **arguments):
+    """Returns functions that seed and that run a layer of Keras."""
+    import keras
+
+    layer = layer_class(**arguments)
+    states = [variable for variable in layer.variables if variable.name == "seed_generator_state"]
+
+    def seed(rng):
+        for state in states:
+            state.assign([rng.integers(2**31), 0])
+
+    if keras.backend.backend() != "tensorflow":
+        return seed, layer
+    import tensorflow as tf
+
+    return seed, tf.function(layer)
+
+
+def _from_keras_cv(layer_class, **arguments):
+    """Returns functions that seed and that run a layer of keras-cv.
+
+    Its layers draw from TensorFlow's global streams. These cannot be set back without emptying TensorFlow's cache of
+    kernels, the training step among them: so one generator takes their place while the layer is made and traced.
+    """
+    import tensorflow as tf
+
+    generator = tf.random.Generator.from_seed(0)
+
+    def seed(rng):
+        generator.reset_from_seed(int(rng.integers(2**31)))
+
+    @tf.function
+    def run(inputs):
+        with _drawing_from(generator):
+            return layer(inputs)
+
+    with _drawing_from(generator):
+        layer = layer_class(**arguments)
+    return seed, run
+
+
+@contextlib.contextmanager
+def _drawing_from(generator):
+    """Puts a generator in the place of TensorFlow's global streams."""
+    import tensorflow as tf
+
+    def unseeded(draw):
+        return lambda *args, seed=None, **options: draw(*args, **options)
+
+    def gamma(shape, alpha):
+        shape = (*shape, *tf.convert_to_tensor(alpha).shape)
+        return tf.random.stateless_gamma(shape, generator.make_seeds()[:, 0], alpha)
+
+    def shuffle(values):
+        return tf.gather(values, tf.argsort(generator.uniform(tf.shape(values)[:1])))
+
+    with mock.patch.multiple(
+        tf.random,
+        get_global_generator=lambda: generator,
+        uniform=unseeded(generator.uniform),
+        normal=unseeded(generator.normal),
+        gamma=gamma,
+        shuffle=unseeded(shuffle),
+    ):
+        yield
