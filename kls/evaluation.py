@@ -11,7 +11,7 @@ from kls import plots
 from kls.calibration import measures as calibration
 from kls.calibration.reliability import check_binning
 from kls.calibration.samples import as_indices
-from kls.calibration.scaling import SCALERS
+from kls.calibration.scaling import SCALERS, cross_fitted
 from kls.network import Network
 from kls.ood import measures as detection
 from kls.ood import scores as ood_scores
@@ -342,13 +342,11 @@ def _scaled(name, scaler, logits, labels, held_out, seed):
         return fitted.transform(logits), note, fitted
     if len(labels) < 2:
         raise ValueError("`data` must hold two samples at least to be scaled in halves. Received: 1")
-    order = np.random.default_rng(seed).permutation(len(labels))
-    halves = order[: len(order) // 2], order[len(order) // 2 :]
-    scaled, fitted = np.empty(logits.shape), []
-    for seen, judged in (halves, halves[::-1]):
-        fitted.append(copy.deepcopy(scaler).fit(logits[seen], labels[seen]))
-        scaled[judged] = fitted[-1].transform(logits[judged])
-    note = f"{name}: each half of the samples is scaled by what was fitted to the other half{_temperatures(fitted)}."
+    halves, scaled = cross_fitted(scaler, logits, labels, seed), np.empty(logits.shape)
+    for judged, fitted in halves:
+        scaled[judged] = fitted.transform(logits[judged])
+    temperatures = _temperatures([fitted for _, fitted in halves])
+    note = f"{name}: each half of the samples is scaled by what was fitted to the other half{temperatures}."
     return scaled, note, None
 
 

@@ -15,7 +15,7 @@ from benchmarks.runner.outputs import needs_network, score_of, score_of_logits
 from benchmarks.runner.store import read_outputs
 from benchmarks.runner.tables import Table, display_name
 from kls.bootstrap import interval_of, resample
-from kls.calibration import TemperatureScaling
+from kls.calibration import TemperatureScaling, cross_fitted
 from kls.ood import auroc
 from kls.ood.scores import normalize_logits
 from kls.targets import epsilon_from_gamma
@@ -84,13 +84,8 @@ class Detector:
     @cached_property
     def _temperatures(self):
         """Pairs of rows of the familiar samples and the scaling that was fitted to the others."""
-        logits, labels = self.familiar["logits"], self.familiar["labels"]
-        order = np.random.default_rng(0).permutation(len(labels))
-        halves = order[: len(order) // 2], order[len(order) // 2 :]
-        return [
-            (judged, TemperatureScaling().fit(logits[seen], labels[seen]).transform)
-            for seen, judged in (halves, halves[::-1])
-        ]
+        halves = cross_fitted(TemperatureScaling(), self.familiar["logits"], self.familiar["labels"])
+        return [(judged, fitted.transform) for judged, fitted in halves]
 
 
 def measure_repairs(networks, store, scores, resamples=RESAMPLES):

@@ -26,6 +26,7 @@ from kls.calibration.scaling import (
     TemperatureLayer,
     TemperatureScaling,
     VectorScaling,
+    cross_fitted,
 )
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "brier_score",
     "brier_top",
     "classwise_calibration_error",
+    "cross_fitted",
     "debiased_calibration_error",
     "expected_calibration_error",
     "interval",

@@ -5,6 +5,8 @@ One protocol: `fit(logits, y_true)` returns the scaler itself, `transform(logits
 network was not trained on, and judge on other data still.
 """
 
+import copy
+
 import keras
 import numpy as np
 from keras import ops
@@ -336,6 +338,29 @@ SCALERS = {
     "isotonic": IsotonicScaling,
     "histogram": HistogramBinning,
 }
+
+
+def cross_fitted(scaler, logits, y_true, seed=0):
+    """Fits a scaler to each random half of the samples, to judge the other half by.
+
+    Args:
+        scaler: A scaler, which stays as it is.
+        logits: Logits of shape `(N, K)`, N at least 2.
+        y_true: Class indices of shape `(N,)`.
+        seed: Integer from which the halves are drawn.
+
+    Returns:
+        Two pairs `(judged, fitted)`: the rows of one half, and a scaler fitted to the other.
+
+    Example:
+
+    >>> logits, labels = np.eye(2)[[0, 1, 0, 1]] * 3, np.array([0, 1, 1, 0])
+    >>> [len(judged) for judged, _ in cross_fitted(TemperatureScaling(), logits, labels)]
+    [2, 2]
+    """
+    order = np.random.default_rng(seed).permutation(len(y_true))
+    halves = order[: len(order) // 2], order[len(order) // 2 :]
+    return [(judged, copy.deepcopy(scaler).fit(logits[seen], y_true[seen])) for seen, judged in (halves, halves[::-1])]
 
 
 def _minimize_nll(inputs, labels, expand, flatten, penalty=None):
