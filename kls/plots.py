@@ -2,10 +2,13 @@
 
 import numpy as np
 
-from kls.calibration.measures import area_under_risk_coverage, risk_coverage
+from kls.calibration.measures import area_under_risk_coverage, risk_coverage, summarize
 from kls.calibration.reliability import reliability
 from kls.calibration.samples import per_sample
 from kls.ood.measures import auroc, roc
+from kls.per_class import class_scores
+
+MARKERS = "os^Dv<>Pphd"  # eleven beside ten colours: 110 different pairs
 
 
 def accuracy_against_gamma(curves):
@@ -24,13 +27,8 @@ def accuracy_against_gamma(curves):
     >>> len(figure.axes)
     1
     """
-    from matplotlib.figure import Figure
-
-    columns = min(len(curves), 4)
-    rows = -(-len(curves) // columns)
-    figure = Figure(figsize=(4 * columns, 3.2 * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).flat
-    for (title, named), panel in zip(curves.items(), panels, strict=False):
+    figure, panels = _grid(len(curves), 4, (4, 3.2))
+    for (title, named), panel in zip(curves.items(), panels, strict=True):
         for style, (name, (gammas, accuracies, deviations)) in zip(
             ("o-", "s--")[: len(named)], named.items(), strict=True
         ):
@@ -41,9 +39,20 @@ def accuracy_against_gamma(curves):
         panel.title.set_fontsize("medium")
         panel.grid(alpha=0.3)
         panel.legend(fontsize="small")
-    for panel in list(panels):
-        panel.set_visible(False)
     return figure
+
+
+def _grid(count, columns, size, **options):
+    """Returns a figure of `count` panels, at most `columns` to a row, each of a size in inches, and its panels."""
+    from matplotlib.figure import Figure
+
+    columns = min(count, columns)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, **options).flat
+    for panel in panels[count:]:
+        panel.set_visible(False)
+    return figure, panels[:count]
 
 
 def reliability_diagram(y_true, probabilities, bins=15, from_logits=False, convention="guo", title="Reliability"):
@@ -70,16 +79,61 @@ def reliability_diagram(y_true, probabilities, bins=15, from_logits=False, conve
     """
     from matplotlib.figure import Figure
 
+    figure = Figure(figsize=(4.2, 5.4), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    samples, share = _reliability_panel(above, y_true, probabilities, bins, from_logits, convention)
+    above.set(title=title, ylabel="accuracy")
+    above.legend(loc="upper left", fontsize="small")
+    filled = np.flatnonzero(share)
+    below.bar(filled / bins, 100 * share[filled], width=1 / bins, align="edge", color="0.6", edgecolor="white")
+    below.axvline(samples.correct.mean(), color="tab:blue", linewidth=1.5, label="accuracy")
+    below.axvline(samples.confidence.mean(dtype=np.float64), color="tab:red", linestyle="--", label="mean confidence")
+    below.set(xlabel="confidence", ylabel="samples, %")
+    below.legend(loc="upper center", bbox_to_anchor=(0.5, -0.45), ncols=2, frameon=False, fontsize="small")
+    return figure
+
+
+def reliability_diagrams(named, bins=15, from_logits=False, convention="guo"):
+    """Draws the reliability diagrams of several methods, with the accuracy and the ECE of each.
+
+    As figures 11 to 14 of the label distribution learning paper: one panel per method, drawn as the upper one of
+    `reliability_diagram`.
+
+    Args:
+        named: `{method: (y_true, probabilities)}`, one method at least. Labels are class indices of shape `(N,)` or
+            `(N, 1)`, or one-hot of shape `(N, K)`; class probabilities, or logits, are of shape `(N, K)`.
+        bins: Number of bins of equal width.
+        from_logits: Whether `probabilities` are logits.
+        convention: Where bins are closed, as in `kls.calibration.expected_calibration_error`.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Example:
+
+    >>> sample = ([0, 1], [[0.9, 0.1], [0.4, 0.6]])
+    >>> len(reliability_diagrams({"vanilla": sample, "smoothed": sample}).axes)
+    2
+    """
+    figure, panels = _grid(len(named), 4, (3.2, 3.2))
+    for (method, (y_true, probabilities)), panel in zip(named.items(), panels, strict=True):
+        _reliability_panel(panel, y_true, probabilities, bins, from_logits, convention)
+        panel.set(title=method, xlabel="confidence", ylabel="accuracy")
+        panel.title.set_fontsize("medium")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
+    return figure
+
+
+def _reliability_panel(panel, y_true, probabilities, bins, from_logits, convention):
+    """Draws accuracy and gap per bin; returns the `Samples` and each bin's share of them."""
     samples = per_sample(y_true, probabilities, from_logits)
     weights = np.ones(len(samples.correct))
     found = reliability(samples.confidence, samples.correct, weights, bins, convention=convention)
     filled = found.weight > 0
     bar = {"x": np.flatnonzero(filled) / bins, "width": 1 / bins, "align": "edge"}
-
-    figure = Figure(figsize=(4.2, 5.4), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    above.bar(**bar, height=found.accuracy[filled], color="tab:blue", edgecolor="white", label="accuracy")
-    above.bar(
+    panel.bar(**bar, height=found.accuracy[filled], color="tab:blue", edgecolor="white", label="accuracy")
+    panel.bar(
         **bar,
         height=-found.gap[filled],
         bottom=found.accuracy[filled],
@@ -88,22 +142,18 @@ def reliability_diagram(y_true, probabilities, bins=15, from_logits=False, conve
         hatch="///",
         label="gap",
     )
-    above.plot([0, 1], [0, 1], "--", color="0.4", linewidth=1)
-    above.text(
+    panel.plot([0, 1], [0, 1], "--", color="0.4", linewidth=1)
+    panel.text(
         0.97,
         0.05,
-        f"ECE {100 * found.error():.2f} %\n{bins} bins, n = {len(samples.correct):,}",
+        f"accuracy {100 * samples.correct.mean():.2f} %\nECE {100 * found.error():.2f} %\n"
+        f"{bins} bins, n = {len(samples.correct):,}",
         ha="right",
+        fontsize="small",
         bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "0.8"},
     )
-    above.set(title=title, ylabel="accuracy", xlim=(0, max(1, len(filled) / bins)), ylim=(0, 1))
-    above.legend(loc="upper left", fontsize="small")
-    below.bar(**bar, height=100 * found.share[filled], color="0.6", edgecolor="white")
-    below.axvline(samples.correct.mean(), color="tab:blue", linewidth=1.5, label="accuracy")
-    below.axvline(samples.confidence.mean(dtype=np.float64), color="tab:red", linestyle="--", label="mean confidence")
-    below.set(xlabel="confidence", ylabel="samples, %")
-    below.legend(loc="upper center", bbox_to_anchor=(0.5, -0.45), ncols=2, frameon=False, fontsize="small")
-    return figure
+    panel.set(xlim=(0, max(1, len(filled) / bins)), ylim=(0, 1))
+    return samples, found.share
 
 
 def score_histograms(familiar, unfamiliar, xlabel="maximum softmax probability", bins=50):
@@ -250,12 +300,12 @@ def smoothing_curves(panels):
         right.set_ylabel("ECE, %", color="tab:orange")
         lower.set(ylabel="AUROC, %")
         lower.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize="small")
+        strengths = [f"{alpha:g}" for alpha in curves["alpha"]]
+        errors = np.asarray(curves["ece"][0], np.float64)
         for panel in (upper, lower):
-            strengths = [f"{alpha:g}" for alpha in curves["alpha"]]
             panel.set_xticks(range(len(strengths)), strengths)
             panel.set(xlabel="alpha (label smoothing)", xlim=(-0.5, len(strengths) - 0.5))
             panel.grid(alpha=0.3)
-            errors = np.asarray(curves["ece"][0], np.float64)
             if not np.isnan(errors).all():
                 panel.axvline(np.nanargmin(errors), color="red", linestyle=":")
     return figure
@@ -289,17 +339,13 @@ def teacher_and_student(panels):
     >>> len(teacher_and_student({"cifar10": {"mnist": (84.28, 90.95), "lsun": (99.99, 99.94)}}).axes)
     1
     """
-    from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     colors = {"teacher": "tab:blue", "student": "tab:orange"}
-    columns = min(len(panels), 3)
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(4.4 * columns, 3.4 * rows), layout="constrained")
-    areas = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
+    figure, areas = _grid(len(panels), 3, (4.4, 3.4), sharey=True)
     drawn = [value for pairs in panels.values() for pair in pairs.values() for value in pair if not np.isnan(value)]
     bottom = max(0, 10 * ((min(drawn, default=100) - 3) // 10))
-    for (title, pairs), panel in zip(panels.items(), areas, strict=False):
+    for (title, pairs), panel in zip(panels.items(), areas, strict=True):
         values = np.array(list(pairs.values()), np.float64)
         for column, (who, color) in enumerate(colors.items()):
             found = np.flatnonzero(~np.isnan(values[:, column]))
@@ -313,6 +359,202 @@ def teacher_and_student(panels):
         panel.grid(axis="y", alpha=0.3)
     handles = [Patch(color=color, alpha=0.6, label=who) for who, color in colors.items()]
     figure.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False)
-    for panel in list(areas):
-        panel.set_visible(False)
+    return figure
+
+
+def class_confidence(panels, bins=15, from_logits=False):
+    """Draws each class's F1 score against its mean confidence, one panel per network.
+
+    As figure 4 of the label distribution learning paper: a point per class and method, at the numbers of
+    `kls.per_class.class_scores`, and the accuracy and the ECE of each method in the legend.
+
+    Args:
+        panels: `{network: {method: (y_true, probabilities)}}`, one network at least. Labels are class indices of
+            shape `(N,)` or `(N, 1)`, or one-hot of shape `(N, K)`; class probabilities, or logits, are of shape
+            `(N, K)`.
+        bins: Number of bins of equal width of the ECE.
+        from_logits: Whether `probabilities` are logits.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Example:
+
+    >>> panels = {"resnet18": {"vanilla": ([0, 1], [[0.9, 0.1], [0.4, 0.6]])}}
+    >>> class_confidence(panels).axes[0].get_legend().get_texts()[0].get_text()
+    'vanilla (100.00 %, 25.00 %)'
+    """
+    styles = _styles(panels)
+    figure, areas = _grid(len(panels), 3, (4.8, 4.4), sharex=True, sharey=True)
+    for (network, methods), panel in zip(panels.items(), areas, strict=True):
+        for method, (y_true, probabilities) in methods.items():
+            f1, confidence = class_scores(y_true, probabilities, from_logits)
+            summary = summarize(y_true, probabilities, bins, from_logits)
+            label = f"{method} ({100 * summary['accuracy']:.2f} %, {100 * summary['ece']:.2f} %)"
+            panel.scatter(confidence, f1, s=16, alpha=0.7, linewidths=0, label=label, **styles[method])
+        panel.set(title=network, xlabel="mean confidence in the true class", ylabel="F1 score")
+        panel.grid(alpha=0.3)
+        panel.legend(
+            title="method (accuracy, ECE)",
+            title_fontsize="small",
+            fontsize="small",
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.16),
+            ncols=2,
+            frameon=False,
+        )
+    return figure
+
+
+def _styles(panels):
+    """Returns `{method: its colour and marker}`, the same in all panels."""
+    methods = dict.fromkeys(method for methods in panels.values() for method in methods)
+    return {
+        method: {"color": f"C{index}", "marker": MARKERS[index % len(MARKERS)]} for index, method in enumerate(methods)
+    }
+
+
+def accuracy_against_calibration(panels):
+    """Draws the calibration error of networks against their accuracy, one panel per data set or teacher.
+
+    As figure 10 of the label distribution learning paper: a point per network and method; the lower right is better.
+
+    Args:
+        panels: `{panel title: {method: {network: (accuracy, ECE)}}}`, in percent, one panel at least; NaN is left out.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Example:
+
+    >>> panels = {"cifar100": {"vanilla": {"resnet18": (77.83, 8.0)}, "on-ldl+": {"resnet18": (81.76, 3.4)}}}
+    >>> len(accuracy_against_calibration(panels).axes[0].collections)
+    2
+    """
+    styles = _styles(panels)
+    figure, areas = _grid(len(panels), 2, (6, 4.6))
+    text = {"textcoords": "offset points", "fontsize": "x-small", "color": "0.4", "in_layout": False}
+    for (title, methods), panel in zip(panels.items(), areas, strict=True):
+        for method, networks in methods.items():
+            points = np.array(list(networks.values()), np.float64)
+            panel.scatter(*points.T, label=method, **styles[method])
+            for network, point in zip(networks, points, strict=True):
+                if not np.isnan(point).any():
+                    panel.annotate(network, point, (5, 0), **text)
+        panel.set(title=title, xlabel="accuracy, %", ylabel="ECE, %")
+        panel.margins(0.15, 0.1)
+        panel.grid(alpha=0.3)
+    handles = {handle.get_label(): handle for panel in areas for handle in panel.collections}
+    figure.legend(handles=handles.values(), loc="outside right upper", frameon=False, fontsize="small")
+    figure.draw_without_rendering()
+    for panel in areas:
+        _place(panel.texts)
+    return figure
+
+
+def _place(annotations):
+    """Moves each annotation to the side of its point where it covers least."""
+    from matplotlib.transforms import Bbox
+
+    points = [annotation.axes.transData.transform(annotation.xy) for annotation in annotations]
+    taken = [Bbox([point - 5, point + 5]) for point in points]
+    sides = [
+        {"position": (5 * x, 5 * y), "ha": ("right", "center", "left")[x + 1], "va": ("top", "center", "bottom")[y + 1]}
+        for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
+    ]
+    for annotation in annotations:
+        covered = []
+        for side in sides:
+            annotation.set(**side)
+            shared = [Bbox.intersection(annotation.get_window_extent(), box) for box in taken]
+            covered.append(sum(box.width * box.height for box in shared if box is not None))
+        annotation.set(**sides[np.argmin(covered)])
+        taken.append(annotation.get_window_extent())
+
+
+def class_loss_curves(methods, counts=(5, 20)):
+    """Draws the loss of the best and of the worst classes over the epochs, and the accuracy.
+
+    As figure 8 of the label distribution learning paper: one panel per number of classes. Solid, the mean loss of the
+    classes that a method classifies best at the end; dashed, of those it classifies worst; dotted, on the right axis,
+    its accuracy.
+
+    Args:
+        methods: `{method: (losses, class accuracies, accuracies)}`, one method at least: the log loss of each class
+            after each epoch, shape `(E, K)` with K >= 2; the final accuracy of each class, shape `(K,)`; the accuracy
+            after each epoch, in percent, shape `(E,)`.
+        counts: Numbers of best and of worst classes, one per panel. Those above K // 2 become K // 2, and equal
+            numbers one panel.
+
+    Returns:
+        A `matplotlib.figure.Figure`; its axes are the panels, then the right axes of them.
+
+    Example:
+
+    >>> losses = [[0.9, 1.2], [0.2, 0.7]]
+    >>> len(class_loss_curves({"vanilla": (losses, [0.95, 0.8], [70.0, 87.5])}, counts=(1,)).axes)
+    2
+    """
+    least = min(len(class_accuracies) for _, class_accuracies, _ in methods.values())
+    counts = dict.fromkeys(min(count, least // 2) for count in counts)
+    figure, panels = _grid(len(counts), 1, (6.4, 3.6))
+    for count, panel in zip(counts, panels, strict=True):
+        right = panel.twinx()
+        for index, (method, (losses, class_accuracies, accuracies)) in enumerate(methods.items()):
+            epochs = range(1, len(accuracies) + 1)
+            order = np.argsort(class_accuracies, kind="stable")
+            for name, style, chosen in (("best", "-", order[-count:]), ("worst", "--", order[:count])):
+                mean = np.asarray(losses, np.float64)[:, chosen].mean(axis=1)
+                panel.plot(epochs, mean, style, color=f"C{index}", label=f"{method}, {name} {count}")
+            right.plot(epochs, accuracies, ":", color=f"C{index}", label=f"{method}, accuracy")
+        panel.set(xlabel="epoch", ylabel="log loss")
+        panel.set_ylim(bottom=0)
+        panel.grid(alpha=0.3)
+        right.set_ylabel("accuracy, %")
+        panel.legend(
+            handles=[*panel.lines[::2], *panel.lines[1::2], *right.lines],
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.2),
+            ncols=3,
+            frameon=False,
+            fontsize="small",
+        )
+    return figure
+
+
+def penultimate_projection(rows):
+    """Draws features of three classes in the plane of their templates, a row per samples and a column per method.
+
+    As figure 7 of the label distribution learning paper, which follows Mueller et al. 2019, "When does label
+    smoothing help?".
+
+    Args:
+        rows: `{samples: {method: {class: features projected to shape (n, 2)}}}`, one row at least, of the same
+            methods each; `kls.projection.project_onto_templates` projects.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Example:
+
+    >>> points = {"beaver": [[0.1, 0.2]], "otter": [[0.3, 0.2]], "dolphin": [[0.9, 1.0]]}
+    >>> figure = penultimate_projection({"training": {"vanilla": points}, "test": {"vanilla": points}})
+    >>> [panel.get_ylabel() for panel in figure.axes]
+    ['training', 'test']
+    """
+    from matplotlib.figure import Figure
+
+    titles = next(iter(rows.values()))
+    figure = Figure(figsize=(2.4 * len(titles) + 1, 2.4 * len(rows)), layout="constrained")
+    panels = figure.subplots(len(rows), len(titles), squeeze=False)
+    for (samples, methods), row in zip(rows.items(), panels, strict=True):
+        for method, panel in zip(titles, row, strict=True):
+            for name, points in methods[method].items():
+                panel.scatter(*np.transpose(points), s=6, alpha=0.6, linewidths=0, label=name)
+            panel.set(xticks=[], yticks=[])
+            panel.set_aspect("equal", adjustable="datalim")
+        row[0].set_ylabel(samples, fontsize="small")
+        row[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize="small", markerscale=2)
+    for method, panel in zip(titles, panels[0], strict=True):
+        panel.set_title(method, fontsize="medium")
     return figure

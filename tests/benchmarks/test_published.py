@@ -134,3 +134,113 @@ class TestLeeCheon2020:
                 soft("cifar10", model, "od", measure) >= soft("cifar10", "wrn40-2", "oe", measure)
                 for measure in measures
             )
+
+
+LDL = published("ldl")
+CELL = ["dataset", "model", "method", "measure"]
+
+
+def distributions(table, dataset, model, method, measure):
+    cells = LDL[LDL["table"] == table].set_index(CELL)
+    return cells.loc[(dataset, model, method, measure), "value"].item()
+
+
+class TestLabelDistributionLearning:
+    def test_every_cell_is_there_once(self):
+        rows = {
+            "1": 9 * 4 * 2,
+            "2": 12 * 2 * 2 * 2,
+            "3": 9 * 3 * 2 + 7 * 3 * 2,
+            "4": 5 * 4 * 3,
+            "5": 5 * 3 * 2,
+            "6": 14 * 3 * 2,
+            "7": 10 * 3 * 5,
+        }
+        assert LDL.groupby("table").size().to_dict() == rows
+        assert list(LDL.columns) == list(PAPER.columns)
+        assert not LDL.duplicated(["table", *CELL]).any()
+
+    def test_names_are_those_of_the_catalogue_and_the_registry(self):
+        assert set(LDL["dataset"]) <= set(decathlon.CATALOG)
+        assert set(LDL["model"]) <= set(kls.models.names())
+
+    def test_values_lie_where_they_can(self):
+        accuracies = LDL["measure"].str.startswith("accuracy")
+        assert LDL[accuracies]["value"].between(67, 95).all()
+        errors = LDL[~accuracies & (LDL["measure"] != "nll")]
+        assert set(errors["measure"]) == {"ece", "uce", "brier"}
+        assert errors["value"].between(0, 1, inclusive="neither").all()
+        assert LDL[LDL["measure"] == "nll"]["value"].between(0.5, 4).all()
+
+    def test_accuracies_have_a_deviation_but_for_those_of_imagenet(self):
+        spread = (LDL["measure"] == "accuracy") & (LDL["dataset"] != "imagenet_resized")
+        assert LDL["std"].notna().equals(spread)
+        assert LDL["std"].max() == 1.07
+
+    @pytest.mark.parametrize(
+        ("table", "dataset", "model", "method", "accuracy", "error"),
+        [
+            ("1", "cifar100_full", "resnet20v1", "off-ldl", 69.9, 0.051),
+            ("1", "cifar100_full", "resnet50", "on-ldl-ricap", 81.64, 0.039),
+            ("2", "cifar10", "resnet20v1", "kd", 92.56, 0.032),
+            ("2", "stl10", "resnet56v1", "ls", 84.35, 0.091),
+            ("2", "stl10", "resnet20v1", "on-mt-ldl+", 86.93, 0.008),
+            ("3", "cifar100_full", "resnet110v1", "sskd", 75.73, 0.118),
+            ("3", "cifar100_full", "resnet18", "kd", 77.73, 0.077),
+            ("4", "imagenet_resized", "resnet101", "on-ldl", 78.97, 0.016),
+            ("5", "cifar100_full", "densenet121", "kd", 79.53, 0.080),
+            ("5", "cifar100_full", "dla34", "on-ldl", 82.93, 0.033),
+            ("6", "cifar100_full", "resnet18", "mcdo", 78.02, 0.010),
+            ("6", "cifar100_full", "resnet200", "on-ldl-mcdo-t-cutmix", 83.61, 0.047),
+            ("6", "cifar100_full", "resnet50", "on-ldl-ogr", 79.58, 0.101),
+            ("7", "cifar100_full", "resnet200", "wsl", 80.96, 0.081),
+        ],
+    )
+    def test_accuracies_and_errors_as_printed(self, table, dataset, model, method, accuracy, error):
+        assert distributions(table, dataset, model, method, "accuracy") == accuracy
+        assert distributions(table, dataset, model, method, "ece") == error
+
+    def test_other_measures_as_printed(self):
+        assert distributions("4", "imagenet_resized", "resnet152", "off-ldl", "accuracy_top5") == 94.55
+        found = [
+            distributions("7", "cifar100_full", "resnet18", "on-ldl-mcdo-st", measure)
+            for measure in ("uce", "nll", "brier")
+        ]
+        assert found == [0.123, 1.918, 0.336]
+
+    def test_cells_printed_in_several_tables_agree_but_for_five(self):
+        repeated = {"1 and 3": 2 * 4 * 2, "1 and 7": 2 * 2, "3 and 6": 7 * 3 * 2, "6 and 7": 9 * 3 * 2}
+        assert LDL.duplicated(CELL).sum() == sum(repeated.values())
+        different = LDL.fillna({"std": 0}).groupby(CELL)[["value", "std"]].nunique().max(axis=1) > 1
+        assert {cell[1:] for cell in different[different].index} == {
+            ("resnet50", "vanilla", "accuracy"),  # Table 1 against 3, 6 and 7
+            ("resnet56v1", "on-ldl+", "accuracy"),  # Table 1 against 3
+            ("resnet56v1", "on-ldl+", "ece"),
+            ("resnet200", "wsl", "accuracy"),  # Table 3 repeats ResNet-110's; 6 and 7 agree
+            ("resnet200", "wsl", "ece"),  # Tables 3, 6 and 7
+        }
+
+    @pytest.mark.parametrize("model", ["resnet18", "resnet50"])
+    @pytest.mark.parametrize("measure", ["accuracy", "ece"])
+    def test_large_networks_learn_with_cutmix(self, model, measure):
+        found = distributions("1", "cifar100_full", model, "on-ldl-cutmix", measure)
+        assert found == distributions("3", "cifar100_full", model, "on-ldl", measure)
+
+    def test_temperature_scaling_keeps_the_accuracy(self):
+        cells = LDL[(LDL["measure"] == "accuracy") & LDL["table"].isin(["6", "7"])].set_index(["table", "model"])
+        scaled, vanilla = (cells[cells["method"] == method]["value"] for method in ("temperature-scaling", "vanilla"))
+        assert scaled.equals(vanilla)
+        assert len(scaled) == 6
+
+    def test_the_text_holds_of_the_numbers(self):
+        def difference(table, model, method, other):
+            one, base = (distributions(table, "cifar100_full", model, name, "accuracy") for name in (method, other))
+            return one - base
+
+        # "up to 2.86% improvement in ResNet200 compared to the best performing CRD+KD"
+        assert difference("3", "resnet200", "on-ldl+", "crd+kd") == pytest.approx(2.86)
+        # "an improvement of up to 1.9% [...] than in the case of data augmentation only"
+        assert difference("1", "resnet50", "on-ldl+", "vanilla-cutmix") == pytest.approx(1.9, abs=0.1)
+        # "the NLL and Brier scores achieve the lowest error in all cases"
+        errors = LDL[LDL["measure"].isin(["nll", "brier"])].set_index("method").groupby(["model", "measure"])["value"]
+        assert set(errors.idxmin()) <= {"on-ldl", "on-ldl+"}
