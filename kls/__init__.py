@@ -1,15 +1,35 @@
 """What does softening the labels do to an image classifier? Losses, models, calibration, OOD detection for Keras 3."""
 
-from kls import calibration, callbacks, distillation, feeding, layers, losses, metrics, models, ood, plots, targets
+from kls import (
+    calibration,
+    callbacks,
+    contrastive,
+    distillation,
+    feeding,
+    layers,
+    losses,
+    metrics,
+    models,
+    ood,
+    overfitting,
+    per_class,
+    plots,
+    projection,
+    targets,
+    uncertainty,
+)
 from kls.callbacks import CalibrationCallback, FullStateCheckpoint, OODCallback
-from kls.distillation import Distiller
+from kls.contrastive import ContrastiveDistillation
+from kls.distillation import Distiller, teacher_logits
 from kls.evaluation import Evaluation, evaluate
-from kls.losses import KnowledgeDistillation, OutlierExposure, SmoothedCE
+from kls.losses import KnowledgeDistillation, OutlierExposure, SmoothedCE, WeightedSoftLabels
 from kls.targets import epsilon_from_gamma, gamma_from_epsilon, pack_teacher
+from kls.uncertainty import monte_carlo
 from kls.version import __version__
 
 __all__ = [
     "CalibrationCallback",
+    "ContrastiveDistillation",
     "Distiller",
     "Evaluation",
     "FullStateCheckpoint",
@@ -17,9 +37,11 @@ __all__ = [
     "OODCallback",
     "OutlierExposure",
     "SmoothedCE",
+    "WeightedSoftLabels",
     "__version__",
     "calibration",
     "callbacks",
+    "contrastive",
     "distillation",
     "epsilon_from_gamma",
     "evaluate",
@@ -29,8 +51,14 @@ __all__ = [
     "losses",
     "metrics",
     "models",
+    "monte_carlo",
     "ood",
+    "overfitting",
     "pack_teacher",
+    "per_class",
     "plots",
+    "projection",
     "targets",
+    "teacher_logits",
+    "uncertainty",
 ]

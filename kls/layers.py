@@ -75,3 +75,29 @@ class BatchNormalization(keras.layers.BatchNormalization):
             is_training=False,
         )
         return outputs
+
+
+@keras.saving.register_keras_serializable(package="kls")
+class MonteCarloDropout(keras.layers.Dropout):
+    """Dropout that drops in inference as in training (Gal & Ghahramani 2016, "Dropout as a Bayesian approximation").
+
+    Each call draws anew, so the mean over calls is that of the model's predictive distribution; `kls.monte_carlo` puts
+    the layer into a trained model and takes that mean.
+
+    Args:
+        rate: Float in [0, 1]: the probability that an input becomes 0; the others are multiplied by `1 / (1 - rate)`.
+        seed: Integer from which the layer draws; `None` takes one at random.
+        **kwargs: As in `keras.layers.Dropout`.
+
+    Example:
+
+    >>> kept = keras.ops.convert_to_numpy(MonteCarloDropout(0.2, seed=0)(keras.ops.ones((1, 1000)))) > 0
+    >>> bool(0.7 < kept.mean() < 0.9)
+    True
+    """
+
+    def __init__(self, rate, seed=None, **kwargs):
+        super().__init__(rate, seed=seed, **kwargs)
+
+    def call(self, inputs, training=None):
+        return super().call(inputs, training=True)

@@ -1,9 +1,18 @@
 """Losses on softened labels, each a `keras.losses.Loss` that works on every Keras backend."""
 
+import math
+
 import keras
 from keras import ops
 
-from kls.targets import check_classes, holds_indices, known_indices, shapes_fit, smoothing_weights, squeeze_indices
+from kls.targets import (
+    check_classes,
+    holds_indices,
+    known_indices,
+    smoothing_weights,
+    squeeze_indices,
+    unpack_teacher,
+)
 
 
 @keras.saving.register_keras_serializable(package="kls")
@@ -166,38 +175,45 @@ class OutlierExposure(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable(package="kls")
 class KnowledgeDistillation(keras.losses.Loss):
-    """Cross-entropy to the label mixed with that to a teacher's distribution at a temperature.
+    """Cross-entropy to the label mixed with that to the teachers' distributions at a temperature.
 
     `loss = (1 - alpha) H(q, p) + alpha H(p_teacher, p)`, equation 5 of Lee & Cheon 2020, "Soft labeling affects
     out-of-distribution detection of deep neural networks", after Hinton et al. 2015, "Distilling the knowledge in a
     neural network". In the second term both distributions are `softmax(logits / temperature)`; the first is at
-    temperature 1. `kls.Distiller` runs the teacher and trains a student with this loss.
+    temperature 1. Of T teachers `p_teacher` is the mean of their distributions. `kls.Distiller` runs the teachers and
+    trains a student with this loss.
+
+    Cross-entropy is linear in its target. So the sum over the teachers `sum_t H(p_t, p)` (multiple teachers, MT, of the
+    label distribution learning paper, section 3.2) is exactly T times the cross-entropy to their mean (teacher
+    ensemble, En): `reduce_teachers="sum"` is to weigh the teachers' term T times as much, which makes the step on that
+    term T times as large, while weight decay and the label's term stay as they are.
 
     Whose values: 0.1 at temperature 3 is the distillation of the label distribution learning paper. Mueller et al.
     2019, "When does label smoothing help?", to whom Lee & Cheon refer, take the teacher's output alone (1.0), and
     equation 5 has no temperature (1.0), which is what `benchmarks.ood` trains with.
 
     Args:
-        alpha: Float in [0, 1]: the weight of the teacher's term.
+        alpha: Float in [0, 1]: the weight of the teachers' term.
         temperature: Finite float above 0.
         from_logits: Whether `y_pred` are logits. By default they are probabilities, taken as in `kls.SmoothedCE`; their
             logarithms are divided by the temperature.
-        scale_by_temperature: Whether to multiply the teacher's term by the square of the temperature, as Hinton et
+        scale_by_temperature: Whether to multiply the teachers' term by the square of the temperature, as Hinton et
             al. do to keep the size of its gradients.
+        reduce_teachers: `"mean"` of the cross-entropies to the teachers' distributions, or their `"sum"`.
         reduction: As in `keras.losses.Loss`.
         name: Optional name.
         dtype: Dtype of the computation; `keras.backend.floatx()` by default.
 
     Call arguments:
-        y_true: Shape `(N, 2 K)`, from `kls.pack_teacher(labels, teacher_logits)`.
+        y_true: Shape `(N, (1 + T) K)`, from `kls.pack_teacher(labels, teacher_logits)`.
         y_pred: Shape `(N, K)`.
 
     Returns:
         One loss in nats per sample, shape `(N,)`, before the reduction.
 
     Raises:
-        ValueError: If `alpha` is outside [0, 1], if `temperature` is not above 0 and finite, or if the shapes do not
-            fit.
+        ValueError: If `alpha` is outside [0, 1], if `temperature` is not above 0 and finite, if `reduce_teachers` is
+            something else, or if the shapes do not fit.
 
     Example:
 
@@ -213,6 +229,7 @@ class KnowledgeDistillation(keras.losses.Loss):
         temperature=3.0,
         from_logits=False,
         scale_by_temperature=False,
+        reduce_teachers="mean",
         reduction="sum_over_batch_size",
         name="knowledge_distillation",
         dtype=None,
@@ -220,37 +237,32 @@ class KnowledgeDistillation(keras.losses.Loss):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         if not 0 <= alpha <= 1:
             raise ValueError(f"`alpha` must be in [0, 1]. Received: alpha={alpha}")
-        if not 0 < temperature < float("inf"):
-            raise ValueError(f"`temperature` must be finite and above 0. Received: temperature={temperature}")
+        _check_temperature(temperature)
+        if reduce_teachers not in ("mean", "sum"):
+            raise ValueError(
+                f"`reduce_teachers` must be 'mean' or 'sum'. Received: reduce_teachers={reduce_teachers!r}"
+            )
         self.alpha = float(alpha)
         self.temperature = float(temperature)
         self.from_logits = from_logits
         self.scale_by_temperature = scale_by_temperature
+        self.reduce_teachers = reduce_teachers
 
     def call(self, y_true, y_pred):
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
-        *samples, classes = y_pred.shape
-        if not samples or not shapes_fit(y_true.shape, (*samples, 2 * classes)):
-            raise ValueError(
-                "`y_true` must be of shape (N, 2 K), as `kls.pack_teacher` returns it, for `y_pred` of shape (N, K). "
-                f"Received: y_true.shape={tuple(y_true.shape)}, y_pred.shape={tuple(y_pred.shape)}"
-            )
-        check_classes(classes)
+        label, teachers = unpack_teacher(y_true, y_pred)
+        check_classes(y_pred.shape[-1])
         log_p = log_probabilities(y_pred, self.from_logits)
         if self.alpha == 0:
-            return self._label_term(y_true[..., :classes], log_p)
+            return _cross_entropy(label, log_p)
         if self.alpha == 1:
-            return self._teacher_term(y_true[..., classes:], log_p)
-        label_term = self._label_term(y_true[..., :classes], log_p)
-        return (1 - self.alpha) * label_term + self.alpha * self._teacher_term(y_true[..., classes:], log_p)
+            return self._teacher_term(teachers, log_p)
+        return (1 - self.alpha) * _cross_entropy(label, log_p) + self.alpha * self._teacher_term(teachers, log_p)
 
-    def _label_term(self, distribution, log_p):
-        return -ops.sum(distribution * log_p, axis=-1)
-
-    def _teacher_term(self, teacher_logits, log_p):
-        teacher = ops.softmax(teacher_logits / self.temperature, axis=-1)
-        loss = -ops.sum(teacher * ops.log_softmax(log_p / self.temperature, axis=-1), axis=-1)
-        return self.temperature**2 * loss if self.scale_by_temperature else loss
+    def _teacher_term(self, teachers, log_p):
+        scale = self.temperature**2 if self.scale_by_temperature else 1.0
+        count = len(teachers) if self.reduce_teachers == "sum" else 1
+        return scale * count * _tempered_cross_entropy(teachers, log_p, self.temperature)
 
     def get_config(self):
         return {
@@ -259,7 +271,103 @@ class KnowledgeDistillation(keras.losses.Loss):
             "temperature": self.temperature,
             "from_logits": self.from_logits,
             "scale_by_temperature": self.scale_by_temperature,
+            "reduce_teachers": self.reduce_teachers,
         }
+
+
+@keras.saving.register_keras_serializable(package="kls")
+class WeightedSoftLabels(keras.losses.Loss):
+    """Cross-entropy to the label plus that to the teacher's distribution, which counts where the teacher is better.
+
+    `loss = H(q, p) + alpha w temperature^2 H(p_teacher, p)` with `w = 1 - exp(-H(q, p) / H(q, p_teacher))`, Zhou et al.
+    2021, "Rethinking soft labels for knowledge distillation: a bias-variance tradeoff perspective". In the last term
+    both distributions are at the temperature, in the others at 1. `w` is near 1 where the teacher's loss on the label
+    is small beside the student's, and near 0 where it is large; no gradient flows through it, and 1e-7 is added to its
+    denominator, both as in the authors' code (`knowledge_distiller.py`). Of several teachers `p_teacher` is the mean of
+    their distributions.
+
+    Whose values: the authors' code, which is for ImageNet, has `alpha=2.5` at temperature 2; the defaults are those
+    of their experiments on CIFAR-100.
+
+    Args:
+        alpha: Finite float of at least 0: the weight of the teachers' term.
+        temperature: Finite float above 0.
+        from_logits: Whether `y_pred` are logits, as in `kls.KnowledgeDistillation`.
+        reduction: As in `keras.losses.Loss`.
+        name: Optional name.
+        dtype: Dtype of the computation; `keras.backend.floatx()` by default.
+
+    Call arguments:
+        y_true: Shape `(N, (1 + T) K)`, from `kls.pack_teacher(labels, teacher_logits)`.
+        y_pred: Shape `(N, K)`.
+
+    Returns:
+        One loss in nats per sample, shape `(N,)`, before the reduction.
+
+    Raises:
+        ValueError: If `alpha` is negative or not finite, if `temperature` is not above 0 and finite, or if the shapes
+            do not fit.
+
+    Example:
+
+    >>> loss = WeightedSoftLabels(alpha=2.5, temperature=2.0, from_logits=True)
+    >>> one_hot, teacher_logits = [1.0, 0.0], [2.0, 0.0]
+    >>> round(float(loss([one_hot + teacher_logits], [[4.0, 0.0]])), 4)
+    0.9039
+    """
+
+    def __init__(
+        self,
+        alpha=2.25,
+        temperature=4.0,
+        from_logits=False,
+        reduction="sum_over_batch_size",
+        name="weighted_soft_labels",
+        dtype=None,
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        if not 0 <= alpha < float("inf"):
+            raise ValueError(f"`alpha` must be finite and at least 0. Received: alpha={alpha}")
+        _check_temperature(temperature)
+        self.alpha = float(alpha)
+        self.temperature = float(temperature)
+        self.from_logits = from_logits
+
+    def call(self, y_true, y_pred):
+        y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+        label, teachers = unpack_teacher(y_true, y_pred)
+        check_classes(y_pred.shape[-1])
+        log_p = log_probabilities(y_pred, self.from_logits)
+        label_loss = _cross_entropy(label, log_p)
+        log_teachers = ops.log_softmax(ops.stack(teachers), axis=-1)
+        log_teacher = ops.logsumexp(log_teachers, axis=0) - math.log(len(teachers))
+        ratio = label_loss / (_cross_entropy(label, log_teacher) + 1e-7)
+        weight = ops.stop_gradient(1 - ops.exp(-ratio))
+        soft_loss = self.temperature**2 * _tempered_cross_entropy(teachers, log_p, self.temperature)
+        return label_loss + self.alpha * weight * soft_loss
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "alpha": self.alpha,
+            "temperature": self.temperature,
+            "from_logits": self.from_logits,
+        }
+
+
+def _cross_entropy(target, log_p):
+    return -ops.sum(target * log_p, axis=-1)
+
+
+def _tempered_cross_entropy(teachers, log_p, temperature):
+    """Returns the cross-entropy to the mean of the teachers' distributions, all at the temperature."""
+    target = ops.mean(ops.softmax(ops.stack(teachers) / temperature, axis=-1), axis=0)
+    return _cross_entropy(target, ops.log_softmax(log_p / temperature, axis=-1))
+
+
+def _check_temperature(temperature):
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"`temperature` must be finite and above 0. Received: temperature={temperature}")
 
 
 def _check_dtype(dtype):

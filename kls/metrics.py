@@ -237,6 +237,9 @@ class BrierScore(keras.metrics.Mean):
 class FamiliarAccuracy(keras.metrics.Mean):
     """Accuracy over the samples whose label is not -1: the outliers of `kls.OutlierExposure` do not count.
 
+    It takes class indices and distributions alike, of which the likeliest class counts, so that training on mixed
+    labels and validation on class indices share it; `"accuracy"` takes the form of the first labels that it sees.
+
     Args:
         name: Name of the metric.
         dtype: Dtype of the sum.
@@ -257,20 +260,15 @@ class FamiliarAccuracy(keras.metrics.Mean):
         """Adds a batch.
 
         Args:
-            y_true: Class indices of shape `(N,)` or `(N, 1)`, -1 for an outlier.
+            y_true: Class indices of shape `(N,)` or `(N, 1)`, -1 for an outlier, or distributions of shape `(N, K)`.
             y_pred: Class probabilities of shape `(N, K)`, or logits.
             sample_weight: Optional weights of shape `(N,)` or `(N, 1)`.
         """
         y_pred = _matrix(y_pred, self.dtype)
         y_true = ops.cast(ops.convert_to_tensor(y_true), self.dtype)
-        if tuple(y_true.shape[1:]) not in ((), (1,)):
-            raise ValueError(
-                "`y_true` must hold class indices of shape (N,) or (N, 1), -1 for an outlier. "
-                f"Received: y_true.shape={tuple(y_true.shape)}"
-            )
         labels, unknown = _labels_and_unknown(ops.where(y_true == -1, ops.zeros_like(y_true), y_true), y_pred)
         correct = unknown + ops.cast(ops.equal(labels, ops.cast(ops.argmax(y_pred, axis=-1), "int32")), self.dtype)
-        familiar = _flat(y_true) != -1
+        familiar = (y_true if len(y_true.shape) == 1 else y_true[:, 0]) != -1  # no probability is -1
         weight = ops.cast(familiar, self.dtype)
         if sample_weight is not None:
             weight = weight * ops.cast(_flat(sample_weight), self.dtype)

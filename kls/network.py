@@ -56,7 +56,7 @@ class Network:
     def __init__(self, model, features=None):
         self.model = model
         self.feature_layer = features
-        found = _last_dense(model)
+        found = last_dense(model)
         self._dense, self._trunk = found if found else (None, None)
         self._features = _named_features(model, features) if features else self._trunk
         self.gives_probabilities = False
@@ -133,7 +133,7 @@ class Network:
             if not hasattr(outputs, "shape"):
                 raise ValueError(f"The model must have one output. Received: a {type(outputs).__name__} of outputs")
             return outputs
-        return self._project(self._trunk(images, training=False))
+        return project(self._dense, self._trunk(images, training=False))
 
     def compiled(self, function, argument=None):
         """Returns `function(images)`, a method of tensors, compiled by the backend and returning NumPy arrays.
@@ -154,19 +154,12 @@ class Network:
     def _forward_with_features(self, images):
         if self.feature_layer is None:
             features = self._trunk(images, training=False)
-            logits = self._project(features)
+            logits = project(self._dense, features)
         else:
             features, logits = self._features(images, training=False), self.logits(images)
         if len(features.shape) == 4:
             features = ops.mean(features, axis=(1, 2))
         return ops.cast(logits, "float32"), ops.cast(ops.reshape(features, (len(features), -1)), "float32")
-
-    def _project(self, features):
-        """The last layer without its activation."""
-        dense = self._dense
-        features = ops.cast(features, dense.compute_dtype)
-        outputs = ops.matmul(features, ops.cast(dense.kernel, dense.compute_dtype))
-        return outputs + ops.cast(dense.bias, dense.compute_dtype) if dense.use_bias else outputs
 
     def _check_images(self, images):
         """Keras's own message comes from its first call alone; later ones are compiled."""
@@ -191,8 +184,15 @@ def looks_like_probabilities(values):
     return bool((values >= 0).all() and (np.abs(values.sum(axis=1) - 1) <= SUM_TOLERANCE).all())
 
 
-def _last_dense(model):
-    """Returns the `Dense` layer that a graph of layers ends in and the model up to its input, or `None`."""
+def last_dense(model):
+    """Returns the `Dense` layer that a graph of layers ends in and the model up to its input, or `None`.
+
+    Args:
+        model: A Keras model. One that is not functional or built `Sequential`, of one input and output, has none.
+
+    Raises:
+        ValueError: If the layer's activation is neither linear nor softmax.
+    """
     if not _is_graph(model) or len(model.inputs) != 1 or len(model.outputs) != 1:
         return None
     layer, input_tensor = _origin(model.outputs[0])
@@ -205,10 +205,21 @@ def _last_dense(model):
                 f"Received: a last layer with activation {layer.activation.__name__}"
             )
         return layer, keras.Model(model.inputs, input_tensor)
-    if isinstance(layer, keras.Model) and (found := _last_dense(layer)) is not None:
+    if isinstance(layer, keras.Model) and (found := last_dense(layer)) is not None:
         dense, trunk = found
         return dense, keras.Model(model.inputs, trunk(input_tensor))
     return None
+
+
+def project(dense, features):
+    """Returns what a `Dense` layer makes of features without its activation.
+
+    Args:
+        dense: A built `keras.layers.Dense`.
+        features: Tensor of shape `(..., D)`.
+    """
+    outputs = ops.matmul(ops.cast(features, dense.compute_dtype), ops.cast(dense.kernel, dense.compute_dtype))
+    return outputs + ops.cast(dense.bias, dense.compute_dtype) if dense.use_bias else outputs
 
 
 def _is_graph(model):

@@ -1,5 +1,6 @@
 """Label distributions: pure functions on the backend's tensors."""
 
+import math
 import numbers
 
 import keras
@@ -224,14 +225,15 @@ def _raise_where_eager(known, labels, classes, besides):
 
 
 def pack_teacher(y_true, teacher_logits):
-    """Returns labels and a teacher's logits side by side, as `kls.KnowledgeDistillation` takes its `y_true`.
+    """Returns labels and teachers' logits side by side, as `kls.KnowledgeDistillation` takes its `y_true`.
 
     Args:
         y_true: Class indices of shape `(N,)` or `(N, 1)`, or distributions of shape `(N, K)`.
-        teacher_logits: Shape `(N, K)`. Log-probabilities will do: softmax does not see a constant per sample.
+        teacher_logits: Shape `(N, K)`, or `(N, T, K)` of T teachers. Log-probabilities will do: softmax does not see a
+            constant per sample.
 
     Returns:
-        Float tensor of shape `(N, 2 K)`: `[one-hot or distribution | teacher logits]`.
+        Float tensor of shape `(N, (1 + T) K)`: `[one-hot or distribution | logits of teacher 1 | ... | of teacher T]`.
 
     Raises:
         ValueError: If the shapes do not fit, or if a class index is not one of 0..K-1. Compiled code cannot raise for
@@ -244,8 +246,48 @@ def pack_teacher(y_true, teacher_logits):
     """
     dtype = keras.config.floatx()
     y_true, teacher_logits = ops.convert_to_tensor(y_true), ops.convert_to_tensor(teacher_logits, dtype=dtype)
-    if holds_indices(y_true, teacher_logits, "teacher_logits"):
-        classes = teacher_logits.shape[-1]
-        indices, known = known_indices(ops.cast(squeeze_indices(y_true, teacher_logits), "float32"), classes)
+    if len(teacher_logits.shape) == 3:
+        first, name = teacher_logits[:, 0], "teacher_logits[:, 0]"
+        teacher_logits = ops.reshape(teacher_logits, (-1, math.prod(teacher_logits.shape[1:])))
+    else:
+        first, name = teacher_logits, "teacher_logits"
+    if holds_indices(y_true, first, name):
+        classes = first.shape[-1]
+        indices, known = known_indices(ops.cast(squeeze_indices(y_true, first), "float32"), classes)
         y_true = ops.where(ops.expand_dims(known, -1), ops.one_hot(indices, classes, dtype=dtype), float("nan"))
     return ops.concatenate([ops.cast(y_true, dtype), teacher_logits], axis=-1)
+
+
+def teachers_packed(y_true, y_pred):
+    """Returns how many teachers' logits follow the label distributions, as static shapes tell: 0 in plain labels.
+
+    Args:
+        y_true: Labels of any form, or what `pack_teacher` returns.
+        y_pred: Tensor of shape `(N, K)`, or with further leading axes.
+    """
+    *samples, classes = y_pred.shape
+    shape = tuple(y_true.shape)
+    if not samples or not shapes_fit(shape[:-1], samples) or shape[-1] is None or shape[-1] % classes:
+        return 0
+    return shape[-1] // classes - 1
+
+
+def unpack_teacher(packed, y_pred):
+    """Returns the label distributions and a list of each teacher's logits: the inverse of `pack_teacher`.
+
+    Args:
+        packed: Tensor of shape `(N, (1 + T) K)`, or with further leading axes.
+        y_pred: Tensor of shape `(N, K)`, or with the same further leading axes.
+
+    Raises:
+        ValueError: If the shapes do not fit, or if no teacher's logits are there.
+    """
+    teachers = teachers_packed(packed, y_pred)
+    if not teachers:
+        raise ValueError(
+            "`y_true` must be of shape (N, (1 + T) K), as `kls.pack_teacher` returns it for T >= 1 teachers, for "
+            f"`y_pred` of shape (N, K). Received: y_true.shape={tuple(packed.shape)}, "
+            f"y_pred.shape={tuple(y_pred.shape)}"
+        )
+    label, *logits = ops.split(packed, 1 + teachers, axis=-1)
+    return label, logits

@@ -132,11 +132,218 @@ class TestObjective:
         assert accuracy == pytest.approx((p.argmax(axis=1) == Y).mean())
         assert nll == pytest.approx(-np.log(p[np.arange(24), Y]).mean(), rel=1e-5)
 
+    def test_modes_take_the_label_or_the_teachers_alone(self):
+        student, teachers = network(1), [network(2), network(3)]
+        logits = [np.asarray(teacher(X), "float64") for teacher in teachers]
+        kd, plain = (np.mean([softmax(z / t) for z in logits], axis=0) for t in (3, 1))
+        expected = {
+            "kd": objective(student, kd, 0.1, 3).mean(),
+            "ensemble": objective(student, plain, 1, 1).mean(),
+            "multi": sum(objective(student, softmax(z), 1, 1).mean() for z in logits),
+        }
+        for mode, value in expected.items():
+            assert evaluated(distiller_of(student, teachers, mode=mode)) == pytest.approx(value, rel=1e-5)
+        one = evaluated(distiller_of(student, teachers[0], mode="ensemble"))
+        assert one == pytest.approx(objective(student, softmax(logits[0]), 1, 1).mean(), rel=1e-5)
+
+    def test_weighted_soft_labels(self):
+        student, teachers = network(1), [network(2), network(3)]
+        packed = kls.pack_teacher(Y, np.stack([np.asarray(teacher(X)) for teacher in teachers], axis=1))
+        for arguments, loss in (({}, (2.25, 4)), ({"alpha": 2.5, "temperature": 2}, (2.5, 2))):
+            found = evaluated(distiller_of(student, teachers, mode="wsl", **arguments))
+            expected = kls.WeightedSoftLabels(*loss, from_logits=True)(packed, student(X))
+            assert found == pytest.approx(float(expected), rel=1e-5)
+
     @pytest.mark.parametrize("form", ["column", "one-hot"])
     def test_other_forms_of_labels(self, form):
         labels = {"column": Y[:, None], "one-hot": np.eye(3, dtype="float32")[Y]}[form]
         distiller = distiller_of(network(1), network(2))
         assert distiller.evaluate(X, labels, batch_size=8, verbose=0) == pytest.approx(evaluated(distiller))
+
+
+class TestOffline:
+    @pytest.mark.parametrize("mode", ["multi", "wsl"])
+    def test_stored_logits_train_as_the_teachers_do(self, mode, tmp_path):
+        teachers = [network(2), network(3)]
+        online, offline = network(1), network(1)
+        metrics = {"metrics": [kls.metrics.FamiliarAccuracy()]}
+        expected = fitted(distiller_of(online, teachers, metrics, rate=0.05, mode=mode), epochs=2)
+        logits = kls.teacher_logits(teachers, X, tmp_path / "logits.npy", batch_size=9)
+        distiller = distiller_of(offline, None, metrics, rate=0.05, mode=mode)
+        packed = ops.convert_to_numpy(kls.pack_teacher(Y, logits))
+        found = distiller.fit(X, packed, batch_size=8, shuffle=False, epochs=2, verbose=0).history
+        np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-6)
+        assert found["accuracy"] == expected["accuracy"]
+        for value, reference in zip(offline.get_weights(), online.get_weights(), strict=True):
+            np.testing.assert_allclose(value, reference, atol=1e-6)
+
+    @pytest.mark.parametrize("activation", [None, "softmax"])
+    def test_labels_without_logits_are_taken_in_evaluation(self, activation):
+        distiller = distiller_of(network(1, activation), None, from_logits=activation is None)
+        p = softmax(np.asarray(network(1)(X), "float64"))
+        cross_entropy = -np.log(p[np.arange(24), Y]).mean()
+        for labels in (Y, Y[:, None], np.eye(3, dtype="float32")[Y]):
+            found = distiller.evaluate(X, labels, batch_size=8, verbose=0)
+            assert found == pytest.approx(cross_entropy, rel=1e-5)
+
+    def test_validation_data_have_no_logits(self):
+        metrics = {**COMPILED, "metrics": [kls.metrics.FamiliarAccuracy()]}
+        distiller = distiller_of(network(1), None, metrics, rate=0.0)
+        packed = ops.convert_to_numpy(kls.pack_teacher(Y, RNG.normal(size=(24, 2, 3))))
+        history = distiller.fit(X, packed, batch_size=8, validation_data=(X, Y), verbose=0).history
+        p = softmax(np.asarray(network(1)(X), "float64"))
+        assert history["accuracy"] == history["val_accuracy"] == [pytest.approx((p.argmax(axis=1) == Y).mean())]
+        assert history["val_loss"] == [pytest.approx(-np.log(p[np.arange(24), Y]).mean(), rel=1e-5)]
+
+    def test_training_without_logits_is_refused(self):
+        for labels in (Y, np.eye(3, dtype="float32")[Y]):
+            with pytest.raises(ValueError, match=r"Without `teachers`.*stored logits.*Received: labels of shape"):
+                distiller_of(network(1), None).fit(X, labels, verbose=0)
+
+
+class TestContrast:
+    """Mode "crd": the features before the last layers of student and teacher, five numbers each."""
+
+    ROWS = np.concatenate([np.eye(3, dtype="float32")[Y], np.arange(24, dtype="float32")[:, None]], axis=1)
+
+    def contrast(self):
+        return kls.ContrastiveDistillation(Y, dimension=4, negatives=6, seed=0)
+
+    def features(self, model):
+        return ops.convert_to_numpy(model.layers[0](X))
+
+    @pytest.mark.parametrize("alpha", [0.0, 1.0])
+    def test_the_contrast_is_added_to_label_and_teacher(self, alpha):
+        """CRD has no term of the teacher's outputs, CRD+KD has one at temperature 4, times 16."""
+        student, teacher, alone = network(1), network(2), self.contrast()
+        label, taught = (
+            objective(student, softmax(np.asarray(teacher(X), "float64") / 4), weight, 4).mean() for weight in (0, 1)
+        )
+        rows = np.arange(24)
+        added = ops.mean(alone(self.features(student), self.features(teacher), rows, training=True))
+        distiller = distiller_of(student, teacher, mode="crd", alpha=alpha, contrast=self.contrast(), rate=0.0)
+        found = distiller.fit(X, self.ROWS, batch_size=24, shuffle=False, verbose=0).history["loss"]
+        assert found == [pytest.approx(label + 16 * alpha * taught + float(added), rel=1e-4)]
+        np.testing.assert_allclose(distiller.contrast.student_bank, alone.student_bank, rtol=1e-5, atol=1e-6)
+
+    def test_compiled_training_moves_student_embeddings_and_banks(self):
+        student, teacher, contrast = network(1), network(2), self.contrast()
+        distiller = distiller_of(
+            student, teacher, {**COMPILED, "metrics": [kls.metrics.FamiliarAccuracy()]}, mode="crd", contrast=contrast
+        )
+        before = [ops.convert_to_numpy(v) for v in (*contrast.weights, *student.weights, *teacher.weights)]
+        weights = np.full(24, 0.5, "float32")
+        history = distiller.fit(X, self.ROWS, sample_weight=weights, validation_data=(X, Y), batch_size=8, verbose=0)
+        after = [ops.convert_to_numpy(v) for v in (*contrast.weights, *student.weights, *teacher.weights)]
+        moved = [not np.array_equal(one, other) for one, other in zip(before, after, strict=True)]
+        assert moved == [True] * (len(moved) - 4) + [False] * 4
+        p = softmax(np.asarray(student(X), "float64"))
+        assert history.history["val_loss"] == [pytest.approx(-np.log(p[np.arange(24), Y]).mean(), rel=1e-5)]
+        assert history.history["val_accuracy"] == [pytest.approx((p.argmax(axis=1) == Y).mean())]
+
+    def test_labels_without_rows_are_refused_in_training(self):
+        distiller = distiller_of(network(1), network(2), mode="crd", contrast=self.contrast())
+        with pytest.raises(ValueError, match=r"\[distribution \| row\].*Received: labels of shape"):
+            distiller.fit(X, np.eye(3, dtype="float32")[Y], verbose=0)
+
+    @pytest.mark.parametrize(
+        ("teachers", "arguments"),
+        [(1, {"mode": "crd"}), (2, {"mode": "crd", "contrast": True}), (1, {"mode": "kd", "contrast": True})],
+    )
+    def test_contrast_mode_and_one_teacher_go_together(self, teachers, arguments):
+        if "contrast" in arguments:
+            arguments = {**arguments, "contrast": self.contrast()}
+        with pytest.raises(ValueError, match="`mode='crd'` needs `contrast` and one teacher"):
+            kls.Distiller(network(1), [network(2)] * teachers, **arguments)
+
+    def test_networks_without_a_last_layer_are_refused(self):
+        with pytest.raises(ValueError, match="networks that end in a Dense layer"):
+            kls.Distiller(Subclassed(), network(2), mode="crd", contrast=self.contrast())
+
+    def test_wrong_alpha(self):
+        with pytest.raises(ValueError, match=r"`alpha` must be finite and at least 0\. Received: alpha=-1"):
+            kls.Distiller(network(1), network(2), mode="crd", alpha=-1, contrast=self.contrast())
+
+
+class TestTeacherLogits:
+    class Ordered(keras.utils.PyDataset):
+        training = False
+
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            return X[index * 10 :][:10], Y[index * 10 :][:10]
+
+    def test_one_teacher(self, tmp_path):
+        path = tmp_path / "new" / "logits.npy"
+        found = kls.teacher_logits(network(2), (X, Y), path, batch_size=7)
+        assert (type(found), found.dtype, found.shape) == (np.memmap, "float32", (24, 3))
+        np.testing.assert_allclose(found, network(2)(X), rtol=1e-5, atol=1e-6)
+        with pytest.raises(ValueError, match="read-only"):
+            found[0] = 0
+        assert [file.name for file in path.parent.iterdir()] == ["logits.npy"]
+
+    def test_a_list_of_teachers_over_batches(self, tmp_path):
+        found = kls.teacher_logits([network(2), network(3)], self.Ordered(), tmp_path / "logits.npy")
+        assert found.shape == (24, 2, 3)
+        for index, seed in enumerate((2, 3)):
+            np.testing.assert_allclose(found[:, index], network(seed)(X), rtol=1e-5, atol=1e-6)
+        assert kls.teacher_logits([network(2)], X, tmp_path / "logits.npy").shape == (24, 1, 3)
+
+    def test_a_teacher_that_returns_probabilities(self, tmp_path):
+        class Probabilities(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.inner = network(2, "softmax")
+
+            def call(self, inputs):
+                return self.inner(inputs)
+
+        p = softmax(np.asarray(network(2)(X), "float64"))
+        for teacher in (network(2, "softmax"), Probabilities()):
+            found = kls.teacher_logits(teacher, X, tmp_path / "logits.npy")
+            np.testing.assert_allclose(softmax(found.astype("float64")), p, rtol=1e-5)
+
+    def test_batches_that_shuffle_are_refused(self, tmp_path):
+        shuffled = self.Ordered()
+        shuffled.training = True
+        with pytest.raises(ValueError, match=r"`data` must come in order.*training=True"):
+            kls.teacher_logits(network(2), shuffled, tmp_path / "logits.npy")
+
+    def test_no_teacher(self, tmp_path):
+        with pytest.raises(ValueError, match=r"`teacher` must be .*Received: \[\]"):
+            kls.teacher_logits([], X, tmp_path / "logits.npy")
+
+
+class TestSaving:
+    def test_the_student_is_saved(self, tmp_path):
+        distiller = distiller_of(network(1), network(2))
+        fitted(distiller)
+        distiller.save(tmp_path / "student.keras")
+        again = keras.saving.load_model(tmp_path / "student.keras")
+        assert type(again) is keras.Sequential
+        np.testing.assert_allclose(again(X), distiller.student(X), rtol=1e-6)
+
+    def test_checkpoints_are_the_students(self, tmp_path):
+        distiller = distiller_of(network(1), network(2))
+        fitted(distiller, callbacks=[keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", monitor="loss")])
+        again = keras.saving.load_model(tmp_path / "best.keras")
+        np.testing.assert_allclose(again(X), distiller.student(X), rtol=1e-6)
+
+    def test_weights_are_the_students(self, tmp_path):
+        distiller = distiller_of(network(1), network(2))
+        distiller.save_weights(tmp_path / "student.weights.h5")
+        student, other = network(5), distiller_of(network(6), network(2))
+        student.load_weights(tmp_path / "student.weights.h5")
+        other.load_weights(tmp_path / "student.weights.h5")
+        for model in (student, other.student):
+            np.testing.assert_array_equal(model(X), network(1)(X))
+
+    def test_a_config_is_refused(self, tmp_path):
+        distiller = kls.Distiller(network(1), network(2))
+        with pytest.raises(NotImplementedError, match="use its `save`"):
+            keras.saving.save_model(distiller, tmp_path / "distiller.keras")
 
 
 class TestTeachers:
@@ -150,13 +357,17 @@ class TestTeachers:
         for teacher, weights in zip(teachers, before, strict=True):
             assert all(map(np.array_equal, teacher.get_weights(), weights))
             assert teacher.trainable
-        assert [id(v) for v in distiller.variables] == [id(v) for v in student.variables]
+        own = {id(v) for v in student.variables}
+        assert own < {id(v) for v in distiller.variables}
+        drawing = [v.path for v in distiller.variables if id(v) not in own]
+        assert len(drawing) == 2
+        assert all("seed_generator" in path for path in drawing)
         assert [id(v) for v in distiller.trainable_variables] == [id(v) for v in student.trainable_variables]
         assert [v.path for v in student.variables] == names
         distiller.save_weights(tmp_path / "distiller.weights.h5")
         with h5py.File(tmp_path / "distiller.weights.h5") as file:
             found = []
-            file["layers"].visititems(lambda _, item: found.append(item.shape) if hasattr(item, "shape") else None)
+            file.visititems(lambda _, item: found.append(item.shape) if hasattr(item, "shape") else None)
         assert sorted(found) == sorted(tuple(v.shape) for v in student.weights)
         np.testing.assert_array_equal(distiller.predict(X, verbose=0), student.predict(X, verbose=0))
 
@@ -234,6 +445,10 @@ class TestFailures:
         with pytest.raises(ValueError, match=r"`teachers` must be .* Received: \[\]"):
             kls.Distiller(network(1), [])
 
+    def test_another_mode(self):
+        with pytest.raises(ValueError, match=r"`mode` must be one of 'kd', .*'wsl'.* Received: mode='mt'"):
+            kls.Distiller(network(1), network(2), "mt")
+
     @pytest.mark.parametrize("wrong", [{"alpha": 2}, {"temperature": 0}])
     def test_arguments_of_the_loss_are_checked_at_once(self, wrong):
         with pytest.raises(ValueError, match=f"`{next(iter(wrong))}` must be"):
@@ -245,9 +460,3 @@ class TestFailures:
             distiller.compile("adam", "mse")
         with pytest.raises(ValueError, match="`loss` must be left out"):
             distiller.compile("adam", loss="mse", metrics=["accuracy"])
-
-    def test_saving(self, tmp_path):
-        distiller = kls.Distiller(network(1), network(2))
-        distiller(X)
-        with pytest.raises(NotImplementedError, match=r"save `\.student`"):
-            distiller.save(tmp_path / "distiller.keras")

@@ -21,6 +21,12 @@ def test_losses_targets_metrics_scores_and_callbacks_on_jax():
     files.append(str(HERE / "test_metrics.py::TestFamiliarAccuracy"))
     files.append(str(HERE / "test_distillation.py::TestObjective::test_training_is_that_of_keras"))
     files.append(str(HERE / "test_distillation.py::TestTeachers::test_stay_as_they_are_and_out_of_the_model"))
+    files.append(str(HERE / "test_distillation.py::TestOffline::test_stored_logits_train_as_the_teachers_do"))
+    files.append(
+        str(HERE / "test_distillation.py::TestContrast::test_compiled_training_moves_student_embeddings_and_banks")
+    )
+    files.append(str(HERE / "test_uncertainty.py::TestTraining::test_a_teacher_draws_anew_for_each_batch"))
+    files.append(str(HERE / "test_overfitting.py::TestWeights::test_take_effect_in_compiled_training"))
     files.append(str(HERE / "test_callbacks.py::test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one"))
     files.append(str(HERE / "ood/test_scores.py::TestODIN::test_follows_the_finite_difference_gradient"))
     files.append(str(HERE / "test_network.py::TestOneForwardPass::test_further_training_is_seen_without_another_trace"))

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from benchmarks.runner.train import mirrored_strategy
-from kls.layers import BatchNormalization
+from kls.layers import BatchNormalization, MonteCarloDropout
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the fused kernel is TensorFlow's")
 
@@ -152,3 +152,26 @@ class TestTwoReplicas:
         for mean, variance in zip(means, variances, strict=True):
             np.testing.assert_allclose(mean, alone.moving_mean.numpy(), rtol=1e-5)
             np.testing.assert_allclose(variance, alone.moving_variance.numpy(), rtol=1e-5)
+
+
+class TestMonteCarloDropout:
+    def test_drops_and_scales_in_inference_and_in_training(self):
+        layer = MonteCarloDropout(0.2, seed=0)
+        for training in (True, False, None):
+            found = np.asarray(layer(np.ones((100, 100), "float32"), training=training))
+            assert set(np.unique(found)) == {0.0, np.float32(1.25)}
+            assert (found > 0).mean() == pytest.approx(0.8, abs=0.02)
+
+    def test_the_same_seed_gives_the_same_draws_and_each_call_others(self):
+        x = np.ones((4, 50), "float32")
+        one, two = MonteCarloDropout(0.5, seed=7), MonteCarloDropout(0.5, seed=7)
+        first = np.asarray(one(x))
+        np.testing.assert_array_equal(first, two(x))
+        assert (first != np.asarray(one(x))).any()
+
+    def test_config_round_trip(self):
+        layer = MonteCarloDropout(0.3, seed=5, noise_shape=(None, 1), name="mine")
+        again = keras.layers.deserialize(keras.layers.serialize(layer))
+        assert type(again) is MonteCarloDropout
+        assert again.get_config() == layer.get_config()
+        assert (again.rate, again.seed) == (0.3, 5)

@@ -542,6 +542,41 @@ class TestKnowledgeDistillation:
         found = float(kls.KnowledgeDistillation(0, from_logits=True)(kls.pack_teacher(mixed, teacher), logits))
         assert found == pytest.approx(expected, rel=1e-6)
 
+    # the second teacher: at temperature 2 softmax(-1, 0) = 0.268941, 0.731059, so that its term is 1.589046
+    @pytest.mark.parametrize(("reduce_teachers", "term"), [("mean", 1.126928), ("sum", 2.253856)])
+    def test_several_teachers_by_hand(self, reduce_teachers, term):
+        loss = kls.KnowledgeDistillation(0.25, 2.0, from_logits=True, reduce_teachers=reduce_teachers)
+        found = float(loss(kls.pack_teacher([0], [[[2.0, 0.0], [-2.0, 0.0]]]), [[4.0, 0.0]]))
+        assert found == pytest.approx(0.75 * 0.018150 + 0.25 * term, abs=1e-5)
+
+    @pytest.mark.usefixtures("float64")
+    @pytest.mark.parametrize("teachers", [1, 3])
+    def test_the_sum_is_the_mean_times_the_number_of_teachers(self, teachers):
+        """The paper's MT and En: the losses of the teachers one by one, summed, and the cross-entropy to their mean."""
+        logits, _, labels, _ = distillation_sample()
+        stored = np.random.default_rng(5).normal(scale=3, size=(6, teachers, 5))
+        packed = kls.pack_teacher(labels, stored)
+        mean, total = (
+            kls.KnowledgeDistillation(1, 1, True, reduce_teachers=how, dtype="float64") for how in ("mean", "sum")
+        )
+        one_by_one = [float(mean(kls.pack_teacher(labels, stored[:, t]), logits)) for t in range(teachers)]
+        assert float(total(packed, logits)) == pytest.approx(sum(one_by_one), rel=1e-7)
+        gradients = [gradient(lambda z, loss=loss: loss(packed, z), logits) for loss in (mean, total)]
+        np.testing.assert_allclose(gradients[1], teachers * gradients[0], rtol=1e-9)
+        p_student, p_teachers = np.asarray(ops.softmax(logits)), np.asarray(ops.softmax(stored))
+        np.testing.assert_allclose(gradients[0], (p_student - p_teachers.mean(axis=1)) / 6, rtol=1e-6, atol=1e-9)
+
+    def test_dense_predictions(self):
+        logits, _, labels, teacher = distillation_sample()
+        loss = kls.KnowledgeDistillation(from_logits=True, reduction=None)
+        packed = numbers(kls.pack_teacher(labels, np.stack([teacher, -teacher], axis=1)))
+        found = numbers(loss(packed.reshape(2, 3, 15), logits.reshape(2, 3, 5)))
+        np.testing.assert_allclose(found.reshape(6), numbers(loss(packed, logits)), rtol=1e-6)
+
+    def test_another_reduction_of_teachers_is_refused(self):
+        with pytest.raises(ValueError, match=r"`reduce_teachers` must be 'mean' or 'sum'. Received: .*'median'"):
+            kls.KnowledgeDistillation(reduce_teachers="median")
+
     def test_compiled_it_is_the_same(self):
         logits, p, labels, teacher = (array.astype("float32") for array in distillation_sample())
         for loss, y_pred in ((kls.KnowledgeDistillation(from_logits=True), logits), (kls.KnowledgeDistillation(), p)):
@@ -579,9 +614,94 @@ class TestKnowledgeDistillation:
             kls.KnowledgeDistillation(temperature=temperature)
 
     def test_config_round_trip(self):
-        loss = kls.KnowledgeDistillation(0.2, 4, True, True, reduction="sum", name="distilled")
+        loss = kls.KnowledgeDistillation(0.2, 4, True, True, "sum", reduction="sum", name="distilled")
         again = keras.losses.deserialize(keras.losses.serialize(loss))
         assert isinstance(again, kls.KnowledgeDistillation)
         assert again.get_config() == loss.get_config()
         assert (again.alpha, again.temperature, again.from_logits, again.scale_by_temperature) == (0.2, 4, True, True)
+        assert again.reduce_teachers == "sum"
         assert (again.reduction, again.name) == ("sum", "distilled")
+
+
+class TestWeightedSoftLabels:
+    # student: softmax(4, 0), its loss 0.018150; teacher: softmax(2, 0), its loss 0.126928, so w = 1 - exp(-0.142994)
+    # = 0.133241; the teacher's term at temperature 2 is 0.664810, as above
+    def test_by_hand(self):
+        loss = kls.WeightedSoftLabels(2.5, 2.0, from_logits=True)
+        found = float(loss(kls.pack_teacher([0], [[2.0, 0.0]]), [[4.0, 0.0]]))
+        assert found == pytest.approx(0.018150 + 2.5 * 4 * 0.133241 * 0.664810, abs=1e-5)
+
+    # a second teacher: softmax(-2, 0) at 1; the mean's loss is -ln((0.880797 + 0.119203) / 2) = 0.693147, so
+    # w = 1 - exp(-0.026185) = 0.025845; the mean of both terms at temperature 2 is 1.126928, as above
+    def test_several_teachers_by_hand(self):
+        loss = kls.WeightedSoftLabels(2.5, 2.0, from_logits=True)
+        found = float(loss(kls.pack_teacher([0], [[[2.0, 0.0], [-2.0, 0.0]]]), [[4.0, 0.0]]))
+        assert found == pytest.approx(0.018150 + 2.5 * 4 * 0.025845 * 1.126928, abs=1e-5)
+
+    @pytest.mark.usefixtures("float64")
+    @pytest.mark.parametrize("from_logits", [True, False])
+    def test_gradient_leaves_the_weight_out(self, from_logits):
+        """It is that of two losses of Keras, summed with weights that are numbers."""
+        logits, p, labels, teacher = distillation_sample()
+        rows = np.arange(6), labels
+        ratio = np.log(p[rows]) / np.log(np.asarray(ops.softmax(teacher))[rows])
+        weights = 1 - np.exp(-ratio)
+        student = logits if from_logits else p
+        loss = kls.WeightedSoftLabels(2.5, 3.0, from_logits, dtype="float64")
+
+        def expected(z):
+            target = ops.softmax(teacher / 3)
+            log_p = z if from_logits else ops.log(z / ops.sum(z, axis=-1, keepdims=True))
+            soft = keras.losses.categorical_crossentropy(target, log_p / 3, from_logits=True)
+            hard = keras.losses.sparse_categorical_crossentropy(labels, log_p, from_logits=True)
+            return ops.mean(hard + 2.5 * 9 * weights * soft)
+
+        packed = kls.pack_teacher(labels, teacher)
+        assert float(loss(packed, student)) == pytest.approx(float(expected(student)), rel=1e-5)
+        found = gradient(lambda z: loss(packed, z), student)
+        np.testing.assert_allclose(found, gradient(expected, student), rtol=1e-5, atol=1e-7)
+
+    def test_alpha_of_zero_is_cross_entropy(self):
+        logits, _, labels, teacher = distillation_sample()
+        found = float(kls.WeightedSoftLabels(0, from_logits=True)(kls.pack_teacher(labels, teacher), logits))
+        assert found == pytest.approx(float(kls.SmoothedCE(1, from_logits=True)(labels, logits)), rel=1e-6)
+
+    def test_a_teacher_that_is_certain_counts_in_full_if_right_and_not_if_wrong(self):
+        logits = np.array([[1.0, 0.0, 0.0]], "float32")
+        hard = -np.log(np.e / (np.e + 2))
+        loss = kls.WeightedSoftLabels(1.0, 1.0, from_logits=True)
+        right = kls.pack_teacher([0], [[1000.0, 0.0, 0.0]])
+        assert float(loss(right, logits)) == pytest.approx(2 * hard, rel=1e-5)
+        assert np.isfinite(gradient(lambda z: loss(right, z), logits)).all()
+        wrong = kls.pack_teacher([0], [[0.0, 1000.0, 0.0]])
+        assert float(loss(wrong, logits)) == pytest.approx(hard, rel=2e-3)
+
+    def test_a_student_and_a_teacher_without_loss_give_none(self):
+        logits = np.array([[1000.0, 0.0]], "float32")
+        packed, loss = kls.pack_teacher([0], logits), kls.WeightedSoftLabels(from_logits=True)
+        assert float(loss(packed, logits)) == 0
+        assert np.isfinite(gradient(lambda z: loss(packed, z), logits)).all()
+
+    def test_compiled_it_is_the_same(self):
+        logits, _, labels, teacher = (array.astype("float32") for array in distillation_sample())
+        loss = kls.WeightedSoftLabels(from_logits=True)
+        found = compiled(lambda y, t, z: loss(kls.pack_teacher(y, t), z))(labels, teacher, logits)
+        assert float(found) == pytest.approx(float(loss(kls.pack_teacher(labels, teacher), logits)), rel=1e-6)
+
+    @pytest.mark.parametrize("wrong", [{"alpha": -1}, {"alpha": float("inf")}, {"temperature": 0}])
+    def test_arguments_outside_are_named(self, wrong):
+        ((name, value),) = wrong.items()
+        with pytest.raises(ValueError, match=f"`{name}` must be finite.*Received: {name}={value}"):
+            kls.WeightedSoftLabels(**wrong)
+
+    def test_labels_without_logits_are_refused(self):
+        with pytest.raises(ValueError, match=r"pack_teacher.*y_true\.shape=\(6,\), y_pred\.shape=\(6, 5\)"):
+            kls.WeightedSoftLabels()(np.zeros(6), np.full((6, 5), 0.2, "float32"))
+
+    def test_config_round_trip(self):
+        loss = kls.WeightedSoftLabels(1.5, 2, True, reduction="sum", name="weighted")
+        again = keras.losses.deserialize(keras.losses.serialize(loss))
+        assert isinstance(again, kls.WeightedSoftLabels)
+        assert again.get_config() == loss.get_config()
+        assert (again.alpha, again.temperature, again.from_logits) == (1.5, 2, True)
+        assert (again.reduction, again.name) == ("sum", "weighted")

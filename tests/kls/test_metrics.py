@@ -582,7 +582,22 @@ class TestFamiliarAccuracy:
     def test_another_label_gives_nan(self, wrong):
         assert np.isnan(streamed(FamiliarAccuracy(), np.array([0, wrong, -1, 2]), self.ROWS))
 
-    @pytest.mark.parametrize("shape", [(4, 3), (3,), (4, 2)])
+    @pytest.mark.parametrize("weights", [None, [2.0, 1.0, 0.5, 0.0]])
+    def test_of_distributions_it_is_keras_categorical_accuracy(self, weights):
+        mixed = np.array([[0.6, 0.4, 0], [0.1, 0.2, 0.7], [0.5, 0.3, 0.2], [0, 1, 0]], "float32")
+        expected = streamed(keras.metrics.CategoricalAccuracy(), mixed, self.ROWS, weights)
+        assert streamed(FamiliarAccuracy(), mixed, self.ROWS, weights) == pytest.approx(expected)
+
+    def test_training_on_mixed_labels_and_validation_on_indices_share_it(self, data):
+        x, labels, _ = data
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        model.compile(keras.optimizers.SGD(0.0), kls.SmoothedCE(from_logits=True), metrics=[FamiliarAccuracy()])
+        mixed = (0.7 * np.eye(3)[labels] + 0.3 * np.eye(3)[labels[::-1]]).astype("float32")
+        history = model.fit(x, mixed, validation_data=(x, labels), batch_size=19, verbose=0).history
+        expected = (predictions(model, x).argmax(axis=1) == labels).mean()
+        assert history["accuracy"] == history["val_accuracy"] == [pytest.approx(expected)]
+
+    @pytest.mark.parametrize("shape", [(3,), (4, 2), (3, 3)])
     def test_labels_that_do_not_fit_are_refused(self, shape):
         with pytest.raises(ValueError, match=r"`y_true` must hold class indices.*y_true\.shape"):
             FamiliarAccuracy().update_state(np.zeros(shape, "int32"), self.ROWS)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 import kls
-from kls.targets import mix, smooth, smoothing_weights
+from kls.targets import mix, smooth, smoothing_weights, teachers_packed, unpack_teacher
 
 classes = st.integers(2, 2000)
 epsilons = st.floats(0, 0.99)
@@ -106,6 +106,28 @@ class TestPackTeacher:
     def test_a_label_outside_is_refused(self, wrong):
         with pytest.raises(ValueError, match=rf"0\.\.2.*{wrong}"):
             kls.pack_teacher([0, wrong], self.TEACHER)
+
+    def test_several_teachers_follow_one_another(self):
+        packed = kls.pack_teacher([2, 0], np.stack([self.TEACHER, 10 * self.TEACHER], axis=1))
+        expected = [[0, 0, 1, 2, 3, 4, 20, 30, 40], [1, 0, 0, 5, 6, 7, 50, 60, 70]]
+        np.testing.assert_array_equal(ops.convert_to_numpy(packed), expected)
+
+    def test_unpacking_is_the_inverse(self):
+        teachers = np.random.default_rng(0).normal(size=(2, 4, 3)).astype("float32")
+        labels = np.array([[0.25, 0.75, 0], [0, 0, 1]], "float32")
+        found, logits = unpack_teacher(kls.pack_teacher(labels, teachers), np.zeros((2, 3)))
+        np.testing.assert_array_equal(ops.convert_to_numpy(found), labels)
+        np.testing.assert_array_equal(np.stack([ops.convert_to_numpy(part) for part in logits], axis=1), teachers)
+
+    @pytest.mark.parametrize(
+        ("shape", "teachers"), [((2,), 0), ((2, 1), 0), ((2, 3), 0), ((2, 6), 1), ((None, 18), 5), ((2, 7), 0)]
+    )
+    def test_shapes_tell_how_many_teachers_are_packed(self, shape, teachers):
+        assert teachers_packed(keras.KerasTensor(shape), np.zeros((2, 3))) == teachers
+
+    def test_labels_that_do_not_fit_several_teachers_are_refused(self):
+        with pytest.raises(ValueError, match=r"teacher_logits\[:, 0\]\.shape=\(2, 3\)"):
+            kls.pack_teacher([0, 1, 2], np.zeros((2, 4, 3)))
 
     @pytest.mark.parametrize("shape", [(3,), (3, 1), (2, 2), ()])
     def test_labels_that_do_not_fit_are_refused_with_both_shapes(self, shape):
