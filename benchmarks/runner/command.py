@@ -13,7 +13,7 @@ from benchmarks.runner.store import RunStore, StoreError
 from benchmarks.runner.train import check_strategy
 
 
-def run_study(options, make_plan, report):
+def run_study(options, make_plan, report, class_losses=False):
     """Carries out a study's command.
 
     Args:
@@ -21,6 +21,7 @@ def run_study(options, make_plan, report):
         make_plan: Function of the options to `(Plan, ood)`, with the names of unfamiliar sets as `run.open_sources`
             takes them.
         report: Function of `(plan, store, ood)` that prints and writes the tables and figures of what is finished.
+        class_losses: Whether the report needs the loss of each class after each epoch.
 
     Returns:
         Exit code: 0, 1 if a trial failed, 2 if the study cannot be run as asked, 130 if stopped.
@@ -34,7 +35,7 @@ def run_study(options, make_plan, report):
             check_parents(plan, store, sources.familiar)
             print(describe(plan, store, sources))
             return 0
-        code = run(plan, store, sources, options.strategy, options.features, options.scores)
+        code = run(plan, store, sources, options.strategy, options.features, options.scores, class_losses)
         report(plan, store, ood)
     except (PlanError, StoreError, decathlon.store.DataError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -61,13 +62,15 @@ def describe(plan, store, sources):
         if store.record(trial) is not None:
             lines.append((trial.id, trial.label, f"{images:,}", "finished"))
             continue
-        parent = plan.parent(trial)
+        parents = plan.parents(trial)
         kind = (
             *(trial.model, trial.loss, trial.batch_size, trial.precision, trial.outlier_batch_size),
-            *(dataset.image_shape, dataset.classes, parent and parent.model),
+            *(trial.distillation, trial.offline, trial.mixing, trial.dropout, trial.teacher_dropout),
+            *(dataset.image_shape, dataset.classes, *(parent.model for parent in parents)),
         )
         if kind not in rates:
-            rates[kind] = measure_rate(trial, dataset, parent, sources.outliers.get(trial.id, ()))
+            outliers = sources.outliers.get(trial.id, ())
+            rates[kind] = measure_rate(trial, dataset, parents, outliers, plan.soft_labels_of(trial))
         seconds = images / rates[kind]
         total += seconds
         lines.append((trial.id, trial.label, f"{images:,}", format_seconds(seconds)))

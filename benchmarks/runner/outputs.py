@@ -24,11 +24,13 @@ class Wanted:
         unfamiliar: `{name: Dataset}` whose logits to store too.
         features: Whether to store the features before the last layer.
         scores: Names of `kls.ood.scores` to store; those of logits alone need not be.
+        class_losses: Whether to store the loss of each class on the evaluation split after each epoch of training.
     """
 
     unfamiliar: dict = field(default_factory=dict)
     features: bool = False
     scores: tuple[str, ...] = ()
+    class_losses: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "scores", tuple(name for name in self.scores if needs_network(name)))

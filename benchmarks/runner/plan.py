@@ -1,6 +1,7 @@
 """A plan: the trials of a study in the order in which they run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from benchmarks.runner.trial import Trial
 
@@ -16,10 +17,12 @@ class Plan:
     Attributes:
         study: Name of the study.
         trials: The trials.
+        soft_labels: `{fingerprint: label distributions of the training images}`, of those that trials name.
     """
 
     study: str
     trials: tuple[Trial, ...]
+    soft_labels: dict = field(default_factory=dict)
 
     def __post_init__(self):
         object.__setattr__(self, "trials", tuple({trial.id: trial for trial in self.trials}.values()))
@@ -30,9 +33,17 @@ class Plan:
                 raise PlanError(f"{trial.label} starts from trials that do not come before it: {', '.join(absent)}.")
             known.add(trial.id)
 
-    def parent(self, trial):
-        """Returns the trial that another starts from, or `None`."""
-        return next((other for other in self.trials if other.id in trial.parents), None)
+    def parents(self, trial):
+        """Returns the trials that another starts from, in its order: a list."""
+        return [self._by_id[parent] for parent in trial.parents]
+
+    def soft_labels_of(self, trial):
+        """Returns the label distributions that a trial is trained on in place of labels, or `None`."""
+        return self.soft_labels[trial.soft_labels] if trial.soft_labels else None
+
+    @cached_property
+    def _by_id(self):
+        return {trial.id: trial for trial in self.trials}
 
 
 def scale_schedule(schedule, epochs, protocol_epochs):

@@ -8,10 +8,11 @@ import h5py
 import decathlon
 from benchmarks.runner.data import open_outliers, open_unfamiliar
 from benchmarks.runner.estimate import epoch_work, steps_per_epoch
+from benchmarks.runner.networks import WEIGHTS
 from benchmarks.runner.outputs import Wanted, is_complete
 from benchmarks.runner.plan import PlanError
 from benchmarks.runner.progress import Watch, format_seconds, open_report
-from benchmarks.runner.train import WEIGHTS, evaluate_again, train
+from benchmarks.runner.train import evaluate_again, train
 
 STOPPED = 130
 
@@ -61,22 +62,25 @@ def check_parents(plan, store, familiar):
         familiar: `{name: Dataset}`.
     """
     for trial in plan.trials:
-        parent = plan.parent(trial)
-        if parent is None or store.record(trial) is not None:
-            continue
-        for what in ("classes", "image_shape"):
-            own, inherited = (getattr(familiar[name], what) for name in (trial.dataset, parent.dataset))
-            if own != inherited:
-                raise PlanError(
-                    f"{trial.label} cannot start from {parent.label}: its {what.replace('_', ' ')} would have to be "
-                    f"{own}. Received: {inherited}."
-                )
-        weights = store.directory(parent) / WEIGHTS
-        if store.record(parent) is not None and (problem := _problem_with(weights)):
+        if store.record(trial) is None:
+            for parent in plan.parents(trial):
+                _check_parent(trial, parent, store, familiar)
+
+
+def _check_parent(trial, parent, store, familiar):
+    for what in ("classes", "image_shape"):
+        own, inherited = (getattr(familiar[name], what) for name in (trial.dataset, parent.dataset))
+        if own != inherited:
             raise PlanError(
-                f"{trial.label} starts from {parent.label}, whose weights are {problem}: {weights}. "
-                f"To train it again, delete {weights.parent}."
+                f"{trial.label} cannot start from {parent.label}: its {what.replace('_', ' ')} would have to be "
+                f"{own}. Received: {inherited}."
             )
+    weights = store.directory(parent) / WEIGHTS
+    if store.record(parent) is not None and (problem := _problem_with(weights)):
+        raise PlanError(
+            f"{trial.label} starts from {parent.label}, whose weights are {problem}: {weights}. "
+            f"To train it again, delete {weights.parent}."
+        )
 
 
 def _problem_with(weights):
@@ -89,7 +93,7 @@ def _problem_with(weights):
     return None
 
 
-def run(plan, store, sources, strategy="none", keep_features=False, scores=()):
+def run(plan, store, sources, strategy="none", keep_features=False, scores=(), class_losses=False):
     """Trains what is not finished, and keeps going when a trial fails.
 
     Args:
@@ -99,6 +103,7 @@ def run(plan, store, sources, strategy="none", keep_features=False, scores=()):
         strategy: `"none"` or `"mirrored"`.
         keep_features: Whether to store features beside logits.
         scores: Names of `kls.ood.scores` to store.
+        class_losses: Whether to store the loss of each class after each epoch.
 
     Returns:
         Exit code: 0, 1 if a trial failed, 130 if stopped from the keyboard.
@@ -108,7 +113,9 @@ def run(plan, store, sources, strategy="none", keep_features=False, scores=()):
     """
     datasets = sources.familiar
     check_parents(plan, store, datasets)
-    wanted = {name: Wanted(others, keep_features, tuple(scores)) for name, others in sources.unfamiliar.items()}
+    wanted = {
+        name: Wanted(others, keep_features, tuple(scores), class_losses) for name, others in sources.unfamiliar.items()
+    }
     waiting = [trial for trial in plan.trials if store.record(trial) is None]
     finished = len(plan.trials) - len(waiting)
     if finished:
@@ -127,8 +134,9 @@ def run(plan, store, sources, strategy="none", keep_features=False, scores=()):
                     trial,
                     dataset,
                     store,
-                    parent=plan.parent(trial),
+                    parents=plan.parents(trial),
                     outliers=sources.outliers.get(trial.id, ()),
+                    soft_labels=plan.soft_labels_of(trial),
                     strategy=strategy,
                     wanted=wanted[trial.dataset],
                     callbacks=[watch],

@@ -13,6 +13,7 @@ from dataclasses import asdict
 
 import numpy as np
 
+CLASS_LOSSES = "class_losses.npz"
 UNFAMILIAR = -1  # the label of every unfamiliar image
 COLUMNS = (
     "trial", "study", "dataset", "model", "loss", "gamma", "seed", "epochs", "accuracy_best", "accuracy_last",
@@ -93,6 +94,19 @@ class RunStore:
         writer.writerows({"epoch": i, **logs} for i, logs in enumerate(history, start=1))
         write_atomically(self.directory(trial) / "history.csv", text.getvalue())
 
+    def write_class_losses(self, trial, losses, accuracies):
+        """Keeps the mean loss and the accuracy of each class after each epoch, both of shape `(E, K)`."""
+        with open(self.directory(trial) / CLASS_LOSSES, "wb") as file:
+            np.savez(file, losses=losses, accuracies=accuracies)
+
+    def class_losses(self, trial_id):
+        """Returns `(losses, accuracies)` as `write_class_losses` took them, or `None` if they were not kept."""
+        path = self.out / "trials" / trial_id / CLASS_LOSSES
+        if not path.is_file():
+            return None
+        with np.load(path, allow_pickle=False) as file:
+            return file["losses"], file["accuracies"]
+
     def write_outputs(self, trial, name, logits, labels, features=None, scores=None):
         """Keeps what a network makes of a split or data set.
 
@@ -119,6 +133,10 @@ class RunStore:
     def outputs(self, trial, name):
         """Returns all that was kept of a split or data set: `logits`, `labels`, `features` and scores by name."""
         return read_outputs(self.outputs_path(trial.id, name))
+
+    def teacher_logits_path(self, teachers):
+        """Returns where the logits of teachers' training images are kept, for all of their students."""
+        return self.out / "teacher_logits" / f"{'-'.join(teacher.id for teacher in teachers)}.npy"
 
     def outputs_path(self, trial_id, name):
         return self.out / "trials" / trial_id / "logits" / f"{name}.npz"

@@ -1,42 +1,57 @@
 """Trains one trial: data, model and loss by its recipe, resumed where it was stopped."""
 
+import math
 import time
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 
 import keras
 import numpy as np
 
 import kls
 from benchmarks.runner.data import outlier_images
+from benchmarks.runner.networks import (
+    OPTIMIZERS,
+    OVERFITTING,
+    WEIGHTS,
+    TrainingError,
+    compiled_model,
+    precision_policy,
+    trained_model,
+)
 from benchmarks.runner.outputs import Wanted, evaluation_batches, measure, write_outputs
 from benchmarks.runner.plan import PlanError
 from decathlon.batches import Augmentation, Batches, WithOutliers
+from decathlon.mixing import mixing_named
 from kls.feeding import feed
+from kls.overfitting import ClassLosses, OverfittingWeights
 
 STRATEGIES = ("none", "mirrored")
-WEIGHTS = "weights.weights.h5"
-LAST_RATE = 1e-6  # where a cosine schedule ends
-OPTIMIZERS = {
-    "adam": keras.optimizers.Adam,
-    "nesterov": partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
-}
+HELD_OUT = 10  # one training image in so many, where the loss follows overfitting
+NOTHING_ELSE = Wanted()
 
 
-class TrainingError(Exception):
-    """A trial that cannot end with a result; the message is the reason."""
-
-
-def train(trial, dataset, store, parent=None, outliers=(), strategy="none", wanted=None, callbacks=()):
+def train(
+    trial,
+    dataset,
+    store,
+    parents=(),
+    outliers=(),
+    soft_labels=None,
+    strategy="none",
+    wanted=NOTHING_ELSE,
+    callbacks=(),
+):
     """Trains a trial, or goes on with it, and stores its history, weights and logits.
 
     Args:
         trial: The `Trial`.
         dataset: The opened `decathlon.Dataset`.
         store: The `RunStore`.
-        parent: The finished `Trial` that it starts from.
+        parents: The finished `Trial`s that it starts from.
         outliers: The opened `Dataset`s whose training images are outliers.
+        soft_labels: Label distributions of the training images in place of their labels, shape `(N, K)`.
         strategy: `"none"` or `"mirrored"` (all devices of this machine, TensorFlow).
         wanted: What to store, as `Wanted`; the logits of the evaluation split alone by default.
         callbacks: Further Keras callbacks, for progress.
@@ -47,17 +62,22 @@ def train(trial, dataset, store, parent=None, outliers=(), strategy="none", want
     Raises:
         TrainingError: If the loss is not finite, or the recipe asks for what is not there.
     """
-    check_recipe(trial)
+    check_recipe(trial, strategy)
     directory = store.begin(trial)
     keras.utils.clear_session()
     keras.utils.set_random_seed(trial.seed)
     with precision_policy(trial.precision), _scope(strategy) as replicas:
-        training, evaluation = batches(trial, dataset, outliers, replicas)
+        logits = stored_logits(parents, dataset, store) if trial.offline else None
+        training = training_batches(trial, dataset, outliers, soft_labels, logits)
+        evaluation = evaluation_batches(trial, dataset, *dataset.split(dataset.evaluation), replicas)
         stopwatch = Stopwatch(len(training) * trial.batch_size)
-        checkpoint = kls.FullStateCheckpoint(directory / "checkpoint", callbacks=[stopwatch])
+        class_losses = [ClassLosses({"evaluation": evaluation})] if wanted.class_losses else []
+        online = () if trial.offline else parents
+        origins = [trained_model(parent, dataset, store, synchronized=replicas > 1) for parent in online]
+        model = compiled_model(trial, dataset, len(training), origins, synchronized=replicas > 1)
+        recorders = [stopwatch, *class_losses, *weight_callbacks(trial, model, dataset)]
+        checkpoint = kls.FullStateCheckpoint(directory / "checkpoint", callbacks=recorders)
         training.epoch = checkpoint.epoch
-        origin = trained_model(parent, dataset, store, synchronized=replicas > 1) if parent else None
-        model = compiled_model(trial, dataset, len(training), origin, synchronized=replicas > 1)
         if checkpoint.epoch < trial.epochs:
             model.fit(
                 feed(training, endless=True),
@@ -67,12 +87,14 @@ def train(trial, dataset, store, parent=None, outliers=(), strategy="none", want
                 validation_data=feed(evaluation),
                 shuffle=False,
                 verbose=0,
-                callbacks=[*rate_callbacks(trial), stopwatch, StopUnlessFinite(), *callbacks, checkpoint],
+                callbacks=[*rate_callbacks(trial), *recorders, StopUnlessFinite(), *callbacks, checkpoint],
             )
         else:
             checkpoint.restore(model)
         network = getattr(model, "student", model)
-        outputs = write_outputs(network, trial, dataset, store, wanted or Wanted())
+        outputs = write_outputs(network, trial, dataset, store, wanted)
+    for record in class_losses:
+        store.write_class_losses(trial, record.losses["evaluation"], record.accuracies["evaluation"])
     store.write_history(trial, checkpoint.history)
     network.save_weights(directory / WEIGHTS)
     logits, labels = store.logits(trial, dataset.evaluation)
@@ -82,7 +104,7 @@ def train(trial, dataset, store, parent=None, outliers=(), strategy="none", want
         "accuracy_last": float(np.mean(logits.argmax(axis=-1) == labels)),
         "seconds": round(stopwatch.seconds, 2),
         "images_per_second": round(stopwatch.images_per_second, 1),
-        "train_images": dataset.counts["train"],
+        "train_images": image_count(trial, dataset),
         "evaluation_images": len(evaluation.images),
         "classes": dataset.classes,
         "parameters": network.count_params(),
@@ -105,6 +127,7 @@ def evaluate_again(trial, record, dataset, store, wanted):
         The record with what is new.
     """
     keras.utils.clear_session()
+    keras.utils.set_random_seed(trial.seed)
     kept = record.get("scores", {})
     wanted = replace(
         wanted,
@@ -119,83 +142,74 @@ def evaluate_again(trial, record, dataset, store, wanted):
     return {**record, **outputs, **measure(store, trial, outputs)}
 
 
-def batches(trial, dataset, outliers=(), replicas=1):
-    """Returns the training and the evaluation batches of a trial."""
-    training = Batches(
-        *dataset.split("train"),
+def training_batches(trial, dataset, outliers=(), soft_labels=None, teacher_logits=None):
+    """Returns the batches that a trial is trained on.
+
+    Args:
+        trial: The `Trial`.
+        dataset: The opened `decathlon.Dataset`.
+        outliers: The opened `Dataset`s whose training images are outliers.
+        soft_labels: Label distributions of the training images in place of their labels, shape `(N, K)`.
+        teacher_logits: Teachers' logits of the training images, shape `(N, T, K)`, to follow their labels.
+    """
+    images, labels = training_data(trial, dataset)
+    batches = Batches(
+        images,
+        labels if soft_labels is None else soft_labels,
         classes=dataset.classes,
         batch_size=trial.batch_size,
         training=True,
         mean=dataset.mean if trial.subtract_mean else None,
         augmentation=Augmentation(trial.shift, trial.flip, trial.fill),
         seed=trial.seed,
+        mixing=mixing_named(trial.mixing) if trial.mixing else None,
+        appended=_numbers(len(images)) if trial.distillation == "crd" else teacher_logits,
     )
     if trial.outliers:
-        training = WithOutliers(training, outlier_images(outliers, dataset.image_shape), trial.outlier_batch_size)
-    return training, evaluation_batches(trial, dataset, *dataset.split(dataset.evaluation), replicas)
+        batches = WithOutliers(batches, outlier_images(outliers, dataset.image_shape), trial.outlier_batch_size)
+    return batches
 
 
-def build_model(trial, dataset, synchronized=False):
-    """Builds a trial's model, which returns logits."""
-    return kls.models.build(
-        trial.model,
-        dataset.image_shape,
-        dataset.classes,
-        classifier_activation=None,
-        synchronized=synchronized,
-    )
+def _numbers(count):
+    """Returns the numbers of images, as contrastive distillation wants them behind the labels."""
+    return np.arange(count, dtype=np.float32)[:, None]
 
 
-def trained_model(trial, dataset, store, synchronized=False):
-    """Builds the model of a finished trial with its weights.
-
-    Raises:
-        TrainingError: If there are none.
-    """
-    weights = store.directory(trial) / WEIGHTS
-    if not weights.is_file():
-        raise TrainingError(f"{weights} is missing: {trial.label} has to be trained first")
-    model = build_model(trial, dataset, synchronized)
-    model.load_weights(weights)
-    return model
+def image_count(trial, dataset):
+    """Returns on how many images a trial is trained."""
+    images = dataset.counts["train"]
+    return images - images // HELD_OUT if trial.loss in OVERFITTING else images
 
 
-def compiled_model(trial, dataset, steps_per_epoch, origin=None, synchronized=False):
-    """Builds and compiles what a trial trains.
+def training_data(trial, dataset):
+    """Returns the images and labels that a trial is trained on: but for those that it holds out, all."""
+    images, labels = dataset.split("train")
+    if trial.loss in OVERFITTING:
+        kept = ~_held_out(trial, len(labels))
+        images, labels = images[kept], labels[kept]
+    return images, labels
+
+
+def _held_out(trial, count):
+    """Returns a mask of the training images that are held out, drawn with the trial's seed."""
+    held_out = np.zeros(count, bool)
+    held_out[np.random.default_rng(trial.seed).permutation(count)[: count // HELD_OUT]] = True
+    return held_out
+
+
+def stored_logits(teachers, dataset, store):
+    """Returns what teachers make of the unvaried training images, computed once: logits of shape `(N, T, K)`.
 
     Args:
-        trial: The `Trial`.
+        teachers: Finished `Trial`s.
         dataset: The opened `decathlon.Dataset`.
-        steps_per_epoch: Training steps per epoch, for the learning rate.
-        origin: The model of the trial that it starts from: to be tuned, or the teacher.
-        synchronized: Whether batch normalisation sees the batch of all replicas.
-
-    Returns:
-        A Keras model that returns logits; of a distillation the `kls.Distiller`.
+        store: The `RunStore`.
     """
-    optimizer = OPTIMIZERS[trial.optimizer](learning_rate(trial, steps_per_epoch))
-    accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
-    if trial.loss == "distillation":
-        student = build_model(trial, dataset, synchronized)
-        model = kls.Distiller(student, origin, trial.teacher_weight, trial.temperature, from_logits=True)
-        model.compile(optimizer, metrics=[accuracy])
-    elif trial.loss == "outlier_exposure":
-        model = origin
-        loss = kls.OutlierExposure(trial.gamma, trial.outlier_weight, from_logits=True)
-        model.compile(optimizer, loss, metrics=[kls.metrics.FamiliarAccuracy()])
-    else:
-        model = build_model(trial, dataset, synchronized)
-        model.compile(optimizer, kls.SmoothedCE(trial.gamma, from_logits=True), metrics=[accuracy])
-    return model
-
-
-def learning_rate(trial, steps_per_epoch):
-    """Returns a trial's first learning rate, or the whole schedule where that goes step by step."""
-    if trial.schedule != "cosine":
-        return trial.learning_rate
-    return keras.optimizers.schedules.CosineDecay(
-        trial.learning_rate, trial.epochs * steps_per_epoch, alpha=LAST_RATE / trial.learning_rate
-    )
+    path = store.teacher_logits_path(teachers)
+    if path.is_file():
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    models = [trained_model(teacher, dataset, store) for teacher in teachers]
+    return kls.teacher_logits(models, evaluation_batches(teachers[0], dataset, *dataset.split("train")), path)
 
 
 def rate_callbacks(trial):
@@ -205,10 +219,26 @@ def rate_callbacks(trial):
     return [keras.callbacks.LearningRateScheduler(lambda epoch: trial.learning_rate * trial.rate_factor(epoch))]
 
 
-def check_recipe(trial):
+def weight_callbacks(trial, model, dataset):
+    """Returns the callbacks that make a trial's loss follow the overfitting of its classes."""
+    if trial.loss not in OVERFITTING:
+        return []
+    images, labels = dataset.split("train")
+    held_out = _held_out(trial, len(labels))
+    train, validation = (evaluation_batches(trial, dataset, images[of], labels[of]) for of in (~held_out, held_out))
+    return [OverfittingWeights(model.loss, train, validation, trial.window, every=trial.window)]
+
+
+def check_recipe(trial, strategy="none"):
     """Raises `TrainingError` unless there is a way to train the recipe."""
-    needs = {"smoothed_ce": 0, "outlier_exposure": 1, "distillation": 1}
-    if trial.loss not in needs or len(trial.parents) != needs[trial.loss] or trial.optimizer not in OPTIMIZERS:
+    if strategy != "none" and trial.distillation == "crd":
+        raise TrainingError(
+            f"contrastive distillation has the memory of one replica: --strategy {strategy} has several"
+        )
+    needs = dict.fromkeys(("smoothed_ce", *OVERFITTING), (0, 0))
+    needs |= {"outlier_exposure": (1, 1), "distillation": (1, math.inf)}
+    least, most = needs.get(trial.loss, (0, -1))
+    if not least <= len(trial.parents) <= most or trial.optimizer not in OPTIMIZERS:
         raise TrainingError(
             f"there is no way to train loss={trial.loss!r} with optimizer={trial.optimizer!r} and "
             f"parents={trial.parents}"
@@ -262,17 +292,6 @@ class StopUnlessFinite(keras.callbacks.Callback):
         for name in ("loss", "val_loss"):
             if not np.isfinite(logs[name]):
                 raise TrainingError(f"{name} became {logs[name]} in epoch {epoch + 1}")
-
-
-@contextmanager
-def precision_policy(name):
-    """Sets the global dtype policy of new layers within."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def check_strategy(strategy, batch_size):

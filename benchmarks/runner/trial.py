@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 
@@ -16,10 +17,11 @@ class Trial:
         image_size: Side in pixels, or `HxW`.
         data: Fingerprint of the prepared arrays, so that other images under the same name are another trial.
         model: Registered name of the model.
-        loss: `smoothed_ce`, `outlier_exposure` (goes on from the parent's weights) or `distillation` (the parent is
-            the teacher).
+        loss: `smoothed_ce`, `outlier_exposure` (goes on from the parent's weights), `distillation` (the parents are
+            the teachers), `overfitting_loss` or `overfitting_label` (weights, or labels, that follow the classes'
+            overfitting-to-generalisation ratios; a tenth of the training images is held out for these).
         gamma: Probability of the true class in the label.
-        optimizer: `adam`, or `nesterov`: SGD with Nesterov momentum 0.9.
+        optimizer: `adam`; `momentum`: SGD with momentum 0.9; or `nesterov`: with Nesterov's.
         learning_rate: Its first learning rate.
         schedule: Pairs `(epoch, factor)`: from that epoch on, counted from 0, the rate is `learning_rate * factor`; or
             `cosine`: down to 1e-6 along half a cosine, step by step.
@@ -37,9 +39,18 @@ class Trial:
         outlier_data: Their fingerprints.
         outlier_batch_size: Outliers per step, on top of `batch_size`.
         outlier_weight: Weight of the outliers' term in the loss.
-        teacher: What the parent is, for people, for `distillation`.
-        teacher_weight: Weight of the teacher's term in the loss.
+        teacher: What the parents are, for people, for `distillation`.
+        teacher_weight: Weight of the teachers' term in the loss.
         temperature: Temperature of that term.
+        distillation: Mode of `kls.Distiller`, if it is not `kd`.
+        offline: Whether the teachers saw the images once, unvaried, before training.
+        teacher_dropout: Rate of the Monte Carlo dropout of the teachers.
+        dropout: Rate of the Monte Carlo dropout of the network itself.
+        mixing: How training images are mixed, as `decathlon.mixing_named` takes it.
+        weight_decay: That of all trainable weights, as in PyTorch's SGD, in place of the model's own penalty.
+        window: Epochs over which overfitting is held against generalisation.
+        soft_labels: Fingerprint of the label distributions of the training images.
+        configuration: What the study calls it.
     """
 
     dataset: str
@@ -68,12 +79,21 @@ class Trial:
     teacher: str | None = None
     teacher_weight: float | None = None
     temperature: float | None = None
+    distillation: str | None = None
+    offline: bool | None = None
+    teacher_dropout: float | None = None
+    dropout: float | None = None
+    mixing: str | None = None
+    weight_decay: float | None = None
+    window: int | None = None
+    soft_labels: str | None = None
+    configuration: str | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "gamma", float(self.gamma))
         object.__setattr__(self, "learning_rate", float(self.learning_rate))
 
-    @property
+    @cached_property
     def id(self):
         """Hash of the recipe, 12 hexadecimal digits; what a trial has no use for is not in it."""
         recipe = {name: value for name, value in asdict(self).items() if value is not None}
@@ -82,6 +102,8 @@ class Trial:
     @property
     def method(self):
         """What tells it from other trials of the same network and data, but for the seed."""
+        if self.configuration:
+            return f"{self.configuration} of {self.teacher}" if self.teacher else self.configuration
         if self.loss == "outlier_exposure":
             return f"exposed to {'+'.join(self.outliers)}"
         if self.loss == "distillation":

@@ -75,11 +75,16 @@ def make_trial(stripes):
     return make
 
 
-def build_tiny(input_shape, classes, classifier_activation, synchronized):
+def build_tiny(input_shape, classes, classifier_activation, synchronized, l2=0.0):
     x = inputs = keras.Input(input_shape)
     for layer in (layers.Flatten(), layers.Dense(16), layers.BatchNormalization(momentum=0.5), layers.Dropout(0.3)):
         x = layer(x)
     return keras.Model(inputs, layers.Dense(classes, activation=classifier_activation, name="classifier")(x))
+
+
+@pytest.fixture(scope="session")
+def tiny_builder():
+    return build_tiny
 
 
 @pytest.fixture

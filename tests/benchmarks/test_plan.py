@@ -22,8 +22,8 @@ def test_a_trial_knows_the_one_that_it_starts_from(make_trial):
     teacher, other = make_trial(gamma=1.0), make_trial()
     student = make_trial(parents=(teacher.id,), seed=1)
     plan = Plan("study", (other, teacher, student))
-    assert plan.parent(student) == teacher
-    assert plan.parent(teacher) is None
+    assert plan.parents(student) == [teacher]
+    assert plan.parents(teacher) == []
 
 
 def test_milestones_scale_with_the_epochs():

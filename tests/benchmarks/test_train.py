@@ -9,16 +9,24 @@ import pytest
 
 import kls
 from benchmarks.runner import train as train_module
+from benchmarks.runner.estimate import steps_per_epoch
+from benchmarks.runner.networks import (
+    TrainingError,
+    build_model,
+    compiled_model,
+    learning_rate,
+    trained_model,
+)
 from benchmarks.runner.outputs import evaluation_batch_size
 from benchmarks.runner.plan import PlanError
 from benchmarks.runner.train import (
     Stopwatch,
-    TrainingError,
     check_strategy,
-    compiled_model,
-    learning_rate,
+    stored_logits,
     train,
-    trained_model,
+    training_batches,
+    training_data,
+    weight_callbacks,
 )
 from kls.calibration.samples import softmax
 
@@ -161,6 +169,19 @@ def test_mixed_precision_is_set_for_the_trial_alone(make_trial, stripes, store, 
     assert keras.config.dtype_policy().name == "float32"
 
 
+def test_weight_decay_adds_what_sgd_of_pytorch_does_to_the_gradient(make_trial, stripes, tiny):
+    """PyTorch adds `weight_decay * w` to the gradient of each weight; biases, scales and offsets are weights."""
+    import tensorflow as tf
+
+    model = build_model(make_trial(model=tiny, weight_decay=0.3), stripes)
+    with tf.GradientTape() as tape:
+        penalty = sum(model.losses)
+    gradients = tape.gradient(penalty, [variable.value for variable in model.trainable_variables])
+    assert len(gradients) == 6
+    for gradient, variable in zip(gradients, model.trainable_variables, strict=True):
+        np.testing.assert_allclose(gradient, 0.3 * variable.numpy(), rtol=1e-6)
+
+
 def test_a_recipe_that_asks_for_what_is_not_there_is_refused(make_trial, stripes, store):
     with pytest.raises(TrainingError, match="loss='focal'"):
         train(make_trial(loss="focal"), stripes, store)
@@ -168,6 +189,9 @@ def test_a_recipe_that_asks_for_what_is_not_there_is_refused(make_trial, stripes
         train(make_trial(loss="distillation"), stripes, store)
     with pytest.raises(TrainingError, match="optimizer='sgdm'"):
         train(make_trial(optimizer="sgdm"), stripes, store)
+    contrastive = make_trial(loss="distillation", distillation="crd", parents=("abc",))
+    with pytest.raises(TrainingError, match=r"memory of one replica: --strategy mirrored has several"):
+        train(contrastive, stripes, store, strategy="mirrored")
 
 
 class TestChildren:
@@ -192,7 +216,7 @@ class TestChildren:
 
     def test_fine_tuning_goes_on_from_the_weights_of_its_parent(self, parent, stripes, store):
         still = self.exposed(parent, learning_rate=1e-5, epochs=1)
-        train(still, stripes, store, parent=parent, outliers=[stripes])
+        train(still, stripes, store, parents=[parent], outliers=[stripes])
         before, after = (self.weights(store, trial, stripes) for trial in (parent, still))
         np.testing.assert_allclose(after[0], before[0], atol=1e-4)
         assert not np.array_equal(after[0], before[0])
@@ -200,7 +224,7 @@ class TestChildren:
     def test_exposure_flattens_what_the_network_makes_of_outliers(self, parent, stripes, store):
         """The outliers are the familiar images themselves, so that only their labels pull towards the uniform."""
         exposed = self.exposed(parent, learning_rate=0.02, epochs=8, outlier_weight=5.0)
-        record = train(exposed, stripes, store, parent=parent, outliers=[stripes])
+        record = train(exposed, stripes, store, parents=[parent], outliers=[stripes])
         confidence = [softmax(store.logits(trial, "test")[0]).max(axis=1).mean() for trial in (parent, exposed)]
         assert confidence[0] > 0.8
         assert confidence[1] < 0.6
@@ -209,17 +233,28 @@ class TestChildren:
     def test_a_student_ends_near_its_teacher_which_stays_as_it_is(self, parent, stripes, store):
         before = self.weights(store, parent, stripes)
         student = self.student(parent, seed=1, epochs=12)
-        train(student, stripes, store, parent=parent)
+        train(student, stripes, store, parents=[parent])
         taught, teacher = (softmax(store.logits(trial, "test")[0]) for trial in (student, parent))
         assert np.abs(taught - teacher).mean() < 0.15
         assert (taught.argmax(axis=1) == teacher.argmax(axis=1)).mean() > 0.9
         for one, other in zip(before, self.weights(store, parent, stripes), strict=True):
             np.testing.assert_array_equal(one, other)
 
-    @pytest.mark.parametrize("kind", ["exposed", "student"])
+    def ensemble(self, parent, **changes):
+        return self.student(parent, distillation="ensemble", **changes)
+
+    @pytest.mark.parametrize("kind", ["exposed", "student", "mixed", "offline", "drawing", "adaptive"])
     def test_a_stopped_child_ends_with_the_bits_of_one_that_was_not(self, kind, parent, stripes, store, tmp_path):
-        child = getattr(self, kind)(parent, epochs=3)
-        given = {"parent": parent, "outliers": [stripes] if kind == "exposed" else ()}
+        children = {
+            "exposed": self.exposed(parent),
+            "student": self.student(parent),
+            "mixed": self.ensemble(parent, mixing="ricap:0.3"),
+            "offline": self.ensemble(parent, offline=True),
+            "drawing": self.ensemble(parent, teacher_dropout=0.2, dropout=0.2),
+            "adaptive": replace(parent, loss="overfitting_loss", window=1),
+        }
+        child = replace(children[kind], epochs=3)
+        given = {"parents": [parent] if child.parents else [], "outliers": [stripes] if kind == "exposed" else ()}
         train(child, stripes, store, **given)
         whole = arrays(store, child), store.logits(child, "test")[0]
         shutil.rmtree(store.directory(child))
@@ -236,10 +271,49 @@ class TestChildren:
         assert all(np.array_equal(value, again[key]) for key, value in whole[0].items())
         np.testing.assert_array_equal(store.logits(child, "test")[0], whole[1])
 
+    def test_stored_logits_are_the_teachers_and_are_computed_once(self, parent, stripes, store, monkeypatch):
+        first = stored_logits([parent, parent], stripes, store)
+        images, _ = stripes.split("train")
+        expected = trained_model(parent, stripes, store).predict(images / 255 - stripes.mean, verbose=0)
+        assert first.shape == (96, 2, 3)
+        for teacher in range(2):
+            np.testing.assert_allclose(first[:, teacher], expected, atol=1e-4)
+        monkeypatch.setattr(train_module.kls, "teacher_logits", None)
+        np.testing.assert_array_equal(stored_logits([parent, parent], stripes, store), first)
+
+    def test_what_teachers_said_before_teaches_like_teachers_do(self, parent, stripes, store):
+        """Where images are not varied."""
+        still = replace(parent, shift=0.0, epochs=2, seed=3)
+        students = [replace(self.ensemble(still, offline=offline), parents=(parent.id,)) for offline in (True, None)]
+        for student in students:
+            train(student, stripes, store, parents=[parent])
+        for found, expected in zip(*(self.weights(store, student, stripes) for student in students), strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-4)
+
+    def test_networks_of_a_seed_begin_alike_whoever_their_teachers_are(self, parent, stripes):
+        alone = compiled_model(replace(parent, seed=5), stripes, 6)
+        keras.utils.set_random_seed(8)
+        origins = [build_model(parent, stripes) for _ in range(2)]
+        taught = compiled_model(replace(self.ensemble(parent), seed=5), stripes, 6, origins)
+        for found, expected in zip(taught.student.get_weights(), alone.get_weights(), strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+    def test_a_trial_whose_loss_follows_overfitting_holds_out_a_tenth(self, parent, stripes):
+        trial = replace(parent, loss="overfitting_label", window=1)
+        images, labels = training_data(trial, stripes)
+        whole, _ = stripes.split("train")
+        assert len(images) == len(labels) == 96 - 9
+        assert len(training_batches(trial, stripes)) == steps_per_epoch(trial, stripes) == 87 // 16
+        (weights,) = weight_callbacks(trial, compiled_model(trial, stripes, 5), stripes)
+        parts = [{image.tobytes() for image in weights.data[name].images} for name in ("train", "validation")]
+        assert len(parts[0] & parts[1]) == 0
+        assert parts[0] | parts[1] == {image.tobytes() for image in whole}
+        assert parts[0] == {image.tobytes() for image in images}
+
     def test_a_parent_without_weights_is_named(self, parent, stripes, store):
         (store.directory(parent) / "weights.weights.h5").unlink()
         with pytest.raises(TrainingError, match=r"stripes tiny gamma=1 seed=0 has to be trained first"):
-            train(self.student(parent), stripes, store, parent=parent)
+            train(self.student(parent), stripes, store, parents=[parent])
 
     def test_a_cosine_ends_at_a_millionth(self, parent):
         rate = learning_rate(parent, steps_per_epoch=10)

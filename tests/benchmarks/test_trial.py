@@ -11,6 +11,8 @@ OTHERS = {
     "flip": False, "fill": "reflect", "subtract_mean": False, "seed": 1, "precision": "mixed_bfloat16",
     "backend": "jax", "parents": ("abc",), "outliers": ("noise",), "outlier_data": ("89ab",), "outlier_batch_size": 256,
     "outlier_weight": 0.5, "teacher": "wrn40-2 gamma=1", "teacher_weight": 1.0, "temperature": 2.0,
+    "distillation": "multi", "offline": True, "teacher_dropout": 0.2, "dropout": 0.2, "mixing": "ricap",
+    "weight_decay": 5e-4, "window": 10, "soft_labels": "cdef", "configuration": "on-mt-ldl+",
 }  # fmt: skip
 
 
@@ -28,6 +30,9 @@ def test_a_trial_is_called_by_what_is_done_to_it():
     assert TRIAL.label == "digits resnet8v1 gamma=0.9 seed=0"
     assert exposed.label == "digits resnet8v1 exposed to noise+photos seed=0"
     assert student.method == "student of resnet8v1 exposed to noise+photos"
+    named = replace(student, configuration="on-ldl", teacher="resnet20v1")
+    assert named.method == "on-ldl of resnet20v1"
+    assert replace(TRIAL, configuration="vanilla").method == "vanilla"
 
 
 def test_whole_and_floating_numbers_are_one_recipe():

@@ -66,9 +66,9 @@ def finished(study, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "ood"
     origins = {}
 
-    def compiled_model(trial, dataset, steps, origin=None, **options):
-        origins[trial.id] = None if origin is None else weights_of(origin)
-        return build(trial, dataset, steps, origin, **options)
+    def compiled_model(trial, dataset, steps, models=(), **options):
+        origins[trial.id] = weights_of(models[0]) if models else None
+        return build(trial, dataset, steps, models, **options)
 
     build = train_module.compiled_model
     with pytest.MonkeyPatch.context() as patch:
@@ -257,8 +257,10 @@ class TestAnotherRun:
     def test_a_dry_run_of_a_fresh_study_lists_all_trials_and_trains_nothing(self, study, tmp_path, monkeypatch, capsys):
         measured = []
 
-        def measure_rate(trial, dataset, parent, outliers):
-            measured.append((trial.model, trial.method, parent and parent.method, [other.name for other in outliers]))
+        def measure_rate(trial, dataset, parents, outliers, soft_labels):
+            measured.append(
+                (trial.model, trial.method, [p.method for p in parents], [other.name for other in outliers])
+            )
             return 48.0
 
         monkeypatch.setattr(command, "measure_rate", measure_rate)
@@ -269,10 +271,10 @@ class TestAnotherRun:
         assert "About 0:22 of training" in printed  # 5 trials of two epochs, one of one, at half an epoch a second
         assert not (tmp_path / "fresh").exists()
         assert measured == [
-            ("wrn10-1", "gamma=1", None, []),
-            ("wrn10-1", "student of wrn10-1 gamma=1", "gamma=1", []),
-            ("wrn10-1", "exposed to specks", "gamma=1", ["specks"]),
-            ("densenet10-12", "student of wrn10-1 exposed to specks", "exposed to specks", []),
+            ("wrn10-1", "gamma=1", [], []),
+            ("wrn10-1", "student of wrn10-1 gamma=1", ["gamma=1"], []),
+            ("wrn10-1", "exposed to specks", ["gamma=1"], ["specks"]),
+            ("densenet10-12", "student of wrn10-1 exposed to specks", ["exposed to specks"], []),
         ]
 
 

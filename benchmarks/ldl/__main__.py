@@ -1,0 +1,94 @@
+"""The command `python -m benchmarks.ldl`; what it does is told in `benchmarks.ldl`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import decathlon
+import kls
+from benchmarks.ldl import __doc__ as about
+from benchmarks.ldl.figures import draw_figures
+from benchmarks.ldl.plan import HUMAN, METHODS, STUDY, list_settings, make_plan
+from benchmarks.ldl.tables import f1_table, measured, measures_table, paper_tables
+from benchmarks.runner.command import finished_records, run_study
+from benchmarks.runner.options import add_common_options
+from benchmarks.runner.published import published
+
+
+def main(arguments=None):
+    """Runs the study and returns its exit code: 0, 1 if a trial failed, 2 if it cannot be run, 130 if stopped."""
+    options = _parser().parse_args(arguments)
+    if options.list:
+        print(list_settings(options.data_dir))
+        return 0
+    return run_study(
+        options, make_plan, lambda plan, store, ood: report(plan, store, options.data_dir), class_losses=True
+    )
+
+
+def _parser():
+    parser = argparse.ArgumentParser("python -m benchmarks.ldl", description=about.split("\n\n")[0])
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        metavar="NAME",
+        help=f"{', '.join(METHODS)}, vanilla-MIXING, on-ldl-MIXING; each with + for the long schedule (default: the "
+        "preset's)",
+    )
+    parser.add_argument(
+        "--students", nargs="+", choices=kls.models.names(), metavar="MODEL", help="networks that learn"
+    )
+    parser.add_argument(
+        "--teacher",
+        choices=(*kls.models.names(), HUMAN),
+        metavar="MODEL",
+        help=f"network that one teacher is, or {HUMAN}: label distributions from --labels",
+    )
+    parser.add_argument(
+        "--ensemble", nargs="+", choices=kls.models.names(), metavar="MODEL", help="networks that several teachers are"
+    )
+    parser.add_argument(
+        "--augment",
+        metavar="MIXING",
+        help="how images are mixed: mixup, cutmix, ricap, cutout, or a layer such as keras_cv.GridMask",
+    )
+    parser.add_argument(
+        "--gamma", type=float, default=0.9, metavar="G", help="label smoothing of ls (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help=f"for --teacher {HUMAN}: .npz with counts (N, K), how often people gave each training image each label",
+    )
+    add_common_options(parser, STUDY)
+    return parser
+
+
+def report(plan, store, data_dir):
+    """Prints and writes the tables and figures of what is finished.
+
+    Args:
+        plan: The `Plan`.
+        store: The `RunStore`.
+        data_dir: The data room's directory.
+    """
+    records, _ = finished_records(plan, store)
+    if not records:
+        return
+    datasets = {trial.dataset: decathlon.open(trial.dataset, trial.image_size, data_dir) for trial in plan.trials}
+    networks, paper = measured(records, store), published(STUDY)
+    for table, numbers in (measures_table(networks, records, paper), *paper_tables(networks, records, paper)):
+        table.write(store.out / "tables", numbers)
+        print(f"\n{table.markdown()}", flush=True)
+    table, numbers = f1_table(records, store, {name: dataset.class_names for name, dataset in datasets.items()})
+    table.write(store.out / "tables", numbers)
+    draw_figures(plan, records, networks, store, datasets)
+    print(
+        f"Tables, also of F1 per class: {store.out / 'tables'}; figures: {store.out / 'figures'}; "
+        f"every trial: {store.out / 'results.csv'}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,354 @@
+"""The trials of the study: networks and, after them, their students."""
+
+from dataclasses import dataclass, replace
+
+import keras
+from tabulate import tabulate
+
+import decathlon
+from benchmarks.ldl.human import gamma_of_entropy, mean_entropy, read_distributions
+from benchmarks.runner.data import check_prepared, is_prepared, open_familiar
+from benchmarks.runner.networks import OVERFITTING
+from benchmarks.runner.options import resolve_precision
+from benchmarks.runner.plan import Plan, PlanError, scale_schedule
+from benchmarks.runner.trial import Trial
+from decathlon.mixing import mixing_named
+from kls.targets import check_gamma
+
+STUDY = "ldl"
+PADDING = 4 / 32
+WEIGHT_DECAY = 5e-4
+DROPOUT = 0.2
+WINDOW = 10
+EPOCHS, MILESTONES = 240, ((150, 1e-1), (180, 1e-2), (210, 1e-3))
+LONG_EPOCHS, LONG_MILESTONES = 350, ((150, 1e-1), (200, 1e-2), (250, 1e-3), (300, 1e-4))
+LONG = "+"
+CIFAR_RESNETS = ("resnet20v1", "resnet32v1", "resnet44v1", "resnet56v1", "resnet110v1")
+ONE, ALL = "one", "all"
+HUMAN = "human"
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a network is trained.
+
+    Attributes:
+        teachers: Whether it learns from `ONE` teacher, from `ALL` of the ensemble, or from none.
+        distillation: Mode of `kls.Distiller`.
+        weight: Weight of the teachers' term.
+        temperature: Temperature of that term.
+        offline: Whether the teachers saw the images once, before training.
+        mixes: Whether images are mixed.
+        mixing: How, if not as the setting says.
+        dropout: Rate of the network's own Monte Carlo dropout.
+        teacher_dropout: Rate of its teachers'.
+        smoothed: Whether labels are smoothed.
+        loss: Loss of a network without teachers.
+    """
+
+    teachers: str | None = None
+    distillation: str = "kd"
+    weight: float = 1.0
+    temperature: float = 1.0
+    offline: bool = False
+    mixes: bool = False
+    mixing: str | None = None
+    dropout: float | None = None
+    teacher_dropout: float | None = None
+    smoothed: bool = False
+    loss: str = "smoothed_ce"
+
+
+METHODS = {
+    "vanilla": Method(),
+    "ls": Method(smoothed=True),
+    "kd": Method(ONE, "kd", weight=0.1, temperature=3.0),
+    "off-ldl": Method(ONE, "ensemble", offline=True),
+    "off-en-ldl": Method(ALL, "ensemble", offline=True),
+    "off-mt-ldl": Method(ALL, "multi", offline=True),
+    "on-ldl": Method(ONE, "ensemble", mixes=True),
+    "on-en-ldl": Method(ALL, "ensemble", mixes=True),
+    "on-mt-ldl": Method(ALL, "multi", mixes=True),
+    "crd": Method(ONE, "crd", weight=0.0, temperature=4.0),
+    "crd+kd": Method(ONE, "crd", weight=1.0, temperature=4.0),
+    "wsl": Method(ONE, "wsl", weight=2.25, temperature=4.0),
+    "ogr": Method(loss="overfitting_loss"),
+    "on-ldl-ogr": Method(loss="overfitting_label"),
+    "mcdo": Method(dropout=DROPOUT),
+    "on-ldl-mcdo-t": Method(ONE, "ensemble", teacher_dropout=DROPOUT),
+    "on-ldl-mcdo-st": Method(ONE, "ensemble", teacher_dropout=DROPOUT, dropout=DROPOUT),
+    "on-ldl-mcdo-t-cutmix": Method(ONE, "ensemble", mixes=True, mixing="cutmix", teacher_dropout=DROPOUT),
+}
+NINE = tuple(METHODS)[:9]
+MIXED = {"vanilla-": Method(mixes=True), "on-ldl-": METHODS["on-ldl"]}
+TABLE_1 = tuple(f"{family}{name}" for family in MIXED for name in ("mixup", "cutmix", "ricap"))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is trained on a data set.
+
+    Attributes:
+        dataset: Its name.
+        students: Names of the networks that learn.
+        teacher: Name of the network that one teacher is.
+        ensemble: Names of the networks that several teachers are.
+        mixing: How images are mixed, as `decathlon.mixing_named` takes it.
+        methods: How networks are trained: names of `METHODS`, or of `MIXED` with a mixing; a `+` asks for the long
+            schedule.
+        epochs: Epochs of the normal schedule.
+    """
+
+    dataset: str
+    students: tuple[str, ...] = ("resnet20v1", "resnet56v1")
+    teacher: str = "resnet110v1"
+    ensemble: tuple[str, ...] = CIFAR_RESNETS
+    mixing: str = "ricap"
+    methods: tuple[str, ...] = (*NINE, "on-ldl+", "on-en-ldl+", "on-mt-ldl+")
+    epochs: int = EPOCHS
+
+
+PAPER = (
+    Setting("cifar10"),
+    Setting("stl10"),
+    Setting(
+        "cifar100_full",
+        students=("resnet20v1", "resnet56v1", "resnet110v1"),
+        methods=("vanilla", "ls", "kd", *TABLE_1, "off-ldl", "off-mt-ldl", "on-ldl+", "crd", "crd+kd", "wsl"),
+    ),
+    Setting(
+        "cifar100_full",
+        students=("resnet18", "resnet50", "resnet200"),
+        teacher="resnet200",
+        ensemble=(),
+        mixing="cutmix",
+        methods=(
+            *("vanilla", "ls", "kd", *TABLE_1, "off-ldl", "on-ldl", "on-ldl+", "crd+kd", "wsl"),
+            *("ogr", "on-ldl-ogr", "mcdo", "on-ldl-mcdo-t", "on-ldl-mcdo-st", "on-ldl-mcdo-t-cutmix"),
+        ),
+    ),
+    Setting(
+        "cifar100_full",
+        students=("resnext29-4x64d", "densenet121", "dla34"),
+        teacher="resnet200",
+        ensemble=(),
+        mixing="cutmix",
+        methods=("vanilla", "ls", "kd", "off-ldl", "on-ldl"),
+    ),
+    Setting(
+        "imagenet_resized",
+        students=("resnet18", "resnet50", "resnet101", "resnet152"),
+        teacher="resnet152",
+        ensemble=(),
+        mixing="cutmix",
+        methods=("vanilla", "ls", "off-ldl", "on-ldl", "on-ldl+"),
+    ),
+)
+QUICK = Setting(
+    "digits",
+    students=("resnet8v1",),
+    teacher="wrn10-1",
+    ensemble=("resnet8v1", "wrn10-1"),
+    methods=NINE,
+    epochs=16,
+)
+
+
+def make_plan(options):
+    """Returns the plan that the command line asks for, and the names of its unfamiliar data sets.
+
+    Raises:
+        PlanError: If data sets are not prepared, with the commands that prepare them, or a value does not fit.
+    """
+    settings = _requested(options)
+    names = [setting.dataset for setting in settings]
+    check_prepared([*names, *options.ood], options.data_dir)
+    datasets = open_familiar(names, options.image_size, options.data_dir)
+    _check(options, datasets.values())
+    if options.teacher == HUMAN:
+        return _human_plan(settings, datasets, options), tuple(options.ood)
+    trials = [
+        trial
+        for setting in settings
+        for seed in range(options.seeds)
+        for trial in _trials(setting, _vanilla(setting, datasets[setting.dataset], seed, options), options.gamma)
+    ]
+    return Plan(STUDY, tuple(trials)), tuple(options.ood)
+
+
+def method_named(name, setting):
+    """Returns a method by its name, the name that it goes by, and whether it takes the long schedule.
+
+    Args:
+        name: As in `Setting.methods`.
+        setting: The `Setting`: `on-ldl-ricap` is `on-ldl` where images are mixed by RICAP.
+
+    Returns:
+        `(Method, str, bool)`.
+
+    Raises:
+        PlanError: If there is no such method.
+    """
+    plain = name.removesuffix(LONG)
+    suffix = name[len(plain) :]
+    if plain in METHODS:
+        return METHODS[plain], name, bool(suffix)
+    for family, method in MIXED.items():
+        if plain.startswith(family):
+            mixing = plain.removeprefix(family)
+            same = family == "on-ldl-" and canonical(mixing) == canonical(setting.mixing)
+            known = "on-ldl" if same else f"{family}{mixing}"
+            return replace(method, mixing=mixing), known + suffix, bool(suffix)
+    raise PlanError(
+        f"--methods must be among {', '.join(METHODS)}, vanilla-MIXING and on-ldl-MIXING, each with or without + for "
+        f"the long schedule. Received: {name}."
+    )
+
+
+def canonical(mixing):
+    """Returns the text of a mixing with all that decides what it does."""
+    try:
+        return str(mixing_named(mixing))
+    except ValueError as error:
+        raise PlanError(str(error)) from None
+
+
+def _requested(options):
+    """Returns the settings of the preset with what the command line changes."""
+    if options.preset == "quick":
+        settings = [replace(QUICK, dataset=name) for name in dict.fromkeys(options.datasets or [QUICK.dataset])]
+    else:
+        wanted = dict.fromkeys(options.datasets or [setting.dataset for setting in PAPER])
+        settings = [
+            setting
+            for name in wanted
+            for setting in ([known for known in PAPER if known.dataset == name] or [Setting(name)])
+        ]
+    changes = {
+        "students": tuple(options.students or filter(None, [options.model])),
+        "teacher": options.teacher if options.teacher != HUMAN else None,
+        "ensemble": tuple(options.ensemble or ()),
+        "mixing": options.augment,
+        "methods": tuple(options.methods or ()),
+        "epochs": options.epochs,
+    }
+    changes = {name: value for name, value in changes.items() if value}
+    return list(dict.fromkeys(replace(setting, **changes) for setting in settings))
+
+
+def _check(options, datasets):
+    for dataset in datasets:
+        if dataset.counts["train"] < options.batch_size:
+            raise PlanError(
+                f"--batch-size must be at most {dataset.counts['train']}, the training images of {dataset.name}. "
+                f"Received: {options.batch_size}."
+            )
+        try:
+            check_gamma(options.gamma, dataset.classes)
+        except ValueError as error:
+            raise PlanError(f"{dataset.name}: {error}") from None
+    if (options.teacher == HUMAN) != (options.labels is not None):
+        raise PlanError("--teacher human and --labels FILE go together.")
+
+
+def _vanilla(setting, dataset, seed, options):
+    """Returns the trial of a network that learns from hard labels, of no model yet."""
+    entry = decathlon.CATALOG.get(dataset.name)
+    return Trial(
+        dataset=dataset.name,
+        image_size=dataset.size,
+        data=dataset.fingerprint,
+        model="",
+        gamma=1.0,
+        schedule=scale_schedule(MILESTONES, setting.epochs, EPOCHS),
+        epochs=setting.epochs,
+        batch_size=options.batch_size,
+        optimizer="momentum",
+        learning_rate=0.05,
+        shift=PADDING,
+        flip=entry is None or entry.flip,
+        subtract_mean=entry is None or entry.subtract_mean,
+        seed=seed,
+        precision=resolve_precision(options.precision),
+        backend=keras.backend.backend(),
+        weight_decay=WEIGHT_DECAY,
+        configuration="vanilla",
+    )
+
+
+def _trials(setting, vanilla, gamma):
+    """Returns the trials of a setting and seed, teachers before their students."""
+    teachers, trials = {}, []
+    for name in dict.fromkeys(setting.methods):
+        method, configuration, long = method_named(name, setting)
+        models = {ONE: (setting.teacher,), ALL: setting.ensemble, None: ()}[method.teachers]
+        if method.teachers and not models:
+            raise PlanError(f"{name} needs several teachers: name them with --ensemble.")
+        teachers |= {model: replace(vanilla, model=model) for model in models}
+        trial = replace(
+            vanilla,
+            configuration=configuration,
+            gamma=gamma if method.smoothed else 1.0,
+            loss="distillation" if method.teachers else method.loss,
+            mixing=canonical(method.mixing or setting.mixing) if method.mixes else None,
+            dropout=method.dropout,
+        )
+        if long:
+            epochs = round(setting.epochs * LONG_EPOCHS / EPOCHS)
+            trial = replace(trial, epochs=epochs, schedule=scale_schedule(LONG_MILESTONES, epochs, LONG_EPOCHS))
+        if method.loss in OVERFITTING:
+            trial = replace(trial, window=max(1, round(trial.epochs * WINDOW / EPOCHS)))
+        if method.teachers:
+            trial = replace(
+                trial,
+                parents=tuple(teachers[model].id for model in models),
+                teacher=models[0] if len(models) == 1 else f"{len(models)} teachers",
+                teacher_weight=method.weight,
+                temperature=method.temperature,
+                distillation=method.distillation,
+                offline=method.offline or None,
+                teacher_dropout=method.teacher_dropout,
+            )
+        trials += [replace(trial, model=model) for model in setting.students]
+    return [*teachers.values(), *trials]
+
+
+def _human_plan(settings, datasets, options):
+    """Returns the plan that holds human label distributions against hard labels, and smoothed ones of equal entropy."""
+    if len(datasets) > 1:
+        raise PlanError("--teacher human takes one data set, that of --labels. Name it with --datasets.")
+    (dataset,) = datasets.values()
+    fingerprint, distributions = read_distributions(options.labels, dataset)
+    gamma = gamma_of_entropy(mean_entropy(distributions), dataset.classes)
+    trials = []
+    for setting in settings[:1]:
+        for seed in range(options.seeds):
+            vanilla = _vanilla(setting, dataset, seed, options)
+            trials += [
+                replace(trial, model=model)
+                for model in setting.students
+                for trial in (
+                    vanilla,
+                    replace(vanilla, configuration="ls", gamma=gamma),
+                    replace(vanilla, configuration=HUMAN, soft_labels=fingerprint),
+                )
+            ]
+    return Plan(STUDY, tuple(trials), {fingerprint: distributions})
+
+
+def list_settings(data_dir):
+    """Returns a table of what the study covers, and which of its data are prepared.
+
+    Args:
+        data_dir: The data room's directory.
+    """
+    lines = [
+        (
+            *(setting.dataset, " ".join(setting.students), setting.teacher, str(len(setting.ensemble) or "–")),
+            *(setting.mixing, str(setting.epochs), " ".join(setting.methods)),
+            "yes" if is_prepared(setting.dataset, data_dir) else "no",
+        )
+        for setting in (QUICK, *PAPER)
+    ]
+    header = ("data set", "students", "teacher", "ensemble", "mixing", "epochs", "methods", "prepared")
+    return tabulate(lines, header, "pipe", disable_numparse=True, maxcolwidths=[None, 24, None, None, None, None, 60])

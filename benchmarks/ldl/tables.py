@@ -1,0 +1,241 @@
+"""Tables 1 to 7 of the paper, measured beside published, and the same measures on any data."""
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.runner.outputs import CONVENTION
+from benchmarks.runner.store import read_outputs
+from benchmarks.runner.tables import Bold, Table, data_note, display_name, percent, plain
+from kls.calibration import TemperatureScaling, cross_fitted, summarize
+from kls.per_class import class_scores
+
+BINS = 10
+TOP = 5
+SCALED = "temperature-scaling"
+MEASURES = {
+    "accuracy": ("accuracy %", percent, max),
+    "accuracy_top5": ("top-5 %", percent, max),
+    "ece": ("ECE %", percent, min),
+    "uce": ("UCE %", percent, min),
+    "nll": ("NLL", plain, min),
+    "brier_top": ("Brier, top label", plain, min),
+    "brier": ("Brier", plain, min),
+}
+IN_FRACTIONS = ("ece", "uce")  # as the paper prints them
+NOT_BUILT = ("sskd",)
+
+
+def measured(records, store):
+    """Returns a frame with a row per network and the measures of its stored logits.
+
+    A vanilla network gets another row, of its logits after temperature scaling: each half of the evaluation images is
+    judged at the temperature that fits the other half.
+
+    Args:
+        records: Records of finished trials.
+        store: The `RunStore`.
+    """
+    rows = []
+    for record in records:
+        logits, labels = logits_of(store, record["trial"], record["evaluation"])
+        heading = {name: record[name] for name in ("dataset", "model", "configuration", "seed", "trial")}
+        heading |= {"teacher": record["teacher"] or "", "mixing": record["mixing"] or ""}
+        rows.append({**heading, **_measures(labels, logits)})
+        if record["configuration"] == "vanilla":
+            scaled = np.empty_like(logits)
+            for judged, scaler in cross_fitted(TemperatureScaling(), logits, labels):
+                scaled[judged] = scaler.transform(logits[judged])
+            rows.append({**heading, "configuration": SCALED, **_measures(labels, scaled)})
+    return pd.DataFrame(rows)
+
+
+def logits_of(store, trial_id, name):
+    """Returns `(logits, labels)` that a trial stored of a split."""
+    found = read_outputs(store.outputs_path(trial_id, name))
+    return found["logits"], found["labels"]
+
+
+def _measures(labels, logits):
+    found = summarize(labels, logits, BINS, from_logits=True, convention=CONVENTION)
+    measures = {name: found[name] for name in MEASURES if name in found}
+    if logits.shape[1] > 2 * TOP:
+        likeliest = np.argpartition(logits, -TOP, axis=1)[:, -TOP:]
+        measures["accuracy_top5"] = float((likeliest == labels[:, None]).any(axis=1).mean())
+    return measures
+
+
+def measures_table(networks, records, paper):
+    """Returns all measures of all networks, as Table 7 has them, and their numbers as a frame.
+
+    Args:
+        networks: The frame that `measured` returns.
+        records: Records of the trials.
+        paper: The paper's numbers.
+    """
+    shown = {name: MEASURES[name] for name in MEASURES if name in networks}
+    rows, numbers = [], []
+    for (dataset, model), group in networks.groupby(["dataset", "model"], sort=False):
+        cells = group.groupby("configuration", sort=False)
+        best = {name: better(cells[name].mean()) for name, (_, _, better) in shown.items()}
+        for method, cell in cells:
+            values = [_cell(cell[name], form, best[name], len(cells)) for name, (_, form, _) in shown.items()]
+            rows.append((display_name(dataset), model, _described(method, cell), str(len(cell)), *values))
+            printed = _printed(paper, dataset, model, [method, *_by_mixing(cell)[:1]])
+            if printed:
+                rows.append(("", "", "published", "3", *(_as_printed(printed, name) for name in shown)))
+            numbers.append(
+                {
+                    **{"dataset": dataset, "model": model, "method": method, "teacher": cell["teacher"].iloc[0]},
+                    "n": len(cell),
+                    **{f"{name}_mean": cell[name].mean() for name in shown},
+                    **{f"{name}_std": cell[name].std() for name in shown},
+                    **{f"{name}_published": printed.get(name, (None, None))[0] for name in shown},
+                }
+            )
+    table = Table(
+        "measures",
+        f"Accuracy and calibration of the last epoch's networks (as Table 7 of the paper): ECE and UCE with {BINS} "
+        f"bins ({CONVENTION}'s convention), NLL in nats, Brier score of the predicted class and as the sum over "
+        "classes. n: trained networks per row, 3 in the paper.",
+        ("data set", "model", "method", "n", *(heading for heading, _, _ in shown.values())),
+        tuple(rows),
+        notes(records),
+    )
+    return table, pd.DataFrame(numbers)
+
+
+def paper_tables(networks, records, paper):
+    """Returns those of Tables 1 to 6 of which a network is finished, in the paper's layout.
+
+    Args:
+        networks: The frame that `measured` returns.
+        records: Records of the trials.
+        paper: The paper's numbers.
+
+    Returns:
+        List of pairs of a `Table` and its numbers as a frame.
+    """
+    trained = set(zip(networks["dataset"], networks["model"], strict=True))
+    return [
+        _paper_table(number, cells, networks, records)
+        for number, cells in paper[paper["table"] != "7"].groupby("table")
+        if trained & set(zip(cells["dataset"], cells["model"], strict=True))
+    ]
+
+
+def _paper_table(number, printed, networks, records):
+    columns = list(dict.fromkeys(zip(printed["dataset"], printed["model"], strict=True)))
+    rows, numbers = [], []
+    for method in dict.fromkeys(printed["method"]):
+        ours, theirs = [], []
+        for dataset, model in columns:
+            cell = networks[(networks["dataset"] == dataset) & (networks["model"] == model)]
+            cell = cell[(cell["configuration"] == method) | (_by_mixing(cell) == method)]
+            ours.append(f"{percent(cell['accuracy'])} / {percent(cell['ece'])} (n={len(cell)})" if len(cell) else "–")
+            found = _printed(printed, dataset, model, [method])
+            theirs.append(" / ".join(_as_printed(found, name) for name in ("accuracy", "ece")) if found else "–")
+            numbers += [
+                {
+                    **{"dataset": dataset, "model": model, "method": method, "measure": name, "n": len(cell)},
+                    **{"mean": cell[name].mean() if len(cell) else None, "published": value, "published_std": std},
+                }
+                for name, (value, std) in found.items()
+            ]
+        rows.append((f"{method} (not built)" if method in NOT_BUILT else method, *ours))
+        rows.append(("published", *theirs))
+    table = Table(
+        f"table{number}",
+        f"Table {number} of the paper: accuracy % / ECE % with {BINS} bins ({CONVENTION}'s convention), measured (n "
+        "networks) and below it as published (3 networks).",
+        ("method", *(f"{display_name(dataset)}, {model}" for dataset, model in columns)),
+        tuple(rows),
+        notes(records),
+    )
+    return table, pd.DataFrame(numbers)
+
+
+def f1_table(records, store, class_names):
+    """Returns F1 in % per class and method, mean over seeds, and the numbers as a frame.
+
+    Args:
+        records: Records of finished trials.
+        store: The `RunStore`.
+        class_names: `{data set: names of its classes}`.
+    """
+    numbers = []
+    for record in records:
+        logits, labels = logits_of(store, record["trial"], record["evaluation"])
+        f1, confidence = class_scores(labels, logits, from_logits=True)
+        heading = {name: record[name] for name in ("dataset", "model", "configuration", "seed")}
+        numbers += [
+            {**heading, "class": name, "f1": value, "confidence": confident}
+            for name, value, confident in zip(class_names[record["dataset"]], f1, confidence, strict=True)
+        ]
+    frame = pd.DataFrame(numbers)
+    means = frame.pivot_table(
+        "f1", ["dataset", "model", "class"], "configuration", sort=False, aggfunc="mean", observed=True
+    )
+    rows = [
+        (display_name(dataset), model, name, *("–" if np.isnan(value) else f"{100 * value:.2f}" for value in values))
+        for (dataset, model, name), *values in means.itertuples()
+    ]
+    table = Table(
+        "f1",
+        f"F1 in % per class, mean over n = {frame['seed'].nunique()} networks.",
+        ("data set", "model", "class", *means.columns),
+        tuple(rows),
+    )
+    return table, frame
+
+
+def notes(records):
+    """Returns what a reader must know before comparing with the paper, a sentence per data set."""
+    sentences = {}
+    for record in records:
+        epochs = sorted({other["epochs"] for other in records if other["dataset"] == record["dataset"]})
+        sentences.setdefault(
+            record["dataset"],
+            f"{display_name(record['dataset'])}: {' or '.join(map(str, epochs))} epochs (the paper: 240, long 350), "
+            f"{data_note(record)}.",
+        )
+    return tuple(sentences.values())
+
+
+def _described(method, cell):
+    teacher = cell["teacher"].iloc[0]
+    return f"{method} ({teacher})" if teacher else method
+
+
+def _by_mixing(networks):
+    """Returns the names of methods with that of their mixing, as Table 1 calls On-LDL."""
+    return networks["configuration"] + "-" + networks["mixing"]
+
+
+def _printed(paper, dataset, model, methods):
+    """Returns `{measure: (value, standard deviation)}` as printed, of the first table that has it.
+
+    The paper's Brier score is that of the predicted class.
+    """
+    cells = paper[(paper["dataset"] == dataset) & (paper["model"] == model) & paper["method"].isin(methods)]
+    found = {}
+    for row in cells.itertuples():
+        found.setdefault("brier_top" if row.measure == "brier" else row.measure, (row.value, row.std))
+    return found
+
+
+def _as_printed(printed, measure):
+    """Returns a published number in the units of these tables."""
+    if measure not in printed:
+        return "–"
+    value, deviation = printed[measure]
+    if measure in IN_FRACTIONS:
+        return f"{100 * value:.1f}"
+    if measure.startswith("accuracy"):
+        return f"{value:.2f}" if np.isnan(deviation) else f"{value:.2f} ± {deviation:.2f}"
+    return f"{value:.3f}"
+
+
+def _cell(values, form, best, rivals):
+    if values.isna().any():
+        return "–"
+    return Bold(form(values)) if rivals > 1 and values.mean() == best else form(values)

@@ -1,0 +1,134 @@
+"""The network of a trial: built, compiled and, if it is trained already, read from disk."""
+
+from contextlib import contextmanager
+from functools import partial
+
+import keras
+import numpy as np
+
+import kls
+from kls.overfitting import OverfittingCE
+
+WEIGHTS = "weights.weights.h5"
+LAST_RATE = 1e-6  # where a cosine schedule ends
+MONTE_CARLO_PASSES = 20
+NEGATIVES = 16384
+OPTIMIZERS = {
+    "adam": keras.optimizers.Adam,
+    "momentum": partial(keras.optimizers.SGD, momentum=0.9),
+    "nesterov": partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
+}
+OVERFITTING = {"overfitting_loss": "loss", "overfitting_label": "label"}
+
+
+class TrainingError(Exception):
+    """A trial that cannot end with a result; the message is the reason."""
+
+
+def build_model(trial, dataset, synchronized=False):
+    """Builds a trial's model, which returns logits."""
+    own_penalty = {} if trial.weight_decay is None else {"l2": 0.0}
+    model = kls.models.build(
+        trial.model,
+        dataset.image_shape,
+        dataset.classes,
+        classifier_activation=None,
+        synchronized=synchronized,
+        **own_penalty,
+    )
+    if trial.weight_decay is not None:
+        decay_weights(model, trial.weight_decay)
+    return kls.monte_carlo(model, trial.dropout, MONTE_CARLO_PASSES) if trial.dropout else model
+
+
+def decay_weights(model, weight_decay):
+    """Penalises all trainable weights with `weight_decay / 2 |w|^2`, whose gradient is what PyTorch's SGD adds.
+
+    Keras's `weight_decay` of an optimizer is another thing: it stays outside the momentum.
+    """
+    for variable in model.trainable_variables:
+        variable.regularizer = keras.regularizers.L2(weight_decay / 2)
+
+
+def trained_model(trial, dataset, store, synchronized=False):
+    """Builds the model of a finished trial with its weights.
+
+    Raises:
+        TrainingError: If there are none.
+    """
+    weights = store.directory(trial) / WEIGHTS
+    if not weights.is_file():
+        raise TrainingError(f"{weights} is missing: {trial.label} has to be trained first")
+    model = build_model(trial, dataset, synchronized)
+    model.load_weights(weights)
+    return model
+
+
+def compiled_model(trial, dataset, steps_per_epoch, origins=(), synchronized=False):
+    """Builds and compiles what a trial trains.
+
+    Args:
+        trial: The `Trial`.
+        dataset: The opened `decathlon.Dataset`.
+        steps_per_epoch: Training steps per epoch, for the learning rate.
+        origins: The models of the trials that it starts from: one to be tuned, or the teachers.
+        synchronized: Whether batch normalisation sees the batch of all replicas.
+
+    Returns:
+        A Keras model that returns logits; of a distillation the `kls.Distiller`.
+    """
+    optimizer = OPTIMIZERS[trial.optimizer](learning_rate(trial, steps_per_epoch))
+    metrics = [kls.metrics.FamiliarAccuracy()]
+    if trial.loss == "outlier_exposure":
+        (model,) = origins
+        loss = kls.OutlierExposure(trial.gamma, trial.outlier_weight, from_logits=True)
+        model.compile(optimizer, loss, metrics=metrics)
+        return model
+    keras.utils.set_random_seed(trial.seed)  # a network begins with the same weights, whoever its teachers are
+    model = build_model(trial, dataset, synchronized)
+    if trial.loss == "distillation":
+        if trial.teacher_dropout:
+            origins = [kls.monte_carlo(teacher, trial.teacher_dropout, MONTE_CARLO_PASSES) for teacher in origins]
+        model = kls.Distiller(
+            model,
+            origins or None,
+            trial.distillation or "kd",
+            trial.teacher_weight,
+            trial.temperature,
+            from_logits=True,
+            contrast=contrast_of(trial, dataset) if trial.distillation == "crd" else None,
+        )
+        model.compile(optimizer, metrics=metrics)
+    elif trial.loss in OVERFITTING:
+        loss = OverfittingCE(dataset.classes, OVERFITTING[trial.loss], from_logits=True)
+        model.compile(optimizer, loss, metrics=[*metrics, loss.class_weights])
+    else:
+        model.compile(optimizer, kls.SmoothedCE(trial.gamma, from_logits=True), metrics=metrics)
+    return model
+
+
+def contrast_of(trial, dataset):
+    """Returns the contrastive term of a trial: its authors' number of negatives, or as many as there are."""
+    _, labels = dataset.split("train")
+    most = len(labels) - np.bincount(labels).max()
+    return kls.ContrastiveDistillation(labels, negatives=int(min(NEGATIVES, most)), seed=trial.seed)
+
+
+def learning_rate(trial, steps_per_epoch):
+    """Returns a trial's first learning rate, or the whole schedule where that goes step by step."""
+    if trial.schedule != "cosine":
+        return trial.learning_rate
+    return keras.optimizers.schedules.CosineDecay(
+        trial.learning_rate, trial.epochs * steps_per_epoch, alpha=LAST_RATE / trial.learning_rate
+    )
+
+
+@contextmanager
+def precision_policy(name):
+    """Sets the global dtype policy of new layers within."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
