@@ -6,6 +6,7 @@ import difflib
 import importlib
 import inspect
 import itertools
+import numbers
 from dataclasses import astuple, dataclass
 from unittest import mock
 
@@ -187,7 +188,7 @@ class CutOut(Mixing):
     size: int = 16
 
     def __post_init__(self):
-        if not isinstance(self.size, int) or self.size < 1:
+        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
             raise ValueError(f"`size` must be a positive integer. Received: size={self.size!r}")
 
     def mix(self, images, labels, rng):
@@ -231,8 +232,12 @@ class KerasLayer(Mixing):
 
         layer_class = _layer_class(name)
         build = _from_keras_cv if name.startswith("keras_cv.") else _from_keras
-        with keras.device("cpu:0"), _float32_policy():
-            self._seed, self._run = build(layer_class, **_complete(name, layer_class, arguments))
+        arguments_of_layer = _complete(name, layer_class, arguments)
+        try:
+            with keras.device("cpu:0"), _float32_policy():
+                self._seed, self._run = build(layer_class, **arguments_of_layer)
+        except Exception as error:  # layers check their arguments in all sorts of ways
+            raise ValueError(f"`{name}` cannot be made with {arguments}: {error}") from error
         self._mixes_labels = layer_class.__name__ in MIX_LABELS
         self.name = name
         self.arguments = arguments
@@ -309,8 +314,8 @@ def _literals(text):
 
 
 def _positive(name, value):
-    if not 0 < value < np.inf:
-        raise ValueError(f"`{name}` must be positive. Received: {name}={value}")
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < np.inf:
+        raise ValueError(f"`{name}` must be a positive number. Received: {name}={value!r}")
     return float(value)
 
 

@@ -36,7 +36,7 @@ class ContrastiveDistillation(keras.layers.Layer):
         labels: Class index of each of the M training samples, shape `(M,)`; `rows` count in this order.
         dimension: Length of the embeddings.
         negatives: K, at most M less the samples of the largest class.
-        temperature: Finite float above 0.
+        temperature: Finite float of at least 0.02, below which similarities overflow float32.
         momentum: Float in [0, 1): what a row of a bank keeps of itself.
         weight: Finite float of at least 0, the authors' `beta`.
         seed: Integer from which the initial embeddings and banks and all negatives are drawn; `None` takes one at
@@ -86,8 +86,8 @@ class ContrastiveDistillation(keras.layers.Layer):
                 f"`negatives` must be a whole number in 1..{most}, the samples less those of the largest class. "
                 f"Received: negatives={negatives}"
             )
-        if not 0 < temperature < math.inf:
-            raise ValueError(f"`temperature` must be finite and above 0. Received: temperature={temperature}")
+        if not 0.02 <= temperature < math.inf:
+            raise ValueError(f"`temperature` must be finite and at least 0.02. Received: temperature={temperature}")
         if not 0 <= momentum < 1:
             raise ValueError(f"`momentum` must be in [0, 1). Received: momentum={momentum}")
         if not 0 <= weight < math.inf:

@@ -11,7 +11,7 @@ from keras import ops
 
 from kls.feeding import batches_of
 from kls.losses import KnowledgeDistillation, SmoothedCE, WeightedSoftLabels, log_probabilities
-from kls.network import Network, last_dense
+from kls.network import Network, last_dense, project, random_states
 from kls.targets import pack_teacher, shapes_fit, teachers_packed
 
 
@@ -135,7 +135,7 @@ class Distiller(keras.Model):
         self._cross_entropy = SmoothedCE(gamma=1.0, from_logits=from_logits)
         # Keras tracks models in attributes, lists and dictionaries, and does not look into other objects
         self._untracked = SimpleNamespace(teachers=teachers)
-        self._teacher_states = [state for teacher in teachers or [] for state in _random_states(teacher)]
+        self._teacher_states = [state for teacher in teachers or [] for state in random_states(teacher)]
         self.contrast = contrast
         if mode == "crd" or contrast is not None:
             self._prepare_contrast(mode, teachers)
@@ -162,7 +162,7 @@ class Distiller(keras.Model):
     def call(self, inputs, training=None):
         if self.contrast is None:
             return self.student(inputs, training=training)
-        self._untracked.features, outputs = self._untracked.student_parts(inputs, training=training)
+        self._untracked.features, outputs = self._features_and_outputs(self._untracked.student, inputs, training)
         return outputs
 
     def losses_per_sample(self, y_true, y_pred):
@@ -195,7 +195,7 @@ class Distiller(keras.Model):
                 "In mode 'crd' the labels to train on must be [distribution | row], of shape (N, K + 1). "
                 f"Received: labels of shape {tuple(y.shape)} for outputs of shape {tuple(y_pred.shape)}"
             )
-        features, outputs = self._untracked.teacher_parts(x, training=False)
+        features, outputs = self._features_and_outputs(self._untracked.teacher, x, training=False)
         logits = log_probabilities(ops.cast(outputs, keras.config.floatx()), self.from_logits)
         packed = pack_teacher(label, ops.stop_gradient(logits))
         loss = super().compute_loss(x, packed, y_pred, sample_weight, training)
@@ -213,15 +213,27 @@ class Distiller(keras.Model):
                 "`mode='crd'` needs `contrast` and one teacher, and other modes take no `contrast`. "
                 f"Received: mode={mode!r}, contrast={self.contrast}, {len(teachers or [])} teachers"
             )
-        parts = []
-        for network in (self.student, teachers[0]):
-            found = last_dense(network)
-            if found is None:
-                raise ValueError(f"`mode='crd'` needs networks that end in a Dense layer. Received: {network.name!r}")
-            parts.append(keras.Model(network.inputs, [found[1].outputs[0], network.outputs[0]]))
-        self._untracked.student_parts, self._untracked.teacher_parts = parts
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+                raise ValueError("`mode='crd'` keeps the memory of one replica. Received: a strategy of several")
+        parts = [last_dense(network) for network in (self.student, teachers[0])]
+        if None in parts:
+            raise ValueError(
+                "`mode='crd'` needs networks that end in a Dense layer. "
+                f"Received: student {self.student.name!r}, teacher {teachers[0].name!r}"
+            )
+        self._untracked.student, self._untracked.teacher = parts
         if not self.contrast.built:
-            self.contrast.build(*(model.outputs[0].shape for model in parts), (None,))
+            self.contrast.build(*(trunk.outputs[0].shape for _, trunk in parts), (None,))
+
+    def _features_and_outputs(self, parts, inputs, training):
+        """Returns what goes into a network's last layer, and what the network returns, from one pass."""
+        dense, trunk = parts
+        features = trunk(inputs, training=training)
+        logits = project(dense, features)
+        return features, logits if self.from_logits else keras.activations.softmax(logits)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         if self.contrast is not None:
@@ -327,12 +339,6 @@ def _split_rows(y_true, y_pred):
     if len(y_true.shape) == 2 and y_true.shape[-1] == classes + 1:
         return y_true[:, :classes], y_true[:, classes]
     return y_true, None
-
-
-def _random_states(model):
-    """Returns the variables of a model that are no weights: the states of its random generators."""
-    weights = {id(variable) for variable in model.weights}
-    return [variable for variable in model.variables if id(variable) not in weights]
 
 
 def _check_tensors(student, teacher, kind):

@@ -48,6 +48,7 @@ class Network:
 
     Attributes:
         gives_probabilities: Whether the model's outputs, as far as seen, are probabilities that `logits` cannot undo.
+        gives_log_probabilities: Whether they are the logarithms of such.
 
     Raises:
         ValueError: If there is no layer of that name, or if the last layer's activation is neither linear nor softmax.
@@ -59,7 +60,7 @@ class Network:
         found = last_dense(model)
         self._dense, self._trunk = found if found else (None, None)
         self._features = _named_features(model, features) if features else self._trunk
-        self.gives_probabilities = False
+        self.gives_probabilities = self.gives_log_probabilities = False
         self._compiled = {}
 
     @property
@@ -120,7 +121,7 @@ class Network:
             logits=logits,
             labels=labels,
             features=rest[0] if rest else None,
-            exact_logits=not self.gives_probabilities,
+            exact_logits=not (self.gives_probabilities or self.gives_log_probabilities),
             head=self.head,
             scores=dict(zip(image_scores, scores, strict=True)),
         )
@@ -176,7 +177,9 @@ class Network:
                 "The model must return logits or probabilities of shape (N, K) with K >= 2 classes. "
                 f"Received: outputs of shape {outputs.shape}"
             )
-        self.gives_probabilities = self._dense is None and looks_like_probabilities(outputs)
+        if self._dense is None:
+            self.gives_probabilities = looks_like_probabilities(outputs)
+            self.gives_log_probabilities = (outputs <= 0).all() and looks_like_probabilities(np.exp(outputs))
 
 
 def looks_like_probabilities(values):
@@ -222,6 +225,12 @@ def project(dense, features):
     return outputs + ops.cast(dense.bias, dense.compute_dtype) if dense.use_bias else outputs
 
 
+def random_states(model):
+    """Returns the variables of a model that are no weights: the states of its random generators."""
+    weights = {id(variable) for variable in model.weights}
+    return [variable for variable in model.variables if id(variable) not in weights]
+
+
 def _is_graph(model):
     """Whether a model does what its layers do: a functional or built `Sequential` one whose `call` is Keras's own."""
     return bool(getattr(model, "outputs", None)) and type(model).call.__module__.partition(".")[0] == "keras"
@@ -259,12 +268,21 @@ def _compile(function, model):
     if backend == "jax":
         import jax
 
+        states = random_states(model)
+
         def stateless(values, images):
             with keras.StatelessScope(zip(model.variables, values, strict=True)):
-                return function(images)
+                return function(images), [state.value for state in states]
 
         compiled = jax.jit(stateless)
-        return lambda images: compiled([variable.value for variable in model.variables], images)
+
+        def run(images):
+            outputs, drawn = compiled([variable.value for variable in model.variables], images)
+            for state, value in zip(states, drawn, strict=True):
+                state.assign(value)
+            return outputs
+
+        return run
     if backend == "torch":
         import torch
 

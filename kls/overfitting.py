@@ -164,7 +164,8 @@ class ClassWeights(keras.metrics.Metric):
         super().__init__(name=name, dtype=dtype)
         check_classes(classes)
         self.classes = classes
-        self.weights = self.add_variable((classes,), "ones", dtype=self.dtype, name="weights")
+        # the sum over replicas, which is a metric's default, would share what is assigned among them
+        self.weights = self.add_variable((classes,), "ones", dtype=self.dtype, aggregation="mean", name="weights")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Leaves the weights as they are."""
@@ -210,7 +211,8 @@ class OverfittingCE(keras.losses.Loss):
         dtype: Dtype of the computation, `"float32"` or `"float64"`; `keras.backend.floatx()` by default.
 
     Attributes:
-        class_weights: The `ClassWeights` w, to be compiled among the metrics.
+        class_weights: The `ClassWeights` w, to be compiled among the metrics; a model that is loaded has to be compiled
+            anew, with a new loss.
 
     Call arguments:
         y_true: Class indices of shape `(N,)` or `(N, 1)`, or distributions q of shape `(N, K)`.
@@ -338,7 +340,8 @@ class OverfittingWeights(ClassLosses):
         weights = self.loss.class_weights.weights  # Keras builds the metrics with the first batch
         if batch == 0 and not any(variable is weights for variable in self.model.metrics_variables):
             raise ValueError(
-                "The model must be compiled with `metrics=[..., loss.class_weights]`. Received: metrics without it"
+                "The model must be compiled with `metrics=[..., loss.class_weights]`, anew after it is loaded. "
+                "Received: metrics without it"
             )
 
     def on_epoch_begin(self, epoch, logs=None):

@@ -33,11 +33,11 @@ Protocol of the paper: SGD with momentum 0.9 from 0.05, a tenth of it after 150,
 150, 200, 250 and 300 of 350; weight decay 5e-4, batches of 64, 3 seeds; ECE with 10 bins. The ensemble is ResNet-20,
 32, 44, 56 and 110. `--epochs N` scales both schedules.
 
-What the paper leaves open, and what is taken here: the strength of label smoothing (0.1); padding by 4 pixels, a
-random crop and a flip, as in the code of contrastive distillation (Tian et al. 2020), whose protocol this is; weight
-decay on all trainable weights, through the gradient, as PyTorch's SGD does it; a student of seed s learns from
-teachers of seed s; ImageNet, whose schedule the scan does not show, has that of CIFAR, and 64 px; Monte Carlo dropout
-sits before the last layer; offline labels are made of images that are neither shifted nor mirrored; CutMix, MixUp and
-RICAP are applied to every batch, as in the paper's own listing; the overfitting-to-generalisation ratios come from a
-tenth of the training images, which is held out, over windows of 10 epochs of 240.
+What the paper leaves open, and what is taken here: the strength of label smoothing (0.1); padding by an eighth of the
+side (4 of 32 pixels), a random crop and a flip, as in the code of contrastive distillation (Tian et al. 2020), whose
+protocol this is; weight decay on all trainable weights, through the gradient, as PyTorch's SGD does it; a student of
+seed s learns from teachers of seed s; ImageNet, whose schedule the scan does not show, has that of CIFAR, and 64 px;
+Monte Carlo dropout sits before the last layer; offline labels are made of images that are neither shifted nor
+mirrored; CutMix, MixUp and RICAP are applied to every batch, as in the paper's own listing; the overfitting-to-
+generalisation ratios come from a tenth of the training images, which is held out, over windows of 10 epochs of 240.
 """

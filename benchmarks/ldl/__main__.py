@@ -8,7 +8,7 @@ import decathlon
 import kls
 from benchmarks.ldl import __doc__ as about
 from benchmarks.ldl.figures import draw_figures
-from benchmarks.ldl.plan import HUMAN, METHODS, STUDY, list_settings, make_plan
+from benchmarks.ldl.plan import GAMMA, HUMAN, METHODS, STUDY, list_settings, make_plan
 from benchmarks.ldl.tables import f1_table, measured, measures_table, paper_tables
 from benchmarks.runner.command import finished_records, run_study
 from benchmarks.runner.options import add_common_options
@@ -53,7 +53,7 @@ def _parser():
         help="how images are mixed: mixup, cutmix, ricap, cutout, or a layer such as keras_cv.GridMask",
     )
     parser.add_argument(
-        "--gamma", type=float, default=0.9, metavar="G", help="label smoothing of ls (default: %(default)s)"
+        "--gamma", type=float, metavar="G", help=f"probability of the true class in ls (default: {GAMMA})"
     )
     parser.add_argument(
         "--labels",

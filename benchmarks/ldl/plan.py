@@ -13,6 +13,7 @@ from benchmarks.runner.options import resolve_precision
 from benchmarks.runner.plan import Plan, PlanError, scale_schedule
 from benchmarks.runner.trial import Trial
 from decathlon.mixing import mixing_named
+from kls.ood.scores import SCORES
 from kls.targets import check_gamma
 
 STUDY = "ldl"
@@ -20,6 +21,7 @@ PADDING = 4 / 32
 WEIGHT_DECAY = 5e-4
 DROPOUT = 0.2
 WINDOW = 10
+GAMMA = 0.9
 EPOCHS, MILESTONES = 240, ((150, 1e-1), (180, 1e-2), (210, 1e-3))
 LONG_EPOCHS, LONG_MILESTONES = 350, ((150, 1e-1), (200, 1e-2), (250, 1e-3), (300, 1e-4))
 LONG = "+"
@@ -171,8 +173,9 @@ def make_plan(options):
         trial
         for setting in settings
         for seed in range(options.seeds)
-        for trial in _trials(setting, _vanilla(setting, datasets[setting.dataset], seed, options), options.gamma)
+        for trial in _trials(setting, _vanilla(setting, datasets[setting.dataset], seed, options), _gamma(options))
     ]
+    _check_trials(options, trials)
     return Plan(STUDY, tuple(trials)), tuple(options.ood)
 
 
@@ -195,8 +198,8 @@ def method_named(name, setting):
         return METHODS[plain], name, bool(suffix)
     for family, method in MIXED.items():
         if plain.startswith(family):
-            mixing = plain.removeprefix(family)
-            same = family == "on-ldl-" and canonical(mixing) == canonical(setting.mixing)
+            mixing = canonical(plain.removeprefix(family))
+            same = family == "on-ldl-" and mixing == canonical(setting.mixing)
             known = "on-ldl" if same else f"{family}{mixing}"
             return replace(method, mixing=mixing), known + suffix, bool(suffix)
     raise PlanError(
@@ -222,10 +225,12 @@ def _requested(options):
         settings = [
             setting
             for name in wanted
-            for setting in ([known for known in PAPER if known.dataset == name] or [Setting(name)])
+            for setting in _with_students(
+                [known for known in PAPER if known.dataset == name] or [Setting(name)], _students(options)
+            )
         ]
     changes = {
-        "students": tuple(options.students or filter(None, [options.model])),
+        "students": _students(options) if options.preset == "quick" else (),
         "teacher": options.teacher if options.teacher != HUMAN else None,
         "ensemble": tuple(options.ensemble or ()),
         "mixing": options.augment,
@@ -236,6 +241,26 @@ def _requested(options):
     return list(dict.fromkeys(replace(setting, **changes) for setting in settings))
 
 
+def _gamma(options):
+    return GAMMA if options.gamma is None else options.gamma
+
+
+def _students(options):
+    return tuple(dict.fromkeys(options.students or filter(None, [options.model])))
+
+
+def _with_students(settings, students):
+    """Returns settings with these students, each in the one that names it, else in the first; all if none are given."""
+    if not students:
+        return settings
+    home = {student: next((s for s in settings if student in s.students), settings[0]) for student in students}
+    return [
+        replace(setting, students=tuple(student for student in students if home[student] == setting))
+        for setting in settings
+        if setting in home.values()
+    ]
+
+
 def _check(options, datasets):
     for dataset in datasets:
         if dataset.counts["train"] < options.batch_size:
@@ -244,11 +269,28 @@ def _check(options, datasets):
                 f"Received: {options.batch_size}."
             )
         try:
-            check_gamma(options.gamma, dataset.classes)
+            check_gamma(_gamma(options), dataset.classes)
         except ValueError as error:
             raise PlanError(f"{dataset.name}: {error}") from None
     if (options.teacher == HUMAN) != (options.labels is not None):
         raise PlanError("--teacher human and --labels FILE go together.")
+    unused = [f"--{name}" for name in ("methods", "ensemble", "augment", "gamma") if getattr(options, name) is not None]
+    if options.teacher == HUMAN and unused:
+        raise PlanError(
+            f"--teacher human trains on hard, smoothed and human labels alone. Received: {' '.join(unused)}."
+        )
+
+
+def _check_trials(options, trials):
+    """Raises `PlanError` if options do not go with what is to be trained."""
+    with_features = options.features or any(SCORES[name]().uses_features for name in options.scores)
+    for trial in trials:
+        if trial.dropout and with_features:
+            raise PlanError(
+                f"--features, and scores of features, cannot be had of {trial.label}, which has no one set."
+            )
+        if trial.distillation == "crd" and options.strategy != "none":
+            raise PlanError(f"{trial.label} keeps the memory of one replica. Received: --strategy {options.strategy}.")
 
 
 def _vanilla(setting, dataset, seed, options):
@@ -297,7 +339,7 @@ def _trials(setting, vanilla, gamma):
             epochs = round(setting.epochs * LONG_EPOCHS / EPOCHS)
             trial = replace(trial, epochs=epochs, schedule=scale_schedule(LONG_MILESTONES, epochs, LONG_EPOCHS))
         if method.loss in OVERFITTING:
-            trial = replace(trial, window=max(1, round(trial.epochs * WINDOW / EPOCHS)))
+            trial = replace(trial, window=max(1, round(setting.epochs * WINDOW / EPOCHS)))
         if method.teachers:
             trial = replace(
                 trial,
@@ -321,7 +363,7 @@ def _human_plan(settings, datasets, options):
     fingerprint, distributions = read_distributions(options.labels, dataset)
     gamma = gamma_of_entropy(mean_entropy(distributions), dataset.classes)
     trials = []
-    for setting in settings[:1]:
+    for setting in settings:
         for seed in range(options.seeds):
             vanilla = _vanilla(setting, dataset, seed, options)
             trials += [

@@ -179,26 +179,38 @@ def f1_table(records, store, class_names):
         (display_name(dataset), model, name, *("–" if np.isnan(value) else f"{100 * value:.2f}" for value in values))
         for (dataset, model, name), *values in means.itertuples()
     ]
+    counts = frame.groupby(["dataset", "model", "configuration"])["seed"].nunique()
     table = Table(
         "f1",
-        f"F1 in % per class, mean over n = {frame['seed'].nunique()} networks.",
+        f"F1 in % per class, mean over n = {_range(counts)} networks.",
         ("data set", "model", "class", *means.columns),
         tuple(rows),
     )
     return table, frame
 
 
+def _range(counts):
+    least, most = counts.min(), counts.max()
+    return str(least) if least == most else f"{least} to {most}"
+
+
 def notes(records):
     """Returns what a reader must know before comparing with the paper, a sentence per data set."""
-    sentences = {}
-    for record in records:
-        epochs = sorted({other["epochs"] for other in records if other["dataset"] == record["dataset"]})
-        sentences.setdefault(
-            record["dataset"],
-            f"{display_name(record['dataset'])}: {' or '.join(map(str, epochs))} epochs (the paper: 240, long 350), "
-            f"{data_note(record)}.",
+    models = {record["trial"]: record["model"] for record in records}
+    sentences = []
+    for dataset in dict.fromkeys(record["dataset"] for record in records):
+        group = [record for record in records if record["dataset"] == dataset]
+        epochs = sorted({record["epochs"] for record in group})
+        teachers = {"+".join(models.get(parent, "?") for parent in record["parents"]) for record in group} - {""}
+        mixings = {record["mixing"] for record in group} - {None}
+        sentences.append(
+            f"{display_name(dataset)}: {' or '.join(map(str, epochs))} epochs (the paper: 240, long 350), "
+            f"{data_note(group[0])}."
+            + (f" Teachers: {', '.join(sorted(teachers))}." if teachers else "")
+            + (f" Mixing: {', '.join(sorted(mixings))}." if mixings else "")
+            + (" `--list` shows the paper's." if teachers or mixings else "")
         )
-    return tuple(sentences.values())
+    return tuple(sentences)
 
 
 def _described(method, cell):

@@ -42,9 +42,10 @@ def build_model(trial, dataset, synchronized=False):
 
 
 def decay_weights(model, weight_decay):
-    """Penalises all trainable weights with `weight_decay / 2 |w|^2`, whose gradient is what PyTorch's SGD adds.
+    """Penalises all trainable weights of a model or layer as PyTorch's SGD does.
 
-    Keras's `weight_decay` of an optimizer is another thing: it stays outside the momentum.
+    That adds the gradient of `weight_decay / 2 |w|^2`. Keras's `weight_decay` of an optimizer is another thing: it
+    stays outside the momentum.
     """
     for variable in model.trainable_variables:
         variable.regularizer = keras.regularizers.L2(weight_decay / 2)
@@ -89,6 +90,7 @@ def compiled_model(trial, dataset, steps_per_epoch, origins=(), synchronized=Fal
     if trial.loss == "distillation":
         if trial.teacher_dropout:
             origins = [kls.monte_carlo(teacher, trial.teacher_dropout, MONTE_CARLO_PASSES) for teacher in origins]
+        contrast = contrast_of(trial, dataset) if trial.distillation == "crd" else None
         model = kls.Distiller(
             model,
             origins or None,
@@ -96,8 +98,10 @@ def compiled_model(trial, dataset, steps_per_epoch, origins=(), synchronized=Fal
             trial.teacher_weight,
             trial.temperature,
             from_logits=True,
-            contrast=contrast_of(trial, dataset) if trial.distillation == "crd" else None,
+            contrast=contrast,
         )
+        if contrast is not None and trial.weight_decay is not None:
+            decay_weights(contrast, trial.weight_decay)
         model.compile(optimizer, metrics=metrics)
     elif trial.loss in OVERFITTING:
         loss = OverfittingCE(dataset.classes, OVERFITTING[trial.loss], from_logits=True)

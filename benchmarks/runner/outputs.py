@@ -139,7 +139,7 @@ def is_complete(record, wanted):
 
 
 def measure(store, trial, record):
-    """Returns a trial's measures from its stored logits: `ece`, `nll`, `brier` and `auroc_NAME` by MSP.
+    """Returns a trial's measures from its stored logits: `accuracy_last`, `ece`, `nll`, `brier`, `auroc_NAME` by MSP.
 
     Args:
         store: The `RunStore`.
@@ -153,6 +153,7 @@ def measure(store, trial, record):
     found = summarize(labels, logits, BINS, from_logits=True, convention=CONVENTION)
     familiar = msp(logits) if record["ood"] else None
     return {
+        "accuracy_last": float(np.mean(logits.argmax(axis=-1) == labels)),
         **{name: found[name] for name in ("ece", "nll", "brier")},
         "ece_bins": BINS,
         "ece_convention": CONVENTION,

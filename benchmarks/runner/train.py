@@ -62,7 +62,7 @@ def train(
     Raises:
         TrainingError: If the loss is not finite, or the recipe asks for what is not there.
     """
-    check_recipe(trial, strategy)
+    check_recipe(trial)
     directory = store.begin(trial)
     keras.utils.clear_session()
     keras.utils.set_random_seed(trial.seed)
@@ -75,7 +75,7 @@ def train(
         online = () if trial.offline else parents
         origins = [trained_model(parent, dataset, store, synchronized=replicas > 1) for parent in online]
         model = compiled_model(trial, dataset, len(training), origins, synchronized=replicas > 1)
-        recorders = [stopwatch, *class_losses, *weight_callbacks(trial, model, dataset)]
+        recorders = [stopwatch, *class_losses, *weight_callbacks(trial, model, dataset, training)]
         checkpoint = kls.FullStateCheckpoint(directory / "checkpoint", callbacks=recorders)
         training.epoch = checkpoint.epoch
         if checkpoint.epoch < trial.epochs:
@@ -97,11 +97,9 @@ def train(
         store.write_class_losses(trial, record.losses["evaluation"], record.accuracies["evaluation"])
     store.write_history(trial, checkpoint.history)
     network.save_weights(directory / WEIGHTS)
-    logits, labels = store.logits(trial, dataset.evaluation)
     best_hits = max(round(logs["val_accuracy"] * len(evaluation.images)) for logs in checkpoint.history)
     return {
         "accuracy_best": best_hits / len(evaluation.images),
-        "accuracy_last": float(np.mean(logits.argmax(axis=-1) == labels)),
         "seconds": round(stopwatch.seconds, 2),
         "images_per_second": round(stopwatch.images_per_second, 1),
         "train_images": image_count(trial, dataset),
@@ -177,24 +175,27 @@ def _numbers(count):
 
 def image_count(trial, dataset):
     """Returns on how many images a trial is trained."""
-    images = dataset.counts["train"]
-    return images - images // HELD_OUT if trial.loss in OVERFITTING else images
+    return int((~held_out(trial, dataset.split("train")[1])).sum())
 
 
 def training_data(trial, dataset):
-    """Returns the images and labels that a trial is trained on: but for those that it holds out, all."""
+    """Returns the images and labels that a trial is trained on: all, or in memory those that it does not hold out."""
     images, labels = dataset.split("train")
     if trial.loss in OVERFITTING:
-        kept = ~_held_out(trial, len(labels))
+        kept = ~held_out(trial, labels)
         images, labels = images[kept], labels[kept]
     return images, labels
 
 
-def _held_out(trial, count):
-    """Returns a mask of the training images that are held out, drawn with the trial's seed."""
-    held_out = np.zeros(count, bool)
-    held_out[np.random.default_rng(trial.seed).permutation(count)[: count // HELD_OUT]] = True
-    return held_out
+def held_out(trial, labels):
+    """Returns a mask of the training images that a trial holds out: none, or a tenth of each class, one at least."""
+    mask = np.zeros(len(labels), bool)
+    if trial.loss in OVERFITTING:
+        order = np.random.default_rng(trial.seed).permutation(len(labels))
+        for k in np.unique(labels):
+            of_class = order[labels[order] == k]
+            mask[of_class[: max(1, len(of_class) // HELD_OUT)]] = True
+    return mask
 
 
 def stored_logits(teachers, dataset, store):
@@ -219,22 +220,26 @@ def rate_callbacks(trial):
     return [keras.callbacks.LearningRateScheduler(lambda epoch: trial.learning_rate * trial.rate_factor(epoch))]
 
 
-def weight_callbacks(trial, model, dataset):
-    """Returns the callbacks that make a trial's loss follow the overfitting of its classes."""
+def weight_callbacks(trial, model, dataset, training):
+    """Returns the callbacks that make a trial's loss follow the overfitting of its classes.
+
+    Args:
+        trial: The `Trial`.
+        model: Its compiled model.
+        dataset: The opened `decathlon.Dataset`.
+        training: The batches that it is trained on.
+    """
     if trial.loss not in OVERFITTING:
         return []
     images, labels = dataset.split("train")
-    held_out = _held_out(trial, len(labels))
-    train, validation = (evaluation_batches(trial, dataset, images[of], labels[of]) for of in (~held_out, held_out))
+    mask = held_out(trial, labels)
+    train = evaluation_batches(trial, dataset, training.images, training.labels)
+    validation = evaluation_batches(trial, dataset, images[mask], labels[mask])
     return [OverfittingWeights(model.loss, train, validation, trial.window, every=trial.window)]
 
 
-def check_recipe(trial, strategy="none"):
+def check_recipe(trial):
     """Raises `TrainingError` unless there is a way to train the recipe."""
-    if strategy != "none" and trial.distillation == "crd":
-        raise TrainingError(
-            f"contrastive distillation has the memory of one replica: --strategy {strategy} has several"
-        )
     needs = dict.fromkeys(("smoothed_ce", *OVERFITTING), (0, 0))
     needs |= {"outlier_exposure": (1, 1), "distillation": (1, math.inf)}
     least, most = needs.get(trial.loss, (0, -1))

@@ -36,7 +36,7 @@ def trainer(monkeypatch, outcome):
     """Puts a function of gamma in the place of training, and returns the list of what it was asked for."""
     asked = []
 
-    def train(trial, dataset, store, parent, outliers, strategy, wanted, callbacks):
+    def train(trial, dataset, store, parents, outliers, soft_labels, strategy, wanted, callbacks):
         asked.append(trial.gamma)
         store.begin(trial)
         return outcome(trial.gamma)
@@ -105,14 +105,14 @@ class TestParents:
     def test_a_parent_reaches_the_training_of_its_child(self, pair, store, data_dir, monkeypatch):
         seen = []
 
-        def train(trial, dataset, store, parent, **_):
-            seen.append((trial, parent))
+        def train(trial, dataset, store, parents, **_):
+            seen.append((trial, parents))
             store.begin(trial)
             return RECORD
 
         monkeypatch.setattr(run_module, "train", train)
         assert run(Plan("study", pair), store, data_dir) == 0
-        assert seen == [(pair[0], None), (pair[1], pair[0])]
+        assert seen == [(pair[0], []), (pair[1], [pair[0]])]
 
     def test_a_teacher_whose_weights_are_gone_is_named_before_any_training(self, pair, store, data_dir, monkeypatch):
         asked = trainer(monkeypatch, lambda gamma: RECORD)

@@ -304,7 +304,7 @@ def test_is_saved_with_its_banks(tmp_path):
         ({"negatives": 8}, r"`negatives` must be a whole number in 1\.\.7, .* Received: negatives=8"),
         ({"negatives": 0}, "Received: negatives=0"),
         ({"negatives": 2.5}, "Received: negatives=2.5"),
-        ({"temperature": 0.0}, "`temperature` must be finite and above 0. Received: temperature=0.0"),
+        ({"temperature": 0.005}, "`temperature` must be finite and at least 0.02. Received: temperature=0.005"),
         ({"momentum": 1.0}, r"`momentum` must be in \[0, 1\). Received: momentum=1.0"),
         ({"weight": -1.0}, "`weight` must be finite and at least 0. Received: weight=-1.0"),
     ],

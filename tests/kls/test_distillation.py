@@ -256,8 +256,32 @@ class TestContrast:
         with pytest.raises(ValueError, match="`mode='crd'` needs `contrast` and one teacher"):
             kls.Distiller(network(1), [network(2)] * teachers, **arguments)
 
+    @pytest.mark.parametrize("activation", [None, "softmax"])
+    def test_a_nested_student_runs_once(self, activation):
+        """A moving average tells how often: by half towards the mean of the batch."""
+        inner = keras.Sequential(
+            [
+                keras.layers.Input((4,)),
+                keras.layers.BatchNormalization(momentum=0.5),
+                keras.layers.Dense(3, activation=activation),
+            ]
+        )
+        inputs = keras.Input((4,))
+        student = keras.Model(inputs, inner(inputs))
+        distiller = distiller_of(
+            student, network(2, activation), mode="crd", contrast=self.contrast(), from_logits=activation is None
+        )
+        np.testing.assert_allclose(distiller(X, training=True).shape, (24, 3))
+        np.testing.assert_allclose(inner.layers[0].moving_mean, X.mean(axis=0) / 2, rtol=1e-4)
+        np.testing.assert_allclose(distiller(X), student(X), rtol=1e-5, atol=1e-6)
+
+    @on_tensorflow
+    def test_several_replicas_are_refused(self):
+        with mirrored_strategy().scope(), pytest.raises(ValueError, match="memory of one replica"):
+            kls.Distiller(network(1), network(2), mode="crd", contrast=self.contrast())
+
     def test_networks_without_a_last_layer_are_refused(self):
-        with pytest.raises(ValueError, match="networks that end in a Dense layer"):
+        with pytest.raises(ValueError, match=r"networks that end in a Dense layer\. Received: student 'sub"):
             kls.Distiller(Subclassed(), network(2), mode="crd", contrast=self.contrast())
 
     def test_wrong_alpha(self):

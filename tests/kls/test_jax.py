@@ -21,7 +21,6 @@ def test_losses_targets_metrics_scores_and_callbacks_on_jax():
     files.append(str(HERE / "test_metrics.py::TestFamiliarAccuracy"))
     files.append(str(HERE / "test_distillation.py::TestObjective::test_training_is_that_of_keras"))
     files.append(str(HERE / "test_distillation.py::TestTeachers::test_stay_as_they_are_and_out_of_the_model"))
-    files.append(str(HERE / "test_distillation.py::TestOffline::test_stored_logits_train_as_the_teachers_do"))
     files.append(
         str(HERE / "test_distillation.py::TestContrast::test_compiled_training_moves_student_embeddings_and_banks")
     )

@@ -8,6 +8,7 @@ from keras import ops
 from sklearn.metrics import log_loss
 
 import kls
+from benchmarks.runner.train import mirrored_strategy
 from kls import FullStateCheckpoint
 from kls.overfitting import ClassLosses, ClassWeights, OverfittingCE, OverfittingWeights, overfitting_to_generalization
 
@@ -381,3 +382,12 @@ class TestWeights:
     def test_refuse(self, arguments, message):
         with pytest.raises(ValueError, match=message):
             OverfittingWeights(**{"loss": OverfittingCE(classes=3), "train": (X, Y), "validation": (X, Y), **arguments})
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow's own")
+def test_each_replica_has_the_whole_weights():
+    with mirrored_strategy().scope():
+        weights = ClassWeights(3)
+    weights.weights.assign([0.5, 1.0, 1.5])
+    for replica in mirrored_strategy().run(lambda: weights.weights + 0.0).values:
+        np.testing.assert_array_equal(replica, [0.5, 1.0, 1.5])

@@ -64,6 +64,13 @@ class TestInference:
         p = model.predict(np.repeat(X[:1], 8, axis=0), batch_size=4, verbose=0)
         assert len(np.unique(p[:, 0])) > 4
 
+    def test_an_evaluation_draws_anew_too_and_knows_that_these_are_no_logits(self):
+        evaluated = Network(kls.monte_carlo(network(), passes=2, seed=0))
+        first, second = evaluated.outputs(X), evaluated.outputs(X)
+        assert np.abs(first.logits - second.logits).max() > 0.01
+        assert not first.exact_logits
+        assert evaluated.gives_log_probabilities
+
     def test_spread_shrinks_with_the_passes(self):
         few, many = (kls.monte_carlo(network(), 0.3, passes=passes, seed=0) for passes in (1, 25))
         images = np.repeat(X[:1], 400, axis=0)

@@ -23,7 +23,8 @@ def study(data_dir, tiny_builder):
 
     def run(out, *more):
         arguments = (
-            *("--datasets", "stripes", "--students", "tiny", "--teacher", "small", "--ensemble", "tiny", "small"),
+            *("--datasets", "stripes", "--students", "tiny", "--teacher", "small"),
+            *(() if "human" in more else ("--ensemble", "tiny", "small")),
             *("--epochs", "2", "--batch-size", "16", "--data-dir", str(data_dir), "--out", str(out)),
         )
         with pytest.MonkeyPatch.context() as patch:

@@ -158,6 +158,27 @@ class TestOptions:
         with pytest.raises(PlanError, match=message):
             own(room, *arguments)
 
+    def test_a_student_has_the_setting_that_names_it(self, room):
+        arguments = ("--preset", "paper", "--datasets", "cifar100_full", "--methods", "kd", "on-ldl", "ogr", "ogr+")
+        trials = plan_of(room, *arguments, "--students", "resnet50", "resnet20v1").trials
+        found = {(trial.model, trial.teacher, trial.mixing) for trial in trials if trial.configuration == "on-ldl"}
+        assert found == {("resnet50", "resnet200", "cutmix"), ("resnet20v1", "resnet110v1", "ricap")}
+        assert {trial.window for trial in trials if trial.window} == {10}
+        with_others = plan_of(room, *arguments, "--students", "resnet32v1").trials
+        assert {trial.teacher for trial in with_others if trial.teacher} == {"resnet110v1"}
+
+    def test_one_recipe_goes_by_one_name(self):
+        assert method_named("vanilla-cutmix:1.0", QUICK)[1] == "vanilla-cutmix"
+        with pytest.raises(PlanError):
+            method_named("vanilla-", QUICK)
+
+    def test_what_contrastive_distillation_and_dropout_do_not_go_with(self, room):
+        with pytest.raises(PlanError, match=r"crd of wrn10-1 .* memory of one replica. Received: --strategy mirrored"):
+            own(room, "--methods", "crd", "--strategy", "mirrored")
+        for more in (["--features"], ["--scores", "knn"]):
+            with pytest.raises(PlanError, match=r"--features, and scores of features, cannot be had of .* mcdo"):
+                own(room, "--methods", "mcdo", *more)
+
     def test_an_ensemble_is_asked_for(self, room):
         with pytest.raises(PlanError, match=r"off-mt-ldl needs several teachers: name them with --ensemble"):
             plan_of(room, "--preset", "paper", "--datasets", "imagenet_resized", "--methods", "off-mt-ldl")
@@ -185,6 +206,11 @@ class TestHumanLabels:
         entropy = -smoothed.gamma * np.log(smoothed.gamma) - rest * np.log(rest / 2)
         of_people = -np.sum(distributions * np.log(np.maximum(distributions, 1e-30)), axis=1).mean()
         assert entropy == pytest.approx(of_people, abs=1e-6)
+
+    def test_options_that_they_leave_unused_are_refused(self, room, labels):
+        arguments = ("--datasets", "own", "--teacher", "human", "--labels", labels)
+        with pytest.raises(PlanError, match=r"human labels alone\. Received: --methods --gamma"):
+            plan_of(room, *arguments, "--methods", "on-ldl", "--gamma", "0.8")
 
     def test_of_several_data_sets_it_is_not_known_whose_they_are(self, room, labels):
         with pytest.raises(PlanError, match="takes one data set"):

@@ -38,8 +38,20 @@ class Study:
         self.records.append(
             {
                 **{"dataset": dataset, "model": model, "configuration": configuration, "seed": seed},
-                **{"teacher": teacher, "mixing": mixing, "trial": trial.id, "evaluation": "test", "epochs": 20},
-                **{"train_images": 500, "evaluation_images": 100, "classes": classes, "image_size": "32"},
+                **{
+                    "teacher": teacher,
+                    "mixing": mixing,
+                    "trial": trial.id,
+                    "evaluation": "test",
+                    "epochs": 20,
+                },
+                **{
+                    "parents": (),
+                    "train_images": 500,
+                    "evaluation_images": 100,
+                    "classes": classes,
+                    "image_size": "32",
+                },
             }
         )
 

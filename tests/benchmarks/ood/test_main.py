@@ -16,6 +16,7 @@ from benchmarks.ood.__main__ import main
 from benchmarks.runner import command
 from benchmarks.runner import run as run_module
 from benchmarks.runner import train as train_module
+from benchmarks.runner.networks import build_model
 from benchmarks.runner.trial import Trial
 
 SCORES = ("msp", "energy", "odin", "knn")
@@ -139,7 +140,7 @@ class TestFinishedRun:
                 assert origins[record["trial"]] is None
                 continue
             (parent,) = record["parents"]
-            model = train_module.build_model(trial_of(out, parent), stripes)
+            model = build_model(trial_of(out, parent), stripes)
             model.load_weights(out / "trials" / parent / "weights.weights.h5")
             for found, expected in zip(origins[record["trial"]], weights_of(model), strict=True):
                 np.testing.assert_array_equal(found, expected)
