@@ -28,7 +28,8 @@ def read_distributions(path, dataset):
         found = np.load(path, allow_pickle=False)
         counts = np.asarray(found["counts"] if hasattr(found, "files") else found, np.float64)
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise PlanError(f"--labels {path} must be an .npz file with `counts`, or an .npy file: {error}") from None
+        reason = getattr(error, "strerror", None) or "it holds none"
+        raise PlanError(f"--labels {path} must be an .npz file with `counts`, or an .npy file: {reason}.") from None
     expected = (dataset.counts["train"], dataset.classes)
     if counts.shape != expected:
         raise PlanError(

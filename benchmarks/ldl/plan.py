@@ -213,7 +213,7 @@ def canonical(mixing):
     try:
         return str(mixing_named(mixing))
     except ValueError as error:
-        raise PlanError(str(error)) from None
+        raise PlanError(f"--augment, or the mixing in --methods: {error}") from None
 
 
 def _requested(options):
