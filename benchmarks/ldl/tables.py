@@ -76,9 +76,11 @@ def measures_table(networks, records, paper):
     rows, numbers = [], []
     for (dataset, model), group in networks.groupby(["dataset", "model"], sort=False):
         cells = group.groupby("configuration", sort=False)
-        best = {name: better(cells[name].mean()) for name, (_, _, better) in shown.items()}
+        means = cells[list(shown)].mean()
+        best = pd.DataFrame({name: means[name] == better(means[name]) for name, (_, _, better) in shown.items()})
         for method, cell in cells:
-            values = [_cell(cell[name], form, best[name], len(cells)) for name, (_, form, _) in shown.items()]
+            bold = best.loc[method] & (len(cells) > 1)
+            values = [_cell(cell[name], form, bold[name]) for name, (_, form, _) in shown.items()]
             rows.append((display_name(dataset), model, _described(method, cell), str(len(cell)), *values))
             printed = _printed(paper, dataset, model, [method, *_by_mixing(cell)[:1]])
             if printed:
@@ -247,7 +249,7 @@ def _as_printed(printed, measure):
     return f"{value:.3f}"
 
 
-def _cell(values, form, best, rivals):
+def _cell(values, form, bold):
     if values.isna().any():
         return "–"
-    return Bold(form(values)) if rivals > 1 and values.mean() == best else form(values)
+    return Bold(form(values)) if bold else form(values)

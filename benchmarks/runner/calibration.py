@@ -28,15 +28,21 @@ def calibration_table(records):
     rows, numbers = [], []
     for (dataset, model), group in records.groupby(["dataset", "model"], sort=False):
         cells = group.groupby("gamma")
-        best = {name: better(cells[name].mean().dropna(), default=None) for name, (_, _, better) in measures.items()}
+        means = {name: cells[name].mean() for name in measures}
+        best = {name: better(means[name].dropna(), default=None) for name, (_, _, better) in measures.items()}
         for gamma, cell in sorted(cells, reverse=True):
             shown = [
-                _cell(cell[name].dropna(), form, best[name], len(cells)) for name, (_, form, _) in measures.items()
+                _cell(cell[name].dropna(), form, len(cells) > 1 and means[name][gamma] == best[name])
+                for name, (_, form, _) in measures.items()
             ]
             rows.append((display_name(dataset), model, f"{gamma:g}", str(len(cell)), *shown))
-            means = {f"{name}_mean": cell[name].mean() for name in measures}
-            deviations = {f"{name}_std": cell[name].std() for name in measures}
-            numbers.append({"dataset": dataset, "model": model, "gamma": gamma, "n": len(cell), **means, **deviations})
+            numbers.append(
+                {
+                    **{"dataset": dataset, "model": model, "gamma": gamma, "n": len(cell)},
+                    **{f"{name}_mean": means[name][gamma] for name in measures},
+                    **{f"{name}_std": cell[name].std() for name in measures},
+                }
+            )
     against = "; AUROC by maximum softmax probability against unfamiliar data sets" if aurocs else ""
     table = Table(
         "calibration",
@@ -49,7 +55,7 @@ def calibration_table(records):
     return table, pd.DataFrame(numbers)
 
 
-def _cell(values, form, best, rivals):
+def _cell(values, form, bold):
     if values.empty:
         return "–"
-    return Bold(form(values)) if rivals > 1 and values.mean() == best else form(values)
+    return Bold(form(values)) if bold else form(values)
