@@ -1,5 +1,6 @@
 """The trials of the study: networks and, after them, their students."""
 
+import textwrap
 from dataclasses import dataclass, replace
 
 import keras
@@ -386,11 +387,15 @@ def list_settings(data_dir):
     """
     lines = [
         (
-            *(setting.dataset, " ".join(setting.students), setting.teacher, str(len(setting.ensemble) or "–")),
-            *(setting.mixing, str(setting.epochs), " ".join(setting.methods)),
+            *(setting.dataset, _wrapped(setting.students, 24), setting.teacher, str(len(setting.ensemble) or "–")),
+            *(setting.mixing, str(setting.epochs), _wrapped(setting.methods, 60)),
             "yes" if is_prepared(setting.dataset, data_dir) else "no",
         )
         for setting in (QUICK, *PAPER)
     ]
     header = ("data set", "students", "teacher", "ensemble", "mixing", "epochs", "methods", "prepared")
-    return tabulate(lines, header, "pipe", disable_numparse=True, maxcolwidths=[None, 24, None, None, None, None, 60])
+    return tabulate(lines, header, "pipe", disable_numparse=True)
+
+
+def _wrapped(names, width):
+    return textwrap.fill(" ".join(names), width, break_on_hyphens=False)

@@ -221,3 +221,4 @@ def test_the_list_shows_every_setting(room):
     listed = list_settings(room)
     for setting in (QUICK, *PAPER):
         assert f"| {setting.dataset} " in listed
+        assert all(f" {method} " in listed for method in setting.methods)
