@@ -286,8 +286,8 @@ class WeightedSoftLabels(keras.losses.Loss):
     denominator, both as in the authors' code (`knowledge_distiller.py`). Of several teachers `p_teacher` is the mean of
     their distributions.
 
-    Whose values: the authors' code, which is for ImageNet, has `alpha=2.5` at temperature 2; the defaults are those
-    of their experiments on CIFAR-100.
+    Whose values: the authors' code, which is for ImageNet, has `alpha=2.5` at temperature 2. The defaults are meant
+    for CIFAR-100, for which they published no code that would confirm them.
 
     Args:
         alpha: Finite float of at least 0: the weight of the teachers' term.
