@@ -208,8 +208,7 @@ def report(plan, store):
     for table, frame in tables:
         table.write(store.out / "tables", frame)
         print(f"\n{table.markdown()}")
-    figure = store.out / "figures" / "accuracy.png"
-    figure.parent.mkdir(parents=True, exist_ok=True)
+    figure = store.figure_path("accuracy")
     plots.accuracy_against_gamma(accuracy_curves(records, paper)).savefig(figure, dpi=150)
     print(f"Tables and figures: {store.out / 'tables'}, {figure}; every trial: {store.out / 'results.csv'}")
 

@@ -249,10 +249,7 @@ class KnowledgeDistillation(keras.losses.Loss):
         self.reduce_teachers = reduce_teachers
 
     def call(self, y_true, y_pred):
-        y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
-        label, teachers = unpack_teacher(y_true, y_pred)
-        check_classes(y_pred.shape[-1])
-        log_p = log_probabilities(y_pred, self.from_logits)
+        label, teachers, log_p = _distillation_parts(y_true, y_pred, self.from_logits)
         if self.alpha == 0:
             return _cross_entropy(label, log_p)
         if self.alpha == 1:
@@ -334,10 +331,7 @@ class WeightedSoftLabels(keras.losses.Loss):
         self.from_logits = from_logits
 
     def call(self, y_true, y_pred):
-        y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
-        label, teachers = unpack_teacher(y_true, y_pred)
-        check_classes(y_pred.shape[-1])
-        log_p = log_probabilities(y_pred, self.from_logits)
+        label, teachers, log_p = _distillation_parts(y_true, y_pred, self.from_logits)
         label_loss = _cross_entropy(label, log_p)
         log_teachers = ops.log_softmax(ops.stack(teachers), axis=-1)
         log_teacher = ops.logsumexp(log_teachers, axis=0) - math.log(len(teachers))
@@ -353,6 +347,14 @@ class WeightedSoftLabels(keras.losses.Loss):
             "temperature": self.temperature,
             "from_logits": self.from_logits,
         }
+
+
+def _distillation_parts(y_true, y_pred, from_logits):
+    """Returns label distributions, a list of each teacher's logits, and the log-probabilities of predictions."""
+    y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+    label, teachers = unpack_teacher(y_true, y_pred)
+    check_classes(y_pred.shape[-1])
+    return label, teachers, log_probabilities(y_pred, from_logits)
 
 
 def _cross_entropy(target, log_p):

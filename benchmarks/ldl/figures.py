@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import pandas as pd
 
-from benchmarks.ldl.tables import BINS, logits_of
+from benchmarks.ldl.tables import BINS
 from benchmarks.runner.networks import precision_policy, trained_model
 from benchmarks.runner.outputs import CONVENTION, evaluation_batches
+from benchmarks.runner.store import read_logits
 from benchmarks.runner.tables import display_name
 from kls import plots
 from kls.calibration.samples import softmax
@@ -34,6 +35,7 @@ def draw_figures(plan, records, networks, store, datasets):
     least = min(record["seed"] for record in records)
     first = [record for record in records if record["seed"] == least]
     _save(store, "accuracy_against_ece", plots.accuracy_against_calibration(calibration_panels(networks)))
+    trials = {trial.id: trial for trial in plan.trials}
     students = pd.DataFrame(first).groupby(["dataset", "model"], sort=False)
     for (dataset, model), group in students:
         name, group = f"{dataset}_{model}", group.to_dict("records")
@@ -48,7 +50,6 @@ def draw_figures(plan, records, networks, store, datasets):
         }
         if losses:
             _save(store, f"class_losses_{name}", plots.class_loss_curves(losses))
-        trials = {trial.id: trial for trial in plan.trials}
         shown = _shown(group, FIGURE_7).values()
         rows = projections([trials[record["trial"]] for record in shown], datasets[dataset], store)
         if rows:
@@ -84,7 +85,7 @@ def projections(trials, dataset, store):
     """
     if dataset.classes < TEMPLATES:
         return {}
-    classes = similar_and_different(*logits_of(store, trials[0].id, dataset.evaluation))
+    classes = similar_and_different(*store.logits(trials[0], dataset.evaluation))
     rows = {"training": {}, dataset.evaluation: {}}
     for trial in trials:
         keras.utils.clear_session()
@@ -139,11 +140,9 @@ def _curves(losses, accuracies, dataset):
 
 
 def _probabilities(store, record):
-    logits, labels = logits_of(store, record["trial"], record["evaluation"])
+    logits, labels = read_logits(store.outputs_path(record["trial"], record["evaluation"]))
     return labels, softmax(logits)
 
 
 def _save(store, name, figure):
-    path = store.out / "figures" / f"{name}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    figure.savefig(store.figure_path(name), dpi=120)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.runner.outputs import CONVENTION
-from benchmarks.runner.store import read_outputs
+from benchmarks.runner.store import read_logits
 from benchmarks.runner.tables import Bold, Table, data_note, display_name, percent, plain
 from kls.calibration import TemperatureScaling, cross_fitted, summarize
 from kls.per_class import class_scores
@@ -37,7 +37,7 @@ def measured(records, store):
     """
     rows = []
     for record in records:
-        logits, labels = logits_of(store, record["trial"], record["evaluation"])
+        logits, labels = read_logits(store.outputs_path(record["trial"], record["evaluation"]))
         heading = {name: record[name] for name in ("dataset", "model", "configuration", "seed", "trial")}
         heading |= {"teacher": record["teacher"] or "", "mixing": record["mixing"] or ""}
         rows.append({**heading, **_measures(labels, logits)})
@@ -47,12 +47,6 @@ def measured(records, store):
                 scaled[judged] = scaler.transform(logits[judged])
             rows.append({**heading, "configuration": SCALED, **_measures(labels, scaled)})
     return pd.DataFrame(rows)
-
-
-def logits_of(store, trial_id, name):
-    """Returns `(logits, labels)` that a trial stored of a split."""
-    found = read_outputs(store.outputs_path(trial_id, name))
-    return found["logits"], found["labels"]
 
 
 def _measures(labels, logits):
@@ -166,7 +160,7 @@ def f1_table(records, store, class_names):
     """
     numbers = []
     for record in records:
-        logits, labels = logits_of(store, record["trial"], record["evaluation"])
+        logits, labels = read_logits(store.outputs_path(record["trial"], record["evaluation"]))
         f1, confidence = class_scores(labels, logits, from_logits=True)
         heading = {name: record[name] for name in ("dataset", "model", "configuration", "seed")}
         numbers += [

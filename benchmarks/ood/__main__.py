@@ -111,9 +111,7 @@ def _show(store, shown):
 
 def _draw(store, name, plot, panels):
     if panels:
-        path = store.out / "figures" / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        plot(panels).savefig(path, dpi=150)
+        plot(panels).savefig(store.figure_path(name), dpi=150)
 
 
 def _image_counts(networks, store):

@@ -96,8 +96,7 @@ class RunStore:
 
     def write_class_losses(self, trial, losses, accuracies):
         """Keeps the mean loss and the accuracy of each class after each epoch, both of shape `(E, K)`."""
-        with open(self.directory(trial) / CLASS_LOSSES, "wb") as file:
-            np.savez(file, losses=losses, accuracies=accuracies)
+        _write_arrays(self.directory(trial) / CLASS_LOSSES, {"losses": losses, "accuracies": accuracies})
 
     def class_losses(self, trial_id):
         """Returns `(losses, accuracies)` as `write_class_losses` took them, or `None` if they were not kept."""
@@ -125,10 +124,7 @@ class RunStore:
             with np.errstate(over="ignore"):
                 half = features.astype(np.float16)
             arrays["features"] = half if np.isfinite(half).all() else features.astype(np.float32)
-        aside = path.with_suffix(".partial")
-        with open(aside, "wb") as file:
-            np.savez(file, **arrays)
-        os.replace(aside, path)
+        _write_arrays(path, arrays)
 
     def outputs(self, trial, name):
         """Returns all that was kept of a split or data set: `logits`, `labels`, `features` and scores by name."""
@@ -143,8 +139,13 @@ class RunStore:
 
     def logits(self, trial, name):
         """Returns `(logits, labels)` of a split or data set."""
-        found = self.outputs(trial, name)
-        return found["logits"], found["labels"]
+        return read_logits(self.outputs_path(trial.id, name))
+
+    def figure_path(self, name):
+        """Returns where a figure belongs, in a directory that is there."""
+        path = self.out / "figures" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
 
 
 def read_outputs(path):
@@ -161,6 +162,20 @@ def read_outputs(path):
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise StoreError(f"{path} cannot be read ({error}). Delete {path.parents[1]} and train it again.") from error
     return arrays
+
+
+def read_logits(path):
+    """Returns `(logits, labels)` of a file that `RunStore.write_outputs` wrote; errors as in `read_outputs`."""
+    found = read_outputs(path)
+    return found["logits"], found["labels"]
+
+
+def _write_arrays(path, arrays):
+    """Writes an `.npz` file aside and renames it, so that it is there whole or not at all."""
+    aside = path.with_suffix(".partial")
+    with open(aside, "wb") as file:
+        np.savez(file, **arrays)
+    os.replace(aside, path)
 
 
 def write_atomically(path, text):

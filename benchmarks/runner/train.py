@@ -175,7 +175,8 @@ def _numbers(count):
 
 def image_count(trial, dataset):
     """Returns on how many images a trial is trained."""
-    return int((~held_out(trial, dataset.split("train")[1])).sum())
+    images = dataset.counts["train"]
+    return images - int(held_out(trial, dataset.split("train")[1]).sum()) if trial.loss in OVERFITTING else images
 
 
 def training_data(trial, dataset):
@@ -188,13 +189,12 @@ def training_data(trial, dataset):
 
 
 def held_out(trial, labels):
-    """Returns a mask of the training images that a trial holds out: none, or a tenth of each class, one at least."""
+    """Returns a mask of the images held out for the ratios of overfitting: a tenth of each class, one at least."""
     mask = np.zeros(len(labels), bool)
-    if trial.loss in OVERFITTING:
-        order = np.random.default_rng(trial.seed).permutation(len(labels))
-        for k in np.unique(labels):
-            of_class = order[labels[order] == k]
-            mask[of_class[: max(1, len(of_class) // HELD_OUT)]] = True
+    order = np.random.default_rng(trial.seed).permutation(len(labels))
+    for k in np.unique(labels):
+        of_class = order[labels[order] == k]
+        mask[of_class[: max(1, len(of_class) // HELD_OUT)]] = True
     return mask
 
 
