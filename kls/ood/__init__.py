@@ -1,4 +1,4 @@
-"""Does a classifier know what it does not know? Scores of familiarity, and measures of how well they tell."""
+"""Does a classifier know what it does not know? Scores of familiarity, measures of how well they tell, thresholds."""
 
 from kls.ood import scores
 from kls.ood.measures import (
@@ -12,9 +12,11 @@ from kls.ood.measures import (
     interval,
     roc,
 )
+from kls.ood.threshold import Threshold
 
 __all__ = [
     "MEASURES",
+    "Threshold",
     "aupr_in",
     "aupr_out",
     "auroc",

@@ -8,6 +8,8 @@ the model, `score(logits)`. Scores that have to know the training data are fitte
 `kls.ood.scores.msp` and the other lower-case names give a new score with its authors' defaults at each access;
 `kls.ood.scores.MSP` and the other classes take settings. Features are the input of the model's last `Dense` layer;
 `features="name"` takes those of another layer where the score allows it.
+
+`Reconstruction` needs an autoencoder and has no lower-case name.
 """
 
 import numbers
@@ -17,6 +19,7 @@ import numpy as np
 from keras import ops
 
 from kls.calibration.samples import as_indices, as_matrix, log_softmax, softmax
+from kls.feeding import batches_of
 from kls.network import Network, Outputs, looks_like_probabilities
 
 
@@ -38,6 +41,29 @@ class Score:
     features = None
     fitted = False
 
+    @property
+    def settings(self):
+        """What makes the score again, `type(score)(**score.settings)`, but for what it was fitted to."""
+        own = {name: value for name, value in vars(self).items() if not name.startswith("_") and name != "fitted"}
+        return {name: value for name, value in own.items() if value is not None}
+
+    def network_of(self, model):
+        """Returns the `kls.network.Network` that the score computes with, which it takes in place of the model.
+
+        Whoever scores again and again with one model keeps it, so that nothing is compiled twice.
+
+        Raises:
+            ValueError: If this is no Keras model, or not one that the score can be computed with.
+        """
+        if isinstance(model, Network):
+            if self.features is not None and model.feature_layer != self.features:
+                raise ValueError(
+                    f"The network's features are of {model.feature_layer!r}, the score's of {self.features!r}."
+                )
+            return model
+        _check_model(model)
+        return Network(model, self.features)
+
     def fit(self, model, training_data, batch_size=128):
         """Learns from the training data what the score needs; nothing where it needs nothing.
 
@@ -50,7 +76,7 @@ class Score:
             The score itself.
         """
         if self.uses_training_data:
-            outputs = _network(model, self.features).outputs(training_data, self.uses_features, batch_size)
+            outputs = self.network_of(model).outputs(training_data, self.uses_features, batch_size)
             self.fit_outputs(outputs)
         return self
 
@@ -70,7 +96,7 @@ class Score:
         """
         if x is None:
             return self.of_outputs(self._outputs_of_logits(model_or_logits))
-        network = _network(model_or_logits, self.features)
+        network = self.network_of(model_or_logits)
         images = {"score": self.of_images} if self.uses_images else None
         outputs = network.outputs(x, self.uses_features, batch_size, images)
         return outputs.scores["score"] if self.uses_images else self.of_outputs(outputs)
@@ -86,11 +112,13 @@ class Score:
         if self.uses_training_data and not self.fitted:
             raise ValueError(f"{type(self).__name__} is not fitted yet: call `fit(model, training_data)` first.")
         self._check_outputs(outputs)
-        scores = np.asarray(self._score(outputs), np.float64)
+        return self._without_nan(np.asarray(self._score(outputs), np.float64), "features or logits")
+
+    def _without_nan(self, scores, inputs):
         wrong = np.flatnonzero(np.isnan(scores))
         if len(wrong):
             raise ValueError(
-                f"{type(self).__name__} has no score for these features or logits. "
+                f"{type(self).__name__} has no score for these {inputs}. "
                 f"Received: sample {wrong[0]}, the first of {len(wrong)}"
             )
         return scores
@@ -122,8 +150,8 @@ class Score:
         return Outputs(logits)
 
     def __repr__(self):
-        own = {k: v for k, v in vars(self).items() if not k.startswith("_") and k != "fitted" and v is not None}
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in own.items())})"
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
+        return f"{type(self).__name__}({settings})"
 
 
 class MSP(Score):
@@ -270,6 +298,107 @@ class ODIN(Score):
 
     def _score(self, outputs):
         return softmax(outputs.logits.astype(np.float64) / self.temperature).max(axis=1)
+
+
+class Reconstruction(Score):
+    """Reconstruction error of an autoencoder (Song, "Deep Learning Lab final project report", equation 2).
+
+    `-1/(H W C) sum (x - x_hat)^2` over an image x, with the reconstruction x_hat that the model makes of it. An
+    autoencoder learns to reconstruct what it was trained on, and fails at the rest. The model sees the image as it is:
+    the noise that a denoising autoencoder was trained with is left out.
+
+    Args:
+        output: Name of the model's output that reconstructs its input, in the units of the images: the key where the
+            outputs are a dictionary, else the name of the last layer. A single output is taken whatever its name.
+
+    Example:
+
+    ```python
+    model = kls.models.DenoisingClassifier(classes=9)  # returns {"class": ..., "image": ...}
+    familiarity = kls.ood.scores.Reconstruction()(model, images)
+    ```
+    """
+
+    uses_images = True
+
+    def __init__(self, output="image"):
+        if not isinstance(output, str):
+            raise ValueError(f"`output` must be the name of an output. Received: output={output!r}")
+        self.output = output
+
+    def network_of(self, model):
+        """Returns the `kls.network.Network` from images to reconstructions.
+
+        Raises:
+            ValueError: If this is no Keras model, or one of several outputs without one of that name.
+        """
+        if isinstance(model, Network):
+            return model
+        _check_model(model)
+        if not getattr(model, "inputs", None):
+            return Network(model)
+        outputs = model(model.inputs if len(model.inputs) > 1 else model.inputs[0])
+        # ends in the cast, not in a Dense layer, which `Network` would take for a classifier's
+        return Network(keras.Model(model.inputs, ops.cast(self._reconstruction(model, outputs), "float32")))
+
+    def __call__(self, model, x=None, batch_size=128):
+        """Returns the scores of images.
+
+        Args:
+            model: A functional Keras model with an output of the name `output`, or any with a single output.
+            x: Images, as `kls.feeding.batches_of` takes them.
+            batch_size: Images per batch, for arrays; smaller last batches are filled up, so that nothing is compiled
+                for them.
+
+        Returns:
+            float64 array of shape `(N,)`.
+
+        Raises:
+            ValueError: If the model has no output of that name, if its shape is not that of the images, or if an image
+                holds NaN.
+        """
+        if x is None:
+            return super().__call__(model)
+        network = self.network_of(model)
+        parts, full = [], None
+        for images, _ in batches_of(x, batch_size):
+            images, count = np.asarray(images), len(images)
+            full = full or count
+            if count < full:
+                images = np.concatenate([images, np.repeat(images[-1:], full - count, axis=0)])
+            parts.append(self.of_images(network, images)[:count])
+        if not parts:
+            raise ValueError("`x` must hold one batch at least. Received: none")
+        return self._without_nan(np.concatenate(parts), "images")
+
+    def of_images(self, network, images):
+        """Returns the scores of a batch of images by the `kls.network.Network` that `network_of` made."""
+
+        def reconstructions(images):
+            return (ops.cast(network.logits(images), "float32"),)
+
+        _check_images(network.model, images)
+        found = network.compiled(reconstructions)(images)[0]
+        if found.shape != images.shape:
+            raise ValueError(
+                "The model must reconstruct images in their own shape. "
+                f"Received: images of shape {images.shape}, an output of shape {found.shape}"
+            )
+        errors = np.asarray(images, np.float64) - found
+        return -np.mean(errors**2, axis=tuple(range(1, errors.ndim)))
+
+    def _reconstruction(self, model, outputs):
+        flat = keras.tree.flatten(outputs)
+        if len(flat) == 1:
+            return flat[0]
+        names = getattr(model, "output_names", ())  # a Sequential model has none
+        named = outputs if isinstance(outputs, dict) else dict(zip(names, flat, strict=False))
+        if self.output not in named:
+            raise ValueError(
+                f"`output` must name an output of the model: {', '.join(named) or 'none has a name'}. "
+                f"Received: output={self.output!r}"
+            )
+        return named[self.output]
 
 
 class _FeatureScore(Score):
@@ -580,14 +709,18 @@ def __getattr__(name):
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def _network(model, features):
-    if isinstance(model, Network):
-        if features is not None and model.feature_layer != features:
-            raise ValueError(f"The network's features are of {model.feature_layer!r}, the score's of {features!r}.")
-        return model
+def _check_model(model):
     if not hasattr(model, "predict"):
-        raise ValueError(f"With `x`, the first argument must be a Keras model. Received: {type(model).__name__}")
-    return Network(model, features)
+        raise ValueError(f"`model` must be a Keras model. Received: {type(model).__name__}")
+
+
+def _check_images(model, images):
+    """Raises for images of another shape than the inputs; what is compiled already no longer tells them apart."""
+    inputs = getattr(model, "inputs", None)
+    expected = tuple(inputs[0].shape) if inputs else (None,) * images.ndim
+    sides = zip(expected, images.shape, strict=False)
+    if len(expected) != images.ndim or any(side not in (None, found) for side, found in sides):
+        raise ValueError(f"`x` must hold images of shape {expected}. Received: shape {images.shape}")
 
 
 def _own_logits(score, outputs):

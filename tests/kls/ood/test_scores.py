@@ -1,4 +1,5 @@
 import json
+import re
 import warnings
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from kls.ood.scores import (
     Mahalanobis,
     MaxLogit,
     ReAct,
+    Reconstruction,
     ViM,
     normalize_logits,
 )
@@ -412,6 +414,155 @@ class TestODIN:
     def test_a_step_that_is_none(self, epsilon):
         with pytest.raises(ValueError, match=f"`epsilon` must be at least 0.*{epsilon}"):
             ODIN(epsilon=epsilon)
+
+
+SQUARES = np.random.default_rng(7).random((5, 4, 4, 1)).astype("float32")
+
+
+def autoencoder(shift=0.25, activation=None):
+    """Returns 4x4 images through an identity, all pixels shifted: the error is the square of the shift."""
+    last = layers.Dense(16, activation=activation, name="last")
+    model = keras.Sequential([layers.Input((4, 4, 1)), layers.Flatten(), last, layers.Reshape((4, 4, 1))])
+    model.set_weights([np.eye(16), np.full(16, shift)])
+    return model
+
+
+def two_outputs(named=True):
+    inputs, image = layers.Input((4, 4, 1)), autoencoder(0.5)
+    outputs = {"class": layers.Dense(3, name="logits")(layers.Flatten()(inputs)), "image": image(inputs)}
+    return keras.Model(inputs, outputs if named else list(outputs.values())), image.name
+
+
+@pytest.fixture(scope="module")
+def network():
+    """What compiles the autoencoder once for several tests."""
+    return Reconstruction().network_of(autoencoder())
+
+
+class TestReconstruction:
+    def test_is_minus_the_mean_squared_error_of_each_image(self):
+        images = np.zeros((3, 4, 4, 1), "float32")
+        images[0, 0, 0], images[1] = 4.0, 0.5
+        model = autoencoder()
+        model.set_weights([np.zeros((16, 16)), np.full(16, 0.5)])  # every image becomes 0.5
+        found = Reconstruction()(model, images)
+        np.testing.assert_array_equal(found, [-(3.5**2 + 15 * 0.25) / 16, 0, -0.25])
+        assert (found.dtype, found.shape) == (np.float64, (3,))
+
+    @pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
+    def test_does_not_depend_on_the_batch(self, network, batch_size):
+        images = SQUARES * np.float32(1e3)  # their rounding by float32 tells them apart
+        found = Reconstruction()(network, images, batch_size)
+        np.testing.assert_allclose(found, -(0.25**2), rtol=1e-3)
+        np.testing.assert_allclose(found, Reconstruction()(network, images), rtol=1e-12)
+        np.testing.assert_allclose(Reconstruction()(network, images[::-1], batch_size)[::-1], found, rtol=1e-12)
+
+    @pytest.mark.skipif(not TENSORFLOW, reason="counts TensorFlow's traces")
+    def test_a_partial_batch_is_not_traced_again(self):
+        traced = []
+
+        class Counted(keras.Model):
+            def call(self, x):
+                traced.append(x.shape)
+                return x + 0.5
+
+        score = Reconstruction()
+        network = score.network_of(Counted())
+        np.testing.assert_allclose(score(network, SQUARES, batch_size=2), -0.25, rtol=1e-5)
+        np.testing.assert_allclose(score(network, (SQUARES, np.arange(5)), batch_size=2), -0.25, rtol=1e-5)
+        assert [tuple(shape) for shape in traced] == [(2, 4, 4, 1)]
+
+    def test_of_a_named_output(self):
+        model, _ = two_outputs()
+        np.testing.assert_allclose(Reconstruction()(model, SQUARES), -0.25, rtol=1e-5)
+        longer = keras.Sequential([layers.Input((4, 4, 1)), layers.Rescaling(1.0), model])
+        np.testing.assert_allclose(Reconstruction()(longer, SQUARES), -0.25, rtol=1e-5)
+
+    def test_of_a_list_of_outputs_by_the_name_of_the_layer(self):
+        model, name = two_outputs(named=False)
+        np.testing.assert_allclose(Reconstruction(output=name)(model, SQUARES), -0.25, rtol=1e-5)
+
+    def test_a_single_output_is_taken_whatever_its_name(self, network):
+        np.testing.assert_array_equal(
+            Reconstruction(output="other")(network, SQUARES), Reconstruction()(network, SQUARES)
+        )
+        inputs = layers.Input((4, 4, 1))
+        model = keras.Model(inputs, {"picture": layers.Rescaling(2.0)(inputs)})
+        np.testing.assert_allclose(
+            Reconstruction()(model, SQUARES), -(SQUARES.astype(float) ** 2).mean(axis=(1, 2, 3)), rtol=1e-6
+        )
+
+    def test_of_an_autoencoder_that_ends_in_a_sigmoid(self):
+        model = keras.Sequential([layers.Input((16,)), layers.Dense(16, activation="sigmoid")])
+        model.set_weights([np.zeros((16, 16)), np.zeros(16)])
+        found = Reconstruction()(model, SQUARES.reshape(5, 16))
+        np.testing.assert_allclose(found, -((SQUARES.astype(float) - 0.5) ** 2).mean(axis=(1, 2, 3)), rtol=1e-6)
+
+    def test_of_a_model_whose_call_is_its_own(self):
+        class Doubled(keras.Model):
+            def call(self, inputs, training=None):
+                return 2 * super().call(inputs, training=training)
+
+        inputs = layers.Input((4, 4, 1))
+        model = Doubled(inputs, layers.Rescaling(0.75)(inputs))
+        found = Reconstruction()(model, np.ones((2, 4, 4, 1), "float32"))
+        np.testing.assert_allclose(found, -0.25, rtol=1e-6)
+
+    def test_of_bytes(self):
+        images = np.full((2, 4, 4, 1), 250, "uint8")
+        inputs = layers.Input((4, 4, 1), dtype="uint8")
+        model = keras.Model(inputs, layers.Rescaling(1.0, 16.0)(inputs))  # 266 is beyond a byte
+        np.testing.assert_array_equal(Reconstruction()(model, images), -256)
+
+    @pytest.mark.usefixtures("bfloat16")
+    def test_the_error_of_a_network_in_mixed_precision_is_not_rounded(self):
+        # 0.7 becomes 0.69921875 in bfloat16; the square of the difference is far below its steps near 0.7
+        found = Reconstruction()(autoencoder(0.0), np.full((2, 4, 4, 1), 0.7, "float32"))
+        np.testing.assert_allclose(found, -((np.float64(np.float32(0.7)) - 0.69921875) ** 2), rtol=1e-9)
+
+    def test_is_none_of_the_names(self):
+        assert "Reconstruction" not in {type(scores.get(name)).__name__ for name in SCORES}
+        score = Reconstruction(output="picture")
+        assert scores.get(score) is score
+        assert repr(score) == "Reconstruction(output='picture')"
+        assert score.fit(None, None) is score
+
+    @pytest.mark.parametrize(("named", "names"), [(True, "class, image"), (False, "logits, sequential.*")])
+    def test_a_name_that_is_no_output(self, named, names):
+        model, _ = two_outputs(named)
+        with pytest.raises(ValueError, match=rf"`output` must name an output.*{names}\. Received: output='imgae'"):
+            Reconstruction("imgae")(model, SQUARES)
+
+    def test_an_output_of_another_shape(self):
+        model, _ = two_outputs()
+        with pytest.raises(ValueError, match=r"their own shape\..*\(5, 4, 4, 1\).*\(5, 3\)"):
+            Reconstruction("class")(model, SQUARES)
+
+    @pytest.mark.parametrize("images", [SQUARES[:, :3], SQUARES[..., 0]])
+    def test_images_of_another_shape(self, network, images):
+        Reconstruction()(network, SQUARES)  # compiled or not
+        received = re.escape(f"(None, 4, 4, 1). Received: shape {images.shape}")
+        with pytest.raises(ValueError, match=rf"`x` must hold images of shape {received}"):
+            Reconstruction()(network, images)
+
+    def test_logits_or_nothing_for_a_model(self):
+        with pytest.raises(ValueError, match="Reconstruction needs a model and images, not logits alone"):
+            Reconstruction()(LOGITS)
+        with pytest.raises(ValueError, match=r"must be a Keras model\. Received: ndarray"):
+            Reconstruction()(LOGITS, SQUARES)
+        with pytest.raises(ValueError, match=r"needs images to go with the model"):
+            Reconstruction()(autoencoder())
+
+    def test_an_image_that_holds_nan(self, network):
+        images = SQUARES.copy()
+        images[3, 0, 0, 0] = np.nan
+        with pytest.raises(ValueError, match=r"Reconstruction has no score for these images.*sample 3"):
+            Reconstruction()(network, images)
+
+    @pytest.mark.parametrize("output", [None, 1, ["image"]])
+    def test_a_name_that_is_none(self, output):
+        with pytest.raises(ValueError, match=r"`output` must be the name of an output\. Received: output="):
+            Reconstruction(output)
 
 
 class TestProtocol:

@@ -1,0 +1,369 @@
+import json
+import re
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import layers
+from sklearn.metrics import roc_auc_score
+
+from kls.ood import Threshold, detection_accuracy, scores
+from kls.ood.scores import KNN, MSP, ODIN, SCORES, Energy, Reconstruction
+from kls.version import __version__
+
+LOGITS = np.random.default_rng(0).normal(scale=3, size=(12, 4))
+FAMILIAR, UNFAMILIAR = [0.9, 0.8, 0.7, 0.3], [0.6, 0.4, 0.2]
+SIDES = st.lists(st.integers(-8, 8).map(lambda whole: whole / 4), min_size=1, max_size=30)
+RATES = st.sampled_from([0.05, 0.1, 0.25, 0.3, 0.5, 0.7, 0.9, 0.95, 1.0])
+
+
+def of_scores(**rule):
+    return Threshold(score=None).choose(FAMILIAR, **rule)
+
+
+def classifier():
+    model = keras.Sequential([layers.Input((4,)), layers.Dense(4)])
+    model.set_weights([np.eye(4), np.zeros(4)])
+    return model
+
+
+class OwnScore(scores.Score):
+    """A score of one's own: the first logit."""
+
+    def _score(self, outputs):
+        return outputs.logits[:, 0]
+
+
+class TestRules:
+    def test_the_largest_detection_accuracy(self):
+        # at 0.7: 3 of 4 familiar kept, 3 of 3 unfamiliar refused; 10 of 12 pairs in order
+        found = of_scores(unfamiliar=UNFAMILIAR)
+        assert found.value == 0.7
+        assert found.chosen == {
+            "rule": "largest detection accuracy",
+            "familiar": 4,
+            "unfamiliar": 3,
+            "tpr": 0.75,
+            "tnr": 1.0,
+            "auroc": pytest.approx(10 / 12),
+        }
+
+    @pytest.mark.parametrize(
+        ("tpr", "value", "kept"),
+        [(1.0, 0.3, 1.0), (0.76, 0.3, 1.0), (0.75, 0.7, 0.75), (0.5, 0.8, 0.5), (1e-9, 0.9, 0.25)],
+    )
+    def test_tpr(self, tpr, value, kept):
+        found = of_scores(tpr=tpr)
+        assert found.value == value
+        assert found.chosen == {"rule": f"tpr {tpr:g}", "familiar": 4, "unfamiliar": 0, "tpr": kept}
+
+    def test_tpr_with_unfamiliar_samples_reports_on_them(self):
+        found = of_scores(unfamiliar=UNFAMILIAR, tpr=1.0)
+        assert found.value == 0.3
+        assert found.chosen["rule"] == "tpr 1"
+        assert found.chosen["tnr"] == pytest.approx(1 / 3)
+        assert found.chosen["auroc"] == pytest.approx(10 / 12)
+
+    @pytest.mark.parametrize(
+        ("tnr", "below", "refused"), [(1.0, 0.6, 1), (0.67, 0.6, 1), (0.5, 0.4, 2 / 3), (0.1, 0.2, 1 / 3)]
+    )
+    def test_tnr(self, tnr, below, refused):
+        found = of_scores(unfamiliar=UNFAMILIAR, tnr=tnr)
+        assert found.value == np.nextafter(below, 1)
+        assert (found.chosen["rule"], found.chosen["tnr"]) == (f"tnr {tnr:g}", pytest.approx(refused))
+        assert not found.is_familiar([below])[0]
+
+    @pytest.mark.parametrize("share", [0.07, 0.55, 0.95])  # times 100: 7.000000000000001, 55.00000000000001, 95
+    def test_a_share_is_not_missed_by_rounding(self, share):
+        values = np.arange(100.0)
+        assert Threshold(score=None).choose(values, tpr=share).chosen["tpr"] == share
+        assert Threshold(score=None).choose(values, values, tnr=share).chosen["tnr"] == share
+
+    @settings(max_examples=20)
+    @given(SIDES, SIDES, RATES)
+    def test_no_higher_threshold_keeps_as_many_and_no_lower_one_refuses_as_many(self, familiar, unfamiliar, rate):
+        by_tpr = Threshold(score=None).choose(familiar, unfamiliar, tpr=rate)
+        assert by_tpr.is_familiar(familiar).mean() >= rate
+        assert np.mean(familiar >= np.nextafter(by_tpr.value, np.inf)) < rate
+        by_tnr = Threshold(score=None).choose(familiar, unfamiliar, tnr=rate)
+        assert np.mean(~by_tnr.is_familiar(unfamiliar)) >= rate
+        assert np.mean(unfamiliar < np.nextafter(by_tnr.value, -np.inf)) < rate
+        for found in (by_tpr, by_tnr):
+            assert found.chosen["tpr"] == found.is_familiar(familiar).mean()
+            assert found.chosen["tnr"] == np.mean(~found.is_familiar(unfamiliar))
+
+    @settings(max_examples=20)
+    @given(SIDES, SIDES)
+    def test_no_other_threshold_is_better(self, familiar, unfamiliar):
+        found = Threshold(score=None).choose(familiar, unfamiliar)
+        best = max(detection_accuracy(familiar, unfamiliar, t) for t in familiar + unfamiliar)
+        assert (found.chosen["tpr"] + found.chosen["tnr"]) / 2 == pytest.approx(best)
+        labels = [1] * len(familiar) + [0] * len(unfamiliar)
+        assert found.chosen["auroc"] == pytest.approx(roc_auc_score(labels, familiar + unfamiliar))
+
+    def test_chosen_anew(self):
+        threshold = of_scores(tpr=1.0)
+        assert threshold.choose(FAMILIAR, tpr=0.5) is threshold
+        assert (threshold.value, threshold.chosen["rule"]) == (0.8, "tpr 0.5")
+
+    def test_a_failed_choice_leaves_the_last(self):
+        threshold = of_scores(tpr=1.0)
+        with pytest.raises(ValueError, match="`unfamiliar` must hold scores"):
+            threshold.choose([5.0], [np.nan])
+        assert (threshold.value, threshold.chosen["familiar"]) == (0.3, 4)
+
+    @pytest.mark.parametrize(
+        ("rule", "message"),
+        [
+            ({}, r"`unfamiliar` must be given unless `tpr` is\. Received: unfamiliar=None, tnr=None"),
+            ({"tnr": 0.9}, r"`unfamiliar` must be given unless `tpr` is\. Received: unfamiliar=None, tnr=0\.9"),
+            ({"unfamiliar": UNFAMILIAR, "tpr": 0.9, "tnr": 1}, r"must not be given together.*tpr=0\.9, tnr=1"),
+            ({"tpr": 0}, r"`tpr` must be in \(0, 1\]\. Received: tpr=0"),
+            ({"tpr": 95}, r"`tpr` must be in \(0, 1\]\. Received: tpr=95"),
+            ({"tpr": float("nan")}, r"`tpr` must be in \(0, 1\]\. Received: tpr=nan"),
+            ({"unfamiliar": UNFAMILIAR, "tnr": -0.1}, r"`tnr` must be in \(0, 1\]\. Received: tnr=-0\.1"),
+            ({"unfamiliar": [1.0, np.inf], "tnr": 1}, r"`unfamiliar` must have finite scores.*inf"),
+            ({"unfamiliar": []}, r"`unfamiliar` must hold scores.*shape \(0,\)"),
+        ],
+    )
+    def test_wrong_rules(self, rule, message):
+        with pytest.raises(ValueError, match=message):
+            of_scores(**rule)
+
+    @pytest.mark.parametrize(
+        ("wrong", "received"), [([], r"shape \(0,\)"), ([[1.0]], r"shape \(1, 1\)"), ([np.nan], "NaN")]
+    )
+    def test_wrong_scores(self, wrong, received):
+        with pytest.raises(ValueError, match=rf"`familiar` must hold scores of shape \(N,\).*Received: {received}"):
+            Threshold(score=None).choose(wrong, tpr=0.9)
+        with pytest.raises(ValueError, match=rf"`x` must hold scores of shape \(N,\).*Received: {received}"):
+            of_scores(tpr=0.9).is_familiar(wrong)
+
+
+class TestIsFamiliar:
+    def test_at_or_above_the_value(self):
+        found = of_scores(tpr=0.75).is_familiar([0.7, np.nextafter(0.7, 0), np.inf, -np.inf])
+        assert (found.dtype, found.tolist()) == (bool, [True, False, True, False])
+
+    @pytest.mark.parametrize("name", ["msp", "energy", "gen"])
+    def test_of_logits(self, name):
+        values = scores.get(name)(LOGITS)
+        threshold = Threshold(name).choose(LOGITS[:6], LOGITS[6:])
+        same = Threshold(score=None).choose(values[:6], values[6:])
+        assert (threshold.value, threshold.chosen) == (same.value, same.chosen)
+        np.testing.assert_array_equal(threshold.is_familiar(LOGITS), values >= same.value)
+
+    def test_the_score_is_msp_by_default(self):
+        assert isinstance(Threshold().score, MSP)
+
+    def test_of_images(self):
+        images = LOGITS.astype("float32")
+        threshold = Threshold("energy", classifier()).choose(images[:6], (images[6:], np.zeros(6)), batch_size=4)
+        same = Threshold("energy").choose(images[:6], images[6:])
+        assert threshold.value == pytest.approx(same.value, rel=1e-6)
+        assert threshold.chosen == pytest.approx(same.chosen)
+
+    def test_of_an_autoencoder_compiled_once(self):
+        traced = []
+
+        class Halved(keras.Model):
+            def call(self, x):
+                traced.append(x.shape)
+                return x / 2
+
+        images = np.arange(1, 7, dtype="float32").reshape(6, 1, 1, 1)  # errors: a quarter of the square
+        threshold = Threshold(Reconstruction(), Halved()).choose(images[:4], tpr=0.75, batch_size=2)
+        assert threshold.value == -9 / 4
+        assert threshold.is_familiar(images, batch_size=2).tolist() == [True] * 3 + [False] * 3
+        assert len(traced) == 1 or keras.backend.backend() != "tensorflow"
+
+    def test_before_a_choice(self):
+        threshold = Threshold()
+        assert (threshold.value, threshold.chosen) == (None, None)
+        with pytest.raises(
+            ValueError, match=r"No threshold is chosen yet: call `choose\(familiar, unfamiliar\)` first"
+        ):
+            threshold.is_familiar(LOGITS)
+
+    def test_repr(self):
+        assert repr(Threshold("energy")) == "Threshold(Energy(temperature=1.0), value=None)"
+        assert repr(of_scores(tpr=0.75)) == "Threshold(None, value=0.7)"
+
+    def test_no_data(self):
+        with pytest.raises(ValueError, match="`familiar` must be given"):
+            Threshold().choose(None, LOGITS)
+        with pytest.raises(ValueError, match="`x` must be given"):
+            of_scores(tpr=1).is_familiar(None)
+
+
+class TestWrongScores:
+    @pytest.mark.parametrize("score", ["odin", "ash", Reconstruction()])
+    def test_without_the_model_that_they_need(self, score):
+        with pytest.raises(ValueError, match=r"`model` must be given: \w+\(.*\) needs a model and images.*model=None"):
+            Threshold(score)
+
+    def test_a_model_for_scores(self):
+        with pytest.raises(ValueError, match=r"`model` must be None with score=None.*Received: a Sequential"):
+            Threshold(score=None, model=classifier())
+
+    def test_not_fitted(self):
+        with pytest.raises(ValueError, match=r"`score` must be fitted: call `fit\(model, training_data\)`.*'knn'"):
+            Threshold("knn", classifier())
+
+    def test_no_such_score(self):
+        with pytest.raises(ValueError, match=r"`score` must be one of msp, .*'reconstruction'"):
+            Threshold("reconstruction")
+
+    def test_what_is_no_model(self):
+        with pytest.raises(ValueError, match=r"`model` must be a Keras model\. Received: ndarray"):
+            Threshold("msp", LOGITS)
+
+
+class TestFiles:
+    @pytest.mark.parametrize(
+        "score",
+        [
+            None,
+            *(name for name in SCORES if not SCORES[name]().uses_training_data),
+            Energy(np.float32(0.1)),
+            ODIN(epsilon=0.5),
+        ],
+    )
+    def test_what_is_loaded_is_what_was_saved(self, tmp_path, score):
+        score = score if score is None else scores.get(score)
+        model = classifier() if score is not None and (score.uses_features or score.uses_images) else None
+        threshold = Threshold(score, model)
+        threshold.value, threshold.chosen = 0.1 + 0.2, {"rule": "tpr 0.95", "familiar": 3, "tpr": 1 / 3}
+        threshold.save(tmp_path / "new" / "threshold.json")
+        found = Threshold.load(str(tmp_path / "new" / "threshold.json"), model)
+        assert (found.value.hex(), found.chosen) == (threshold.value.hex(), threshold.chosen)
+        assert type(found.score) is type(score)
+        assert score is None or found.score.settings == pytest.approx(score.settings, rel=0)
+        assert [path.name for path in (tmp_path / "new").iterdir()] == ["threshold.json"]
+
+    @settings(max_examples=20)
+    @given(value=st.floats(allow_nan=False))
+    def test_to_the_last_bit(self, tmp_path_factory, value):
+        path = tmp_path_factory.getbasetemp() / "bits.json"
+        Threshold(score=None).choose([value], tpr=1).save(path)
+        assert Threshold.load(path).value.hex() == float(value).hex()
+
+    def test_is_readable(self, tmp_path):
+        Threshold(Energy(2)).choose(LOGITS, tpr=1).save(tmp_path / "t.json")
+        text = (tmp_path / "t.json").read_text()
+        assert json.loads(text) == {
+            "kls": __version__,
+            "score": "Energy",
+            "settings": {"temperature": 2},
+            "value": Energy(2)(LOGITS).min(),
+            "chosen": {"rule": "tpr 1", "familiar": 12, "unfamiliar": 0, "tpr": 1.0},
+        }
+        assert text.count("\n") > 8
+
+    def test_the_whole_way_with_an_autoencoder(self, tmp_path):
+        images = np.arange(1, 7, dtype="float32").reshape(6, 1, 1, 1)
+        model = keras.Sequential([layers.Input((1, 1, 1)), layers.Rescaling(0.5)])
+        Threshold(Reconstruction("x"), model).choose(images[:3], images[3:]).save(tmp_path / "t.json")
+        found = Threshold.load(tmp_path / "t.json", model)
+        assert repr(found) == "Threshold(Reconstruction(output='x'), value=-2.25)"
+        assert found.is_familiar(images).tolist() == [True] * 3 + [False] * 3
+        with pytest.raises(ValueError, match="`model` must be given"):
+            Threshold.load(tmp_path / "t.json")
+
+    def test_a_fitted_score_must_be_given(self, tmp_path):
+        path, model, images = tmp_path / "t.json", classifier(), LOGITS.astype("float32")
+        score = KNN(k=2).fit(model, images)
+        threshold = Threshold(score, model).choose(images, tpr=0.5)
+        threshold.save(path)
+        with pytest.raises(
+            ValueError, match=rf"`score` must be given, fitted as the KNN\(k=2\).*{re.escape(str(path))}"
+        ):
+            Threshold.load(path, model)
+        with pytest.raises(ValueError, match="`score` must be fitted"):
+            Threshold.load(path, model, score=KNN(k=2))
+        found = Threshold.load(path, model, score=score)
+        assert found.is_familiar(images).tolist() == threshold.is_familiar(images).tolist()
+
+    @pytest.mark.parametrize("other", ["msp", Energy(3), "energy", OwnScore()])
+    def test_another_score_is_refused(self, tmp_path, other):
+        path = tmp_path / "t.json"
+        Threshold(Energy(2)).choose(LOGITS, tpr=1).save(path)
+        assert Threshold.load(path, score=Energy(2)).value == Energy(2)(LOGITS).min()
+        received = re.escape(f"Energy(temperature=2). Received: score={scores.get(other)!r}")
+        with pytest.raises(ValueError, match=rf"{re.escape(str(path))} was saved with, {received}"):
+            Threshold.load(path, score=other)
+
+    def test_a_score_for_a_threshold_of_scores_is_refused(self, tmp_path):
+        of_scores(tpr=1).save(tmp_path / "t.json")
+        with pytest.raises(ValueError, match=r"was saved with, None\. Received: score=MSP\(\)"):
+            Threshold.load(tmp_path / "t.json", score="msp")
+
+    def test_a_score_of_ones_own_must_be_given(self, tmp_path):
+        Threshold(OwnScore()).choose(LOGITS, tpr=1).save(tmp_path / "t.json")
+        with pytest.raises(ValueError, match=r"`score` must be given, fitted as the OwnScore\(\)"):
+            Threshold.load(tmp_path / "t.json")
+        assert Threshold.load(tmp_path / "t.json", score=OwnScore()).value == LOGITS[:, 0].min()
+
+    def test_settings_that_json_cannot_hold(self, tmp_path):
+        score = OwnScore()
+        score.weights = np.ones(3)
+        with pytest.raises(ValueError, match=r"`score` must have settings that JSON can hold\. Received: OwnScore\("):
+            Threshold(score).choose(LOGITS, tpr=1).save(tmp_path / "t.json")
+        assert not list(tmp_path.iterdir())
+
+    def test_before_a_choice(self, tmp_path):
+        with pytest.raises(ValueError, match="No threshold is chosen yet"):
+            Threshold().save(tmp_path / "t.json")
+
+    def test_a_file_that_is_not_there(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"none\.json"):
+            Threshold.load(tmp_path / "none.json")
+
+    @pytest.mark.parametrize(
+        "content",
+        [b"", b'{"kls": "0.1', b"\xff\xfe", b"PK\x03\x04", b"[" * 100_000],
+        ids=["empty", "cut", "bytes", "zip", "deep"],
+    )
+    def test_what_is_no_json(self, tmp_path, content):
+        path = tmp_path / "t.json"
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{re.escape(str(path))} holds no threshold: it is not JSON"):
+            Threshold.load(path)
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"value": "0.5"}, r"damaged: `value` must be of type float, and not NaN\. Received: '0\.5'"),
+            ({"value": True}, "damaged: `value` must be of type float.*True"),
+            ({"value": float("nan")}, "damaged: `value` must be of type float, and not NaN.*nan"),
+            ({"value": None}, "damaged: `value` must be of type float.*None"),
+            ({"chosen": []}, r"damaged: `chosen` must be of type dict.*\[\]"),
+            ({"settings": None}, "damaged: `settings` must be of type dict.*None"),
+            ({"score": 3}, r"damaged: `score` must be of type str \| None.*3"),
+            ({"kls": 1}, "damaged: `kls` must be of type str.*1"),
+            ({"settings": {"temperature": -1}}, r"damaged: there is no Energy\(temperature=-1\).*above 0"),
+            ({"settings": {"temperature": "a"}}, r"damaged: there is no Energy\(temperature='a'\)"),
+            ({"settings": {"t": 1}}, r"damaged: there is no Energy\(t=1\).*unexpected keyword"),
+            ({"score": "Score"}, r"`score` must be given, fitted as the Score\(temperature=2\)"),
+            ({"score": "os.system"}, r"`score` must be given, fitted as the os\.system\("),
+            ({"more": 1}, "must have the fields kls, score, settings, value, chosen.*more"),
+        ],
+    )
+    def test_damaged(self, tmp_path, changes, message):
+        path = tmp_path / "t.json"
+        Threshold(Energy(2)).choose(LOGITS, tpr=1).save(path)
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+        with pytest.raises(ValueError, match=message) as error:
+            Threshold.load(path)
+        assert str(path) in str(error.value)
+
+    @pytest.mark.parametrize(("text", "received"), [("[1]", "list"), ("0.5", "float"), ("{}", ""), ('{"a": 1}', "a")])
+    def test_other_json(self, tmp_path, text, received):
+        path = tmp_path / "t.json"
+        path.write_text(text)
+        with pytest.raises(
+            ValueError, match=rf"t\.json holds no threshold: it must have the fields.*Received: {received}"
+        ):
+            Threshold.load(path)
