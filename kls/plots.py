@@ -1,5 +1,7 @@
 """Figures. matplotlib is imported where one is drawn."""
 
+from itertools import cycle
+
 import numpy as np
 
 from kls.calibration.measures import area_under_risk_coverage, risk_coverage, summarize
@@ -9,6 +11,8 @@ from kls.ood.measures import auroc, roc
 from kls.per_class import class_scores
 
 MARKERS = "os^Dv<>Pphd"  # eleven beside ten colours: 110 different pairs
+LINES = ("-", "--", ":", "-.")
+KINDS = {"familiar": {"facecolor": "0.85"}, "unfamiliar": {"facecolor": "tab:orange", "hatch": "///"}}
 
 
 def accuracy_against_gamma(curves):
@@ -201,21 +205,29 @@ def _histogram_edges(scores, bins):
     return np.linspace(low, high, bins + 1)
 
 
-def roc_curves(familiar, unfamiliar, title="ROC"):
+def roc_curves(familiar, unfamiliar, title="ROC", points=None):
     """Draws receiver operating characteristics, familiar samples positive, with the AUROC in the legend.
 
     Args:
         familiar: Scores of familiar samples, shape `(N,)`.
         unfamiliar: `{name: scores}`.
         title: Title of the figure.
+        points: `{name: (FPR, TPR)}` of thresholds to mark: which shares, in [0, 1], of the unfamiliar samples are
+            taken for familiar and of the familiar ones are kept.
 
     Returns:
         A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: If one of `points` is no pair of rates.
 
     Example:
 
     >>> len(roc_curves([0.9, 0.8], {"noise": [0.3, 0.4]}).axes[0].lines)
     2
+    >>> figure = roc_curves([0.9, 0.8], {"noise": [0.3, 0.4]}, points={"threshold 0.85": (0.0, 0.5)})
+    >>> figure.axes[0].get_legend().get_texts()[-1].get_text()
+    'threshold 0.85\\nFPR 0.00 %, TPR 50.00 %'
     """
     from matplotlib.figure import Figure
 
@@ -224,6 +236,14 @@ def roc_curves(familiar, unfamiliar, title="ROC"):
     for name, scores in unfamiliar.items():
         panel.plot(*roc(familiar, scores), label=f"{name}: AUROC {100 * auroc(familiar, scores):.2f} %")
     panel.plot([0, 1], [0, 1], "--", color="0.6", linewidth=1)
+    for (name, rates), marker in zip((points or {}).items(), cycle(MARKERS), strict=False):
+        if np.shape(rates) != (2,) or not all(0 <= rate <= 1 for rate in rates):
+            raise ValueError(
+                f"`points` must hold pairs (FPR, TPR) of rates between 0 and 1. Received: {name!r}: {rates}"
+            )
+        fpr, tpr = rates
+        label = f"{name}\nFPR {100 * fpr:.2f} %, TPR {100 * tpr:.2f} %"
+        panel.plot(fpr, tpr, marker, color="black", markerfacecolor="white", markersize=7, label=label)
     panel.set(title=title, xlabel="unfamiliar taken for familiar", ylabel="familiar kept", aspect="equal")
     panel.grid(alpha=0.3)
     panel.legend(loc="lower right", fontsize="small")
@@ -558,3 +578,249 @@ def penultimate_projection(rows):
     for method, panel in zip(titles, panels[0], strict=True):
         panel.set_title(method, fontsize="medium")
     return figure
+
+
+def confidence_histograms(panels, xlabel="maximum softmax probability", bins=50, threshold=None):
+    """Draws how scores are distributed in groups of samples, such as correct, wrong and unfamiliar, panel by panel.
+
+    As figure 4 of Song's report on an unfamiliar MNIST digit, one panel per loss. All panels share both axes and the
+    bins. Each group is in percent of itself, on a logarithmic axis where the shares span more than two orders of
+    magnitude.
+
+    Args:
+        panels: `{panel title: {group: scores}}`, one panel at least with one group at least. A group may be empty;
+            it is named with n = 0.
+        xlabel: What the scores are.
+        bins: Number of bins, over the range of all scores.
+        threshold: `{panel title: value}` to draw as a dashed line, for any of the panels.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: If there is nothing to draw, a score is not finite, or `threshold` names no panel.
+
+    Example:
+
+    >>> scores = {"correct": [0.99, 0.95], "wrong": [0.6], "unfamiliar": []}
+    >>> figure = confidence_histograms({"cross-entropy": scores}, threshold={"cross-entropy": 0.8})
+    >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    ['correct (n = 2)', 'wrong (n = 1)', 'unfamiliar (n = 0)', 'threshold 0.800']
+    """
+    if not panels or not all(panels.values()):
+        raise ValueError(f"`panels` must hold one panel at least, each of one group at least. Received: {panels}")
+    threshold = threshold or {}
+    if not threshold.keys() <= panels.keys():
+        raise ValueError(f"`threshold` must name panels among {list(panels)}. Received: {threshold}")
+    scores = [np.asarray(values, np.float64) for groups in panels.values() for values in groups.values()]
+    for values in scores:
+        if not np.isfinite(values).all():
+            raise ValueError(f"`panels` must hold finite scores. Received: {values}")
+    edges = _histogram_edges(np.concatenate(scores), bins)
+    styles = _styles(panels)
+    lines = dict(zip(styles, cycle(LINES), strict=False))
+    figure, areas = _grid(len(panels), 3, (4, 3.8), sharex=True, sharey=True)
+    drawn = []
+    for (title, groups), panel in zip(panels.items(), areas, strict=True):
+        for group, values in groups.items():
+            counts = np.histogram(values, edges)[0]
+            shares = np.where(counts, 100 * counts / max(len(values), 1), np.nan)
+            drawn.extend(shares[counts > 0])
+            color = styles[group]["color"]
+            panel.stairs(
+                shares,
+                edges,
+                fill=True,
+                facecolor=(color, 0.15),
+                edgecolor=color,
+                linestyle=lines[group],
+                linewidth=1.5,
+                label=f"{group} (n = {len(values):,})",
+            )
+        if title in threshold:
+            value = threshold[title]
+            panel.axvline(value, color="black", linestyle="--", linewidth=1, label=f"threshold {value:.3f}")
+        panel.set(title=title, xlabel=xlabel, ylabel="share of the group, %")
+        panel.title.set_fontsize("medium")
+        panel.tick_params(labelbottom=True)
+        panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False, fontsize="small")
+    if drawn and max(drawn) > 100 * min(drawn):
+        areas[0].set(yscale="log", ylim=(min(drawn) / 2, 200))
+    return figure
+
+
+def image_rows(rows, columns=None, gap=None, titles=None):
+    """Draws rows of images below one another, such as originals, noised and denoised ones.
+
+    As figures 3 and 6 of Song's report.
+
+    Args:
+        rows: `{row name: images}`, one row at least, of float images of one shape `(N, H, W, C)`, with 1 or 3
+            channels, in [0, 1]; values outside are clipped.
+        columns: Titles of the N columns, or `None`.
+        gap: Index of the column before which a wider space separates two groups, or `None`.
+        titles: Titles of the groups, two with a `gap` and one without, or `None`.
+
+    Returns:
+        A `matplotlib.figure.Figure`, of one axes per group.
+
+    Raises:
+        ValueError: If the rows are not as above, or another argument does not fit their number of columns.
+
+    Example:
+
+    >>> images = np.linspace(0, 1, 2 * 8 * 8).reshape(2, 8, 8, 1)
+    >>> figure = image_rows({"original": images, "denoised": images**2}, columns=["6 (0.41)", "3 (0.99)"])
+    >>> [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    ['original', 'denoised']
+    """
+    from matplotlib.figure import Figure
+
+    rows = {name: np.asarray(images) for name, images in rows.items()}
+    kinds = {(images.dtype.kind, images.shape) for images in rows.values()}
+    kind, shape = kinds.pop() if len(kinds) == 1 else ("", ())
+    if kind != "f" or len(shape) != 4 or 0 in shape or shape[-1] not in (1, 3):
+        received = {name: f"{images.dtype} {images.shape}" for name, images in rows.items()}
+        raise ValueError(
+            f"`rows` must hold float images of one shape (N, H, W, C) with 1 or 3 channels. Received: {received}"
+        )
+    count, height, width, _ = shape
+    columns = [""] * count if columns is None else list(map(str, columns))
+    if len(columns) != count:
+        raise ValueError(f"`columns` must hold a title for each of the {count} columns. Received: {columns}")
+    if gap is not None and gap not in range(1, count):
+        raise ValueError(f"`gap` must lie between 1 and {count - 1} for {count} columns. Received: gap={gap}")
+    groups = [range(count)] if gap is None else [range(gap), range(gap, count)]
+    titles = [""] * len(groups) if titles is None else list(titles)
+    if len(titles) != len(groups):
+        raise ValueError(f"`titles` must hold a title for each of the {len(groups)} groups. Received: {titles}")
+
+    heads = [title.split("\n") for title in columns]
+    side = max(0.7, 0.085 * max(len(line) for lines in heads for line in lines))
+    head = 0.2 * max(map(len, heads)) + 0.3 * any(titles)
+    size = (side * count + 0.1 * max(map(len, rows)) + 0.3 * len(groups), side * height / width * len(rows) + head)
+    figure = Figure(figsize=size, layout="compressed")
+    figure.get_layout_engine().set(w_pad=0.1)
+    panels = figure.subplots(1, len(groups), squeeze=False, width_ratios=[len(group) for group in groups]).flat
+    for panel, group, title in zip(panels, groups, titles, strict=True):
+        for row, images in enumerate(rows.values()):
+            for place, column in enumerate(group):
+                extent = (place + 0.03, place + 0.97, row + 0.97, row + 0.03)
+                panel.imshow(np.clip(images[column], 0, 1), cmap="gray", vmin=0, vmax=1, extent=extent)
+        panel.set(xlim=(0, len(group)), ylim=(len(rows), 0), aspect=height / width)
+        panel.set_title(title, fontsize="medium")
+        panel.xaxis.tick_top()
+        panel.set_xticks(np.arange(len(group)) + 0.5, [columns[column] for column in group], fontsize="small")
+        panel.set_yticks([])
+        panel.tick_params(length=0)
+        panel.spines[:].set_visible(False)
+    panels[0].set_yticks(np.arange(len(rows)) + 0.5, list(rows))
+    return figure
+
+
+def error_by_class(errors, unfamiliar=()):
+    """Draws how reconstruction errors are distributed in each class, on a logarithmic axis.
+
+    As figure 7 of Song's report: a box per class from the lower to the upper quartile, with a line at the median and
+    whiskers to the outermost errors between the 5th and the 95th percentile.
+
+    Args:
+        errors: `{class name: errors}`, one class at least, of finite errors from 0 up; a class may be empty.
+        unfamiliar: Names of the classes that are unfamiliar, which are coloured.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: If `errors` are not as above, or `unfamiliar` names another class.
+
+    Example:
+
+    >>> panel = error_by_class({"0": [0.04, 0.05], "1": [0.001, 0.002]}, unfamiliar=["0"]).axes[0]
+    >>> [text.get_text() for text in panel.get_xticklabels()]
+    ['0\\nn = 2', '1\\nn = 2']
+    """
+    figure, panel, places = _class_figure(errors, unfamiliar)
+    values = list(errors.values())
+    for kind, of_kind in places.items():
+        panel.boxplot(
+            [values[place] for place in of_kind],
+            positions=of_kind,
+            widths=0.6,
+            whis=(5, 95),
+            showfliers=False,
+            patch_artist=True,
+            boxprops=KINDS[kind],
+            medianprops={"color": "black"},
+            manage_ticks=False,
+            label=kind,
+        )
+    panel.set(yscale="log", ylabel="reconstruction error (MSE)")
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
+    return figure
+
+
+def largest_by_class(errors, count=200, unfamiliar=()):
+    """Draws how many of the largest reconstruction errors over all classes belong to each class.
+
+    As figure 8 of Song's report. A line across each bar marks how many there would be by chance: `count` times the
+    share of the class in all samples. Of equal errors those of the class that comes first count as larger.
+
+    Args:
+        errors: `{class name: errors}`, one class at least, of finite errors from 0 up; a class may be empty.
+        count: How many of the largest errors are counted, at most all.
+        unfamiliar: Names of the classes that are unfamiliar, which are coloured.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: If an argument is not as above.
+
+    Example:
+
+    >>> panel = largest_by_class({"0": [0.04, 0.05], "1": [0.001, 0.06]}, count=3).axes[0]
+    >>> [float(bar.get_height()) for bar in panel.patches]
+    [2.0, 1.0]
+    """
+    figure, panel, places = _class_figure(errors, unfamiliar)
+    sizes = np.array([len(values) for values in errors.values()])
+    total = sizes.sum()
+    if not 1 <= count <= total:
+        raise ValueError(f"`count` must lie between 1 and the number of errors, {total}. Received: count={count}")
+    owners = np.repeat(np.arange(len(sizes)), sizes)
+    largest = np.argsort(-np.concatenate(list(errors.values())), kind="stable")[:count]
+    found = np.bincount(owners[largest], minlength=len(sizes))
+    for kind, of_kind in places.items():
+        bars = panel.bar(of_kind, found[of_kind], width=0.6, edgecolor="black", label=kind, **KINDS[kind])
+        panel.bar_label(bars, padding=3, fontsize="small", bbox={"facecolor": "white", "linewidth": 0, "pad": 1})
+    numbers = np.arange(len(sizes))
+    panel.hlines(count * sizes / total, numbers - 0.4, numbers + 0.4, color="black", linewidth=2, label="by chance")
+    panel.set(ylabel=f"among the {count:,} largest errors")
+    panel.margins(y=0.12)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
+    return figure
+
+
+def _class_figure(errors, unfamiliar):
+    """Returns a figure with a tick for each class of checked errors, its panel, and `{kind: places of its classes}`."""
+    from matplotlib.figure import Figure
+
+    if not errors:
+        raise ValueError(f"`errors` must hold one class at least. Received: {errors}")
+    for name, values in errors.items():
+        values = np.asarray(values, np.float64)
+        if not (np.isfinite(values) & (values >= 0)).all():
+            raise ValueError(f"`errors` must hold finite errors from 0 up. Received: {name!r}: {values}")
+    if unknown := [name for name in unfamiliar if name not in errors]:
+        raise ValueError(f"`unfamiliar` must name classes among {list(errors)}. Received: {unknown}")
+    places = {kind: [] for kind in KINDS}
+    for place, name in enumerate(errors):
+        places["unfamiliar" if name in unfamiliar else "familiar"].append(place)
+    figure = Figure(figsize=(max(4.4, 0.65 * len(errors) + 1), 3.6), layout="constrained")
+    panel = figure.subplots()
+    ticks = [f"{name}\nn = {len(values):,}" for name, values in errors.items()]
+    panel.set_xticks(range(len(errors)), ticks, fontsize="small")
+    panel.set(xlabel="class", xlim=(-0.6, len(errors) - 0.4))
+    panel.grid(axis="y", alpha=0.3)
+    return figure, panel, {kind: of_kind for kind, of_kind in places.items() if of_kind}

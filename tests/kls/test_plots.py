@@ -1,5 +1,9 @@
+import re
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from kls import calibration, ood
@@ -9,6 +13,10 @@ from kls.plots import (
     accuracy_against_gamma,
     class_confidence,
     class_loss_curves,
+    confidence_histograms,
+    error_by_class,
+    image_rows,
+    largest_by_class,
     penultimate_projection,
     reliability_diagram,
     reliability_diagrams,
@@ -108,6 +116,29 @@ def losses(epochs=3, classes=5):
     return table, np.linspace(0.5, 0.9, classes), 50 + 10 * np.arange(epochs)
 
 
+def drawn_shares(panel):
+    """Returns `{label: shares}` of the stairs of a panel, NaN where nothing is drawn."""
+    return {stairs.get_label(): stairs.get_data().values.tolist() for stairs in panel.patches}
+
+
+def box_at(panel, place):
+    """Returns the median and the sorted heights of the ends of the box and its whiskers at a place of a panel."""
+    lines = [line.get_xydata() for line in panel.lines if line.get_xdata().mean() == pytest.approx(place, abs=1e-9)]
+    (median,) = {line[0, 1] for line in lines if np.ptp(line[:, 0]) > 0.5}
+    return median, sorted({height for line in lines for height in line[:, 1]} - {median})
+
+
+def with_hatch(panel):
+    """Returns the places of the hatched boxes or bars of a panel."""
+    extents = [patch.get_path().get_extents(patch.get_patch_transform()) for patch in panel.patches]
+    middles = [round((box.x0 + box.x1) / 2) for box in extents]
+    return [middle for middle, patch in zip(middles, panel.patches, strict=True) if patch.get_hatch()]
+
+
+def images(count=4, height=6, width=4, channels=1):
+    return np.random.default_rng(2).uniform(size=(count, height, width, channels)).astype("float32")
+
+
 UNFAMILIAR = {"far": FAR, "near": NEAR}
 SCATTER = {
     "vanilla": {"resnet18": (77.83, 8.0), "resnet50": (78.57, 10.7)},
@@ -125,6 +156,7 @@ FIGURES = {
     "class confidence": lambda *sample: class_confidence({"resnet18": {"vanilla": sample}}, from_logits=True),
     "accuracy against calibration": lambda *_: accuracy_against_calibration({"cifar10": SCATTER}),
     "class losses": lambda *_: class_loss_curves({"vanilla": losses()}),
+    "largest by class": lambda *_: largest_by_class({"0": FAR**2, "1": NEAR**2}, unfamiliar=["0"]),
 }
 
 
@@ -300,6 +332,26 @@ class TestROC:
         panel = roc_curves([np.inf, 1.0], {"far": [-np.inf, 0.0]}).axes[0]
         np.testing.assert_allclose(panel.lines[0].get_xydata(), [[0, 0], [0, 0.5], [0, 1], [0.5, 1], [1, 1]])
         assert legend(panel) == ["far: AUROC 100.00 %"]
+
+    def test_chosen_thresholds_are_marked_and_named(self):
+        # of the familiar two of three lie above 1.5, of the unfamiliar one of two; above 0.5 all and one
+        points = {"above 1.5": (0.5, 2 / 3), "above 0.5": np.array([0.5, 1.0])}
+        panel = roc_curves([3.0, 2.0, 1.0], {"far": [2.5, 0.0]}, points=points).axes[0]
+        curve, _, first, second = panel.lines
+        assert [first.get_xydata().tolist(), second.get_xydata().tolist()] == [[[0.5, 2 / 3]], [[0.5, 1.0]]]
+        assert all(point in curve.get_xydata().tolist() for point in ([0.5, 2 / 3], [0.5, 1.0]))
+        assert first.get_marker() != second.get_marker()
+        assert legend(panel) == [
+            "far: AUROC 66.67 %",
+            "above 1.5\nFPR 50.00 %, TPR 66.67 %",
+            "above 0.5\nFPR 50.00 %, TPR 100.00 %",
+        ]
+
+    @pytest.mark.parametrize("rates", [(4.0, 95.0), (-0.1, 0.5), (0.5,), 0.5, (NAN, 0.5)], ids=str)
+    def test_a_point_that_is_no_pair_of_rates_is_refused(self, rates):
+        message = f"`points` must hold pairs (FPR, TPR) of rates between 0 and 1. Received: 'chosen': {rates}"
+        with pytest.raises(ValueError, match=re.escape(message)):
+            roc_curves(FAMILIAR, {"far": FAR}, points={"chosen": rates})
 
 
 class TestRiskCoverage:
@@ -543,3 +595,262 @@ class TestPenultimateProjection:
         assert colors[0] == colors[1] == colors[2] == colors[3]
         assert len({str(color) for color in colors[0]}) == 3
         assert legend(figure.axes[1]) == legend(figure.axes[3]) == ["beaver", "otter", "dolphin"]
+
+
+class TestConfidences:
+    def test_each_group_is_in_percent_of_itself_in_bins_that_all_panels_share(self):
+        panels = {"ce": {"correct": [1.0, 0.9, 0.9, 0.1], "wrong": [0.1, 0.6]}, "std": {"wrong": [0.3], "new": [0.2]}}
+        first, second = confidence_histograms(panels, bins=3, xlabel="score").axes  # edges at 0.1, 0.4, 0.7 and 1.0
+        for panel in (first, second):
+            np.testing.assert_allclose(panel.patches[0].get_data().edges, [0.1, 0.4, 0.7, 1.0])
+            assert (panel.get_xlabel(), panel.get_ylabel()) == ("score", "share of the group, %")
+        one, other = drawn_shares(first), drawn_shares(second)
+        np.testing.assert_equal(one, {"correct (n = 4)": [25, NAN, 75], "wrong (n = 2)": [50, 50, NAN]})
+        np.testing.assert_equal(other, {"wrong (n = 1)": [100, NAN, NAN], "new (n = 1)": [100, NAN, NAN]})
+        assert [first.get_title(), second.get_title()] == ["ce", "std"]
+        assert legend(first) == list(one)
+        assert first.get_xlim() == second.get_xlim()
+
+    def test_a_group_looks_alike_in_all_panels_and_unlike_the_others(self):
+        panels = {"a": {"correct": [1], "wrong": [0]}, "b": {"wrong": [0], "unfamiliar": [1]}}
+        looks = [
+            (tuple(stairs.get_edgecolor()), stairs.get_linestyle())
+            for panel in confidence_histograms(panels).axes
+            for stairs in panel.patches
+        ]
+        assert looks[1] == looks[2]
+        assert len({color for color, _ in looks}) == len({line for _, line in looks}) == 3
+
+    @pytest.mark.parametrize(("size", "scale"), [(100, "linear"), (101, "log")])
+    def test_the_axis_is_logarithmic_beyond_two_orders_of_magnitude(self, size, scale):
+        # the least share is one of `size`, the largest is all, in the other panel
+        figure = confidence_histograms({"a": {"all": np.minimum(np.arange(size), 1)}, "b": {"all": [0.5]}}, bins=10)
+        assert {panel.get_yscale() for panel in figure.axes} == {scale}
+        for panel in figure.axes:
+            low, high = panel.get_ylim()
+            assert low < 100 / size
+            assert high > 100
+
+    @pytest.mark.filterwarnings("error")
+    def test_an_empty_group_is_named_and_not_drawn(self, tmp_path):
+        figure = confidence_histograms({"a": {"correct": [0.2, 0.7], "wrong": []}, "b": {"correct": []}}, bins=5)
+        assert legend(figure.axes[0]) == ["correct (n = 2)", "wrong (n = 0)"]
+        assert np.isnan(drawn_shares(figure.axes[0])["wrong (n = 0)"]).all()
+        assert legend(figure.axes[1]) == ["correct (n = 0)"]
+        figure.savefig(tmp_path / "figure.png")
+        confidence_histograms({"a": {"correct": []}}).savefig(tmp_path / "empty.png")
+
+    def test_a_threshold_is_a_dashed_line_in_its_own_panel(self):
+        scores = {"correct": [0.2, 0.9]}
+        figure = confidence_histograms({"a": scores, "b": scores, "c": scores}, threshold={"a": 0.659, "c": 0.95})
+        lines = [[(*line.get_xdata(), line.get_linestyle()) for line in panel.lines] for panel in figure.axes]
+        assert lines == [[(0.659, 0.659, "--")], [], [(0.95, 0.95, "--")]]
+        assert [legend(panel)[1:] for panel in figure.axes] == [["threshold 0.659"], [], ["threshold 0.950"]]
+        assert figure.axes[0].get_xlim()[1] > 0.95  # a threshold above all scores is seen
+
+    @settings(max_examples=6, deadline=None)
+    @given(st.lists(st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=9), min_size=1, max_size=3))
+    def test_the_shares_of_a_group_sum_to_all_of_it(self, groups):
+        figure = confidence_histograms({"all": {f"{i}": scores for i, scores in enumerate(groups)}}, bins=7)
+        sums = [np.nansum(shares) for shares in drawn_shares(figure.axes[0]).values()]
+        assert sums == pytest.approx([100] * len(groups))
+
+    @pytest.mark.parametrize("panels", [{}, {"a": {}}, {"a": {"correct": [1]}, "b": {}}], ids=str)
+    def test_nothing_to_draw_is_refused(self, panels):
+        with pytest.raises(ValueError, match=r"`panels` must hold one panel .* Received: " + re.escape(str(panels))):
+            confidence_histograms(panels)
+
+    @pytest.mark.parametrize("value", [NAN, np.inf])
+    def test_a_score_that_is_not_finite_is_refused(self, value):
+        with pytest.raises(ValueError, match=rf"`panels` must hold finite scores. Received: \[0.5 {value}\]"):
+            confidence_histograms({"a": {"correct": [0.5, value]}})
+
+    def test_a_threshold_of_no_panel_is_refused(self):
+        with pytest.raises(ValueError, match=r"`threshold` must name panels among \['a'\]. Received: \{'b': 0.5\}"):
+            confidence_histograms({"a": {"correct": [1]}}, threshold={"b": 0.5})
+
+
+class TestImageRows:
+    def test_every_image_stands_in_its_row_and_column(self):
+        rows = {"original": images(), "denoised": 1 - images()}
+        (panel,) = image_rows(rows).axes
+        assert len(panel.images) == 8
+        for image in panel.images:
+            left, right, bottom, top = image.get_extent()
+            row, column = int((top + bottom) / 2), int((left + right) / 2)
+            assert column < left < right < column + 1
+            assert row < top < bottom < row + 1
+            expected = list(rows.values())[row][column, :, :, 0]
+            np.testing.assert_array_equal(image.get_array(), expected)
+            assert image.get_clim() == (0, 1)
+        assert panel.get_xlim() == (0, 4)
+        assert panel.get_ylim() == (2, 0)  # the first row above
+        assert panel.get_aspect() == 6 / 4  # a cell is as high and as wide as an image
+        assert [(text.get_position()[1], text.get_text()) for text in panel.get_yticklabels()] == [
+            (0.5, "original"),
+            (1.5, "denoised"),
+        ]
+        assert {text.get_text() for text in panel.get_xticklabels()} == {""}
+
+    def test_values_outside_are_clipped_for_display_alone(self):
+        given_images = np.float32([-0.5, 0, 0.5, 1.5]).reshape(1, 2, 2, 1)
+        (panel,) = image_rows({"denoised": given_images}).axes
+        np.testing.assert_array_equal(panel.images[0].get_array(), [[0, 0], [0.5, 1]])
+        assert given_images.min() == -0.5
+
+    def test_colours_are_kept(self):
+        (panel,) = image_rows({"original": images(channels=3)}).axes
+        np.testing.assert_array_equal(panel.images[2].get_array(), images(channels=3)[2])
+
+    def test_a_gap_makes_two_groups_with_titles_of_their_own(self):
+        figure = image_rows({"a": images(), "b": images()}, list("wxyz"), gap=1, titles=("unfamiliar", "familiar"))
+        left, right = figure.axes
+        assert [panel.get_title() for panel in (left, right)] == ["unfamiliar", "familiar"]
+        assert [ticks(panel) for panel in (left, right)] == [{0.5: "w"}, {0.5: "x", 1.5: "y", 2.5: "z"}]
+        shown = [image.get_array() for panel in (left, right) for image in panel.images if image.get_extent()[3] < 1]
+        np.testing.assert_array_equal(shown, images()[..., 0])
+        assert [text.get_text() for text in left.get_yticklabels()] == ["a", "b"]
+        assert list(right.get_yticks()) == []
+        figure.draw_without_rendering()
+        first, second, third = (panel.images[i].get_window_extent() for panel, i in ((left, 0), (right, 0), (right, 1)))
+        assert (second.y0, second.y1) == pytest.approx((first.y0, first.y1))
+        assert second.x0 - first.x1 > 2 * (third.x0 - second.x1) > 0
+
+    def test_no_two_titles_touch_and_none_is_cut_off(self):
+        figure = image_rows(
+            {"original image": images(6), "denoised": images(6)},
+            ["6 (0.41)", "familiar 3", "0 (1.00)", "8\n(0.77)", "misclassified", "misclassified"],
+            gap=3,
+            titles=("unfamiliar", "familiar"),
+        )
+        figure.draw_without_rendering()
+        labels = [
+            text
+            for panel in figure.axes
+            for text in (panel.title, *panel.get_xticklabels(), *panel.get_yticklabels())
+            if text.get_text()
+        ]
+        boxes = [text.get_window_extent() for text in labels]
+        boxes += [image.get_window_extent() for panel in figure.axes for image in panel.images]
+        assert len(boxes) == 2 + 6 + 2 + 12
+        assert not [(one, other) for i, one in enumerate(boxes) for other in boxes[:i] if one.overlaps(other)]
+        width, height = figure.bbox.size
+        assert all(0 <= box.x0 < box.x1 <= width and 0 <= box.y0 < box.y1 <= height for box in boxes)
+
+    @pytest.mark.parametrize(
+        ("rows", "received"),
+        [
+            ({}, "{}"),
+            ({"a": images(4), "b": images(3)}, "{'a': 'float32 (4, 6, 4, 1)', 'b': 'float32 (3, 6, 4, 1)'}"),
+            ({"a": images(0)}, "{'a': 'float32 (0, 6, 4, 1)'}"),
+            ({"a": images()[..., 0]}, "{'a': 'float32 (4, 6, 4)'}"),
+            ({"a": images(channels=2)}, "{'a': 'float32 (4, 6, 4, 2)'}"),
+            ({"a": np.zeros((4, 6, 4, 1), "uint8")}, "{'a': 'uint8 (4, 6, 4, 1)'}"),
+        ],
+        ids=["none", "numbers", "empty", "rank", "channels", "integers"],
+    )
+    def test_rows_that_are_no_images_of_one_shape_are_refused(self, rows, received):
+        with pytest.raises(ValueError, match=r"`rows` must hold float images .* Received: " + re.escape(received)):
+            image_rows(rows)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"columns": ["a"]}, "`columns` must hold a title for each of the 4 columns. Received: ['a']"),
+            ({"gap": 0}, "`gap` must lie between 1 and 3 for 4 columns. Received: gap=0"),
+            ({"gap": 4}, "`gap` must lie between 1 and 3 for 4 columns. Received: gap=4"),
+            ({"titles": ["a", "b"]}, "`titles` must hold a title for each of the 1 groups. Received: ['a', 'b']"),
+            ({"gap": 2, "titles": ["a"]}, "`titles` must hold a title for each of the 2 groups. Received: ['a']"),
+        ],
+        ids=["columns", "first", "last", "titles without gap", "titles"],
+    )
+    def test_what_does_not_fit_the_columns_is_refused(self, options, message):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            image_rows({"a": images()}, **options)
+
+
+class TestErrorByClass:
+    def test_a_box_ends_at_the_quartiles_and_its_whiskers_at_the_percentiles(self):
+        errors = {"0": RNG.permutation(np.arange(1.0, 102.0)), "1": np.arange(101.0) / 1000}
+        figure = error_by_class(errors, unfamiliar=["0"])
+        (panel,) = figure.axes
+        np.testing.assert_allclose(box_at(panel, 0)[0], 51)
+        np.testing.assert_allclose(box_at(panel, 0)[1], [6, 26, 76, 96])
+        np.testing.assert_allclose(box_at(panel, 1)[0], 0.05)
+        np.testing.assert_allclose(box_at(panel, 1)[1], [0.005, 0.025, 0.075, 0.095])
+        assert (panel.get_yscale(), panel.get_ylabel()) == ("log", "reconstruction error (MSE)")
+
+    def test_places_follow_the_classes_and_the_unfamiliar_ones_are_coloured(self):
+        errors = {name: [i + 1.0, i + 2.0, i + 3.0] for i, name in enumerate("abcd")}
+        figure = error_by_class(errors, unfamiliar=["b", "d"])
+        (panel,) = figure.axes
+        assert [box_at(panel, place)[0] for place in range(4)] == [2, 3, 4, 5]
+        assert ticks(panel) == {i: f"{name}\nn = 3" for i, name in enumerate("abcd")}
+        assert with_hatch(panel) == [1, 3]
+        colors = {patch.get_facecolor(): bool(patch.get_hatch()) for patch in panel.patches}
+        assert sorted(colors.values()) == [False, True]
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["familiar", "unfamiliar"]
+
+    @pytest.mark.filterwarnings("error")
+    def test_a_class_without_samples_keeps_its_place(self, tmp_path):
+        figure = error_by_class({"a": [], "b": np.full(1234, 0.5), "c": [0.0, 0.1]}, unfamiliar=["a"])
+        assert list(ticks(figure.axes[0]).values()) == ["a\nn = 0", "b\nn = 1,234", "c\nn = 2"]
+        figure.savefig(tmp_path / "figure.png")
+        error_by_class({"a": []}).savefig(tmp_path / "empty.png")
+
+
+class TestLargestByClass:
+    def test_bars_count_the_largest_and_lines_tell_what_chance_gives(self):
+        errors = {"0": [9.0, 8.0, 1.0], "1": [0.5], "2": [7.0, 0.1, 0.2, 0.3, 0.4, 0.6]}
+        figure = largest_by_class(errors, count=4, unfamiliar=["0"])
+        (panel,) = figure.axes
+        bars = sorted((bar.get_x() + bar.get_width() / 2, bar.get_height()) for bar in panel.patches)
+        np.testing.assert_allclose(bars, [(0, 3), (1, 0), (2, 1)])
+        chance = [segment.tolist() for segment in panel.collections[0].get_segments()]
+        np.testing.assert_allclose(
+            chance, [[[i - 0.4, y], [i + 0.4, y]] for i, y in enumerate((4 * 0.3, 4 * 0.1, 4 * 0.6))]
+        )
+        assert {text.xy[0]: text.get_text() for text in panel.texts} == pytest.approx({0: "3", 1: "0", 2: "1"})
+        assert ticks(panel) == {0: "0\nn = 3", 1: "1\nn = 1", 2: "2\nn = 6"}
+        assert with_hatch(panel) == [0]
+        assert panel.get_ylabel() == "among the 4 largest errors"
+        assert {text.get_text() for text in figure.legends[0].get_texts()} == {"familiar", "unfamiliar", "by chance"}
+
+    @settings(max_examples=6, deadline=None)
+    @given(st.lists(st.lists(st.integers(0, 5), max_size=6), min_size=1, max_size=4).filter(any), st.data())
+    def test_all_that_are_counted_are_drawn_and_none_left_out_is_larger(self, groups, data):
+        count = data.draw(st.integers(1, sum(map(len, groups))))
+        panel = largest_by_class({f"{i}": errors for i, errors in enumerate(groups)}, count).axes[0]
+        heights = [int(bar.get_height()) for bar in panel.patches]
+        assert sum(heights) == count
+        ordered = [(sorted(errors, reverse=True), height) for errors, height in zip(groups, heights, strict=True)]
+        taken = [error for errors, height in ordered for error in errors[:height]]
+        left = [error for errors, height in ordered for error in errors[height:]]
+        assert min(taken) >= max(left, default=0)
+
+    def test_of_equal_errors_those_of_the_first_class_count_as_larger(self):
+        panel = largest_by_class({"a": [1.0, 2.0], "b": [1.0, 2.0]}, count=3).axes[0]
+        assert [bar.get_height() for bar in panel.patches] == [2, 1]
+
+    @pytest.mark.parametrize("count", [0, -1, 4])
+    def test_a_count_of_none_or_of_more_than_there_are_is_refused(self, count):
+        message = f"`count` must lie between 1 and the number of errors, 3. Received: count={count}"
+        with pytest.raises(ValueError, match=re.escape(message)):
+            largest_by_class({"a": [1.0, 2.0], "b": [1.0]}, count)
+
+
+@pytest.mark.parametrize("draw", [error_by_class, largest_by_class])
+@pytest.mark.parametrize(
+    ("errors", "unfamiliar", "message"),
+    [
+        ({}, (), "`errors` must hold one class at least. Received: {}"),
+        ({"a": [1.0, NAN]}, (), "`errors` must hold finite errors from 0 up. Received: 'a': [ 1. nan]"),
+        ({"a": [1.0], "b": [-1.0]}, (), "`errors` must hold finite errors from 0 up. Received: 'b': [-1.]"),
+        ({"a": [np.inf]}, (), "`errors` must hold finite errors from 0 up. Received: 'a': [inf]"),
+        ({"a": [1.0]}, ("a", "c"), "`unfamiliar` must name classes among ['a']. Received: ['c']"),
+    ],
+    ids=["none", "nan", "negative", "infinite", "unknown"],
+)
+def test_errors_by_class_that_make_no_sense_are_refused(draw, errors, unfamiliar, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        draw(errors, unfamiliar=unfamiliar)
