@@ -5,6 +5,7 @@ Batches are imported on first use, since they need Keras and the rest does not.
 
 from decathlon.catalog import CATALOG, Entry
 from decathlon.mixing import RICAP, CutMix, CutOut, KerasLayer, MixUp, mixing_named
+from decathlon.selection import leave_out
 from decathlon.store import Dataset, conform, open_dataset, open_like, prepare
 from decathlon.store import open_dataset as open
 
@@ -16,11 +17,14 @@ __all__ = [
     "CutMix",
     "CutOut",
     "Dataset",
+    "Denoising",
     "Entry",
     "KerasLayer",
     "MixUp",
+    "Noise",
     "WithOutliers",
     "conform",
+    "leave_out",
     "mixing_named",
     "open",
     "open_dataset",
@@ -30,7 +34,7 @@ __all__ = [
 
 
 def __getattr__(name):
-    if name in ("Augmentation", "Batches", "WithOutliers"):
+    if name in ("Augmentation", "Batches", "Denoising", "Noise", "WithOutliers"):
         from decathlon import batches
 
         return getattr(batches, name)

@@ -1,17 +1,30 @@
 """Seeded batches for any Keras backend, in NumPy."""
 
+import math
 from dataclasses import dataclass
+from numbers import Integral
 
 import keras
 import numpy as np
 
 from decathlon.mixing import RICAP, CutMix, CutOut, MixUp
 
-__all__ = ["RICAP", "Augmentation", "Batches", "CutMix", "CutOut", "MixUp", "WithOutliers", "augment"]
+__all__ = [
+    "RICAP",
+    "Augmentation",
+    "Batches",
+    "CutMix",
+    "CutOut",
+    "Denoising",
+    "MixUp",
+    "Noise",
+    "WithOutliers",
+    "augment",
+]
 
 FILLS = ("zero", "reflect")
 # Streams of random numbers that never meet.
-ORDER, AUGMENTATION, OUTLIER_ORDER, OUTLIER_OFFSET, OUTLIER_AUGMENTATION, MIXING = range(6)
+ORDER, AUGMENTATION, OUTLIER_ORDER, OUTLIER_OFFSET, OUTLIER_AUGMENTATION, MIXING, NOISE = range(7)
 OUTLIER = -1  # the label of an outlier
 
 
@@ -178,7 +191,36 @@ class Batches(keras.utils.PyDataset):
         return order
 
 
-class WithOutliers(keras.utils.PyDataset):
+class _Wrapper(keras.utils.PyDataset):
+    """Batches made from other batches: as many, of the same epoch."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self._inner = inner
+
+    @property
+    def epoch(self):
+        return self._inner.epoch
+
+    @epoch.setter
+    def epoch(self, epoch):
+        self._inner.epoch = epoch
+
+    @property
+    def num_batches(self):
+        return len(self._inner)
+
+    def __len__(self):
+        return self.num_batches
+
+    def __getitem__(self, index):
+        return self.batch(self.epoch, index)
+
+    def on_epoch_end(self):
+        self._inner.on_epoch_end()
+
+
+class WithOutliers(_Wrapper):
     """Familiar batches with outliers among them, labelled -1, for one forward pass (Hendrycks et al. 2019).
 
     Outliers are normalised and augmented as the familiar images are. As in the authors' code they are read in one fixed
@@ -206,7 +248,7 @@ class WithOutliers(keras.utils.PyDataset):
     """
 
     def __init__(self, familiar, images, batch_size):
-        super().__init__()
+        super().__init__(familiar)
         if not familiar.has_class_indices:
             raise ValueError(
                 "`familiar` must have class indices as labels, beside which -1 marks an outlier. Received: labels of "
@@ -224,27 +266,6 @@ class WithOutliers(keras.utils.PyDataset):
         self.batch_size = batch_size
         self._order = np.random.default_rng([OUTLIER_ORDER, familiar.seed]).permutation(len(images))
 
-    @property
-    def epoch(self):
-        return self.familiar.epoch
-
-    @epoch.setter
-    def epoch(self, epoch):
-        self.familiar.epoch = epoch
-
-    @property
-    def num_batches(self):
-        return len(self.familiar)
-
-    def __len__(self):
-        return self.num_batches
-
-    def __getitem__(self, index):
-        return self.batch(self.epoch, index)
-
-    def on_epoch_end(self):
-        self.familiar.on_epoch_end()
-
     def batch(self, epoch, index):
         """Returns `(images, labels)` of batch `index` of an epoch."""
         familiar, labels = self.familiar.batch(epoch, index)
@@ -256,6 +277,104 @@ class WithOutliers(keras.utils.PyDataset):
         spread = _evenly(len(familiar), len(outliers))
         labels = np.concatenate([labels, np.full(len(outliers), OUTLIER)])
         return np.concatenate([familiar, outliers])[spread], labels[spread]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What hides images from a denoising autoencoder: a random square, and Gaussian noise over all, square included.
+
+    Song, "Deep Learning Lab final project report", section 3.2 and Figure 3. The paper gives the square's sides, but
+    neither its fill nor the deviation. Here the square is of one grey level per image, drawn from U[0, 1], and noised
+    images are not clipped.
+
+    Attributes:
+        deviation: Standard deviation of the Gaussian noise on images in [0, 1]; 0 for none.
+        sides: Smallest and largest side of the square, in pixels; each whole number of these is as likely, and so is
+            each place inside the image.
+    """
+
+    deviation: float = 0.3
+    sides: tuple[int, int] = (10, 14)
+
+    def __post_init__(self):
+        if not 0 <= self.deviation < math.inf:
+            raise ValueError(f"`deviation` must be finite and not negative. Received: deviation={self.deviation}")
+        pair = isinstance(self.sides, tuple | list) and [isinstance(side, Integral) for side in self.sides]
+        if pair != [True, True] or not 1 <= self.sides[0] <= self.sides[1]:
+            raise ValueError(
+                "`sides` must be the smallest and the largest side: two whole numbers, at least 1, in ascending order. "
+                f"Received: sides={self.sides}"
+            )
+
+    def __call__(self, images, mean, rng):
+        """Returns images under noise.
+
+        Args:
+            images: float32 array of shape `(N, H, W, C)`: images in [0, 1], minus `mean` where there is one.
+            mean: float32 array of shape `(H, W, C)`, or `None`; the square is that much darker, as the images are.
+            rng: A `numpy.random.Generator`.
+        """
+        count, height, width = images.shape[:3]
+        side = rng.integers(self.sides[0], self.sides[1] + 1, size=(count, 1))
+        rows, columns = (_span(side, extent, rng) for extent in (height, width))
+        square = (rows[:, :, None] & columns[:, None, :])[..., None].astype(np.float32)
+        fill = rng.random((count, 1, 1, 1), np.float32)
+        noised = rng.standard_normal(images.shape, np.float32)
+        noised *= np.float32(self.deviation)
+        noised += images * (1 - square)
+        noised += square * (fill if mean is None else fill - mean)
+        return noised
+
+
+def _span(side, extent, rng):
+    """Returns which of `extent` rows or columns a square of `side` covers, wherever it lies: shape `(N, extent)`."""
+    start = rng.integers(0, extent - side + 1)
+    place = np.arange(extent)
+    return (place >= start) & (place < start + side)
+
+
+class Denoising(_Wrapper):
+    """Noised images with two targets, for a classifier and a denoising autoencoder on one trunk (Song, section 3).
+
+    A batch is `(noised, {"class": labels, "image": images})`: the labels and images are those of the wrapped batches,
+    normalised and augmented. What noise a batch gets depends on `(seed, epoch, index)` and nothing else; evaluation
+    batches get the same in every epoch.
+
+    Args:
+        batches: `Batches`, for training or evaluation.
+        noise: A `Noise`, or `None`: the images are given as they are.
+
+    Raises:
+        ValueError: If the largest square does not fit into the images.
+
+    Example:
+
+    >>> images, labels = decathlon.open("digits").split("train")
+    >>> batches = decathlon.Batches(images, labels, classes=10, batch_size=64, training=True)
+    >>> noised, targets = decathlon.Denoising(batches, decathlon.Noise(deviation=0.3, sides=(3, 4)))[0]
+    >>> noised.shape, {name: target.shape for name, target in targets.items()}
+    ((64, 8, 8, 1), {'class': (64,), 'image': (64, 8, 8, 1)})
+    """
+
+    def __init__(self, batches, noise):
+        super().__init__(batches)
+        height, width = batches.images.shape[1:3]
+        if noise is not None and noise.sides[1] > min(height, width):
+            raise ValueError(
+                f"`noise` must have sides of at most {min(height, width)} pixels, for images of {height}x{width}. "
+                f"Received: sides={noise.sides}"
+            )
+        self.batches = batches
+        self.noise = noise
+
+    def batch(self, epoch, index):
+        """Returns `(noised, {"class": labels, "image": images})` of batch `index` of an epoch."""
+        images, labels = self.batches.batch(epoch, index)
+        targets = {"class": labels, "image": images}
+        if self.noise is None:
+            return images, targets
+        rng = np.random.default_rng([NOISE, self.batches.seed, epoch if self.batches.training else 0, index])
+        return self.noise(images, self.batches.mean, rng), targets
 
 
 def _evenly(first, second):

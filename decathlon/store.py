@@ -1,8 +1,8 @@
 """Prepared data sets: decoded once into memory-mapped uint8 arrays, opened in an instant, checked by their hashes.
 
-On disk: `DATA/NAME-SIZE/{train,validation,test}.{images,labels}.npy`, `mean.npy` (float32, per pixel, of the
-training images in [0, 1]) and `meta.json`. A data set is written into a hidden directory that is renamed when
-whole, so that what has a name is complete. `DATA` is `$KLS_DATA`, else `~/.cache/kls`.
+On disk: `DATA/NAME-SIZE/SPLIT.{images,labels}.npy`, `mean.npy` (float32, per pixel, of the training images in
+[0, 1]) and `meta.json`. A data set is written into a hidden directory that is renamed when whole, so that what has a
+name is complete. `DATA` is `$KLS_DATA`, else `~/.cache/kls`.
 """
 
 import hashlib
@@ -205,16 +205,43 @@ def conform(images, image_shape):
 
 
 def _open_embedded(name, size, data_dir):
-    path = data_dir / f"{name}-{size}"
-    if not _is_current(path):
+    def is_current(dataset):
+        return dataset.meta["source"].endswith(f"version {EMBEDDED_VERSION}")
+
+    def make():
+        check_request(name, size, data_dir)
+        prepare(name, open_embedded(name, size), size, data_dir)
+
+    return open_or_make(data_dir / f"{name}-{size}", is_current, make)
+
+
+def open_or_make(path, is_current, make):
+    """Opens a prepared data set that is current; one that is not, or is damaged, is made anew.
+
+    Args:
+        path: Its directory.
+        is_current: `is_current(dataset)` says whether what is there is what would be made.
+        make: `make()` prepares it at `path`; another process may do the same meanwhile.
+
+    Returns:
+        A `Dataset`.
+    """
+    if not _is_there(path, is_current):
         shutil.rmtree(path, ignore_errors=True)
         try:
-            check_request(name, size, data_dir)
-            prepare(name, open_embedded(name, size), size, data_dir)
+            make()
         except DataError:
-            if not _is_current(path):  # else another process has just made it
+            if not _is_there(path, is_current):  # else another process has just made it
                 raise
     return _load(path)
+
+
+def _is_there(path, is_current):
+    try:
+        dataset = _load(path)
+    except (DataError, FileNotFoundError):
+        return False
+    return is_current(dataset)
 
 
 def prepare_command(name, size=None):
@@ -315,7 +342,11 @@ def decode(image, channels, size):
         size: Side in pixels, or `None` to keep the image's own.
     """
     if isinstance(image, np.ndarray):
-        image = Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
+        image = image[..., None] if image.ndim == 2 else image
+        sides = image.shape[:2] if size is None else (size, size)
+        if image.shape == (*sides, channels) and image.dtype == np.uint8:
+            return image
+        image = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
     else:
         encoded = image.read_bytes() if isinstance(image, Path) else image
         image = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded)))
@@ -460,14 +491,6 @@ def _is_running(pid):
 def _refuse_existing(path):
     if path.exists():
         raise DataError(f"{path} is there already. To prepare it anew, delete it first.")
-
-
-def _is_current(path):
-    """Whether an embedded data set is there and was made by this version of the code."""
-    try:
-        return _load(path).meta["source"].endswith(f"version {EMBEDDED_VERSION}")
-    except (DataError, FileNotFoundError):
-        return False
 
 
 def _load(path):

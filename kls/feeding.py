@@ -15,7 +15,8 @@ def feed(batches, endless=False):
 
     Args:
         batches: A `keras.utils.PyDataset` with `batch(epoch, index) -> (images, labels)` and the first `epoch`,
-            such as `decathlon.Batches`. What a batch holds must depend on epoch and index alone.
+            such as `decathlon.Batches`; labels are an array, or a dictionary of arrays for a model of several outputs.
+            What a batch holds must depend on epoch and index alone.
         endless: Whether to go on with the next epoch after the last batch, for `fit`; give `steps_per_epoch` too.
 
     Returns:
@@ -39,10 +40,11 @@ def feed(batches, endless=False):
         return generate() if endless else batches
     import tensorflow as tf
 
-    signature = tuple(
-        tf.TensorSpec((None, *array.shape[1:]), tf.as_dtype(array.dtype))
-        for array in map(np.asarray, batches.batch(batches.epoch, 0))
-    )
+    def specification(values):
+        array = np.asarray(values)
+        return tf.TensorSpec((None, *array.shape[1:]), tf.as_dtype(array.dtype))
+
+    signature = keras.tree.map_structure(specification, batches.batch(batches.epoch, 0))
     options = tf.data.Options()
     options.autotune.enabled = False
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF

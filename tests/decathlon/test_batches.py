@@ -6,10 +6,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from decathlon import batches as module
-from decathlon.batches import RICAP, Augmentation, Batches, CutMix, CutOut, MixUp, WithOutliers, augment
+from decathlon.batches import (
+    RICAP,
+    Augmentation,
+    Batches,
+    CutMix,
+    CutOut,
+    Denoising,
+    MixUp,
+    Noise,
+    WithOutliers,
+    augment,
+)
 from decathlon.mixing import Mixing
 from kls.feeding import feed
 
@@ -373,8 +384,8 @@ def distributions():
 
 class TestMixing:
     def test_streams_keep_their_numbers(self):
-        names = ("ORDER", "AUGMENTATION", "OUTLIER_ORDER", "OUTLIER_OFFSET", "OUTLIER_AUGMENTATION", "MIXING")
-        assert [getattr(module, name) for name in names] == list(range(6))
+        names = ("ORDER", "AUGMENTATION", "OUTLIER_ORDER", "OUTLIER_OFFSET", "OUTLIER_AUGMENTATION", "MIXING", "NOISE")
+        assert [getattr(module, name) for name in names] == list(range(7))
 
     @pytest.mark.parametrize("raw", [False, True])
     def test_order_and_augmentation_are_those_without_mixing_and_labels_become_distributions(self, training, raw):
@@ -697,3 +708,161 @@ class TestWithOutliers:
     def test_index_out_of_range_is_refused(self, training, images, index):
         with pytest.raises(IndexError, match=f"`index` must be in 0..6. Received: index={index}"):
             WithOutliers(training(), images, 4)[index]
+
+
+def squares(noised, images):
+    """Returns `(top, left, side, fill)` of what hides a part of each image; it must be one square of one grey."""
+    found = []
+    for one, image in zip(noised, images, strict=True):
+        rows, columns = np.nonzero((one != image).any(axis=2))
+        top, left = rows.min(), columns.min()
+        height, width = np.array([rows.max(), columns.max()]) + 1 - (top, left)
+        assert height == width
+        assert len(rows) == height * width
+        (fill,) = np.unique(one[top : top + height, left : left + width])
+        found.append((top, left, height, fill))
+    return np.array(found)
+
+
+class TestDenoising:
+    def test_targets_are_exactly_the_batches_alone(self, training):
+        options = {"mean": np.full((20, 30, 3), 0.25, np.float32), "epoch": 2}
+        alone, denoising = training(**options), Denoising(training(**options), Noise())
+        assert len(denoising) == denoising.num_batches == len(alone)
+        for _ in range(2):
+            targets = [(target["image"], target["class"]) for _, target in contents(denoising)]
+            assert all(noised.dtype == np.float32 for noised, _ in contents(denoising))
+            assert_same(targets, contents(alone))
+            alone.on_epoch_end()
+            denoising.on_epoch_end()
+
+    def test_without_noise_the_input_is_the_clean_image(self, images, labels):
+        batches = Batches(images, labels, 7, 8)
+        clean = contents(Denoising(batches, None))
+        assert_same([(inputs, targets["class"]) for inputs, targets in clean], contents(batches))
+        assert_same([(targets["image"], targets["class"]) for _, targets in clean], contents(batches))
+
+    @settings(deadline=None, max_examples=20)
+    @given(st.data())
+    def test_one_square_of_one_grey_hides_a_part_of_each_image(self, data):
+        height, width = data.draw(st.integers(1, 12), "height"), data.draw(st.integers(1, 12), "width")
+        largest = data.draw(st.integers(1, min(height, width)), "largest")
+        sides = (data.draw(st.integers(1, largest), "smallest"), largest)
+        channels = data.draw(st.sampled_from([1, 3]), "channels")
+        images = np.random.default_rng(0).integers(0, 256, (9, height, width, channels), np.uint8)
+        batches = Batches(images, np.zeros(9, int), 1, 9, seed=data.draw(st.integers(0, 99), "seed"))
+        noised, targets = Denoising(batches, Noise(0, sides))[0]
+        found = squares(noised, targets["image"])
+        assert (found[:, 2] >= sides[0]).all()
+        assert (found[:, 2] <= sides[1]).all()
+        assert (found[:, 3] >= 0).all()
+        assert (found[:, 3] < 1).all()
+
+    def test_sides_places_and_greys_are_uniform(self):
+        batches = Batches(np.zeros((6000, 6, 7, 1), np.uint8), np.zeros(6000, int), 1, 6000)
+        noised, targets = Denoising(batches, Noise(0, (3, 5)))[0]
+        found = squares(noised, targets["image"])
+        top, left, side = found[:, :3].astype(int).T
+        assert stats.chisquare(np.bincount(side)[3:]).pvalue > 1e-3
+        for each in (3, 4, 5):
+            places = np.zeros((6 - each + 1, 7 - each + 1))
+            np.add.at(places, (top[side == each], left[side == each]), 1)
+            assert stats.chisquare(places.ravel()).pvalue > 1e-3
+        assert stats.kstest(found[:, 3], "uniform").pvalue > 1e-3
+        assert abs(stats.spearmanr(found[:, 2], found[:, 3]).statistic) < 0.05
+
+    def test_gaussian_noise_lies_over_all_and_is_not_clipped(self, images, labels):
+        batches = Batches(images, labels, 7, 60)
+        noised, hidden = (Denoising(batches, Noise(deviation))[0][0] for deviation in (0.3, 0))
+        noise = (noised - hidden) / 0.3
+        assert stats.kstest(noise.ravel(), "norm").pvalue > 1e-3
+        inside = (hidden != images / np.float32(255)).any(axis=3)
+        assert stats.kstest(noise[inside].ravel(), "norm").pvalue > 1e-3
+        assert noised.min() < 0
+        assert noised.max() > 1
+
+    def test_the_square_is_minus_the_mean_as_the_images_are(self, images, labels):
+        mean = np.random.default_rng(1).random((20, 30, 3), np.float32)
+        noised, targets = Denoising(Batches(images, labels, 7, 60, mean=mean), Noise(0, (10, 14)))[0]
+        hidden = noised != targets["image"]
+        shown = noised + mean
+        greys = [one[where] for one, where in zip(shown, hidden, strict=True)]
+        assert max(np.ptp(grey) for grey in greys) < 1e-6
+        assert len({round(float(grey[0]), 5) for grey in greys}) > 50
+
+    def test_what_hides_an_image_depends_on_seed_epoch_and_index_alone(self, training):
+        expected = contents(Denoising(training(epoch=4), Noise()))
+        travelled = Denoising(training(), Noise())
+        for _ in range(4):
+            travelled[1]
+            travelled.on_epoch_end()
+        backwards = [travelled[index] for index in reversed(range(7))][::-1]
+        named = [Denoising(training(), Noise()).batch(4, index) for index in range(7)]
+        for found in (backwards, named):
+            for (noised, _), (again, _) in zip(expected, found, strict=True):
+                np.testing.assert_array_equal(noised, again)
+
+    def test_noise_is_never_the_same_in_another_epoch_batch_or_seed(self):
+        same = np.zeros((12, 16, 16, 1), np.uint8)
+        drawn = {
+            Denoising(Batches(same, np.zeros(12, int), 1, 4, training=True, seed=seed), Noise())
+            .batch(epoch, index)[0]
+            .tobytes()
+            for seed in range(3)
+            for epoch in range(3)
+            for index in range(3)
+        }
+        assert len(drawn) == 27
+
+    def test_evaluation_images_are_noised_alike_in_every_epoch(self, images, labels):
+        batches = Denoising(Batches(images, labels, 7, 16), Noise())
+        first = contents(batches)
+        batches.on_epoch_end()
+        for (noised, _), (again, _) in zip(first, contents(batches), strict=True):
+            np.testing.assert_array_equal(noised, again)
+        assert [len(noised) for noised, _ in first] == [16, 16, 16, 12]
+
+    def test_labels_of_mixed_images_stay_distributions(self, training):
+        _, targets = Denoising(training(mixing=MixUp()), Noise())[3]
+        expected, labels = training(mixing=MixUp())[3]
+        assert_same([(targets["image"], targets["class"])], [(expected, labels)])
+
+    def test_the_epoch_is_that_of_the_batches(self, training):
+        denoising = Denoising(training(epoch=3), Noise())
+        denoising.epoch = 7
+        assert denoising.batches.epoch == 7
+        denoising.on_epoch_end()
+        assert denoising.epoch == denoising.batches.epoch == 8
+
+    def test_feeds_a_model_epoch_after_epoch(self, training):
+        batches = Denoising(training(epoch=1), Noise())
+        fed = itertools.islice(iter(feed(batches, endless=True)), 2 * len(batches))
+        expected = [batches.batch(epoch, index) for epoch in (1, 2) for index in range(len(batches))]
+        for (noised, targets), (images, clean) in zip(fed, expected, strict=True):
+            np.testing.assert_array_equal(np.asarray(noised), images)
+            assert_same(
+                [(np.asarray(targets["image"]), np.asarray(targets["class"]))], [(clean["image"], clean["class"])]
+            )
+
+    def test_sides_up_to_those_of_the_image_are_taken_and_larger_ones_refused(self, training):
+        assert Denoising(training(), Noise(sides=(20, 20)))[0][0].shape == (8, 20, 30, 3)
+        message = r"`noise` must have sides of at most 20 pixels, for images of 20x30. Received: sides=\(4, 21\)"
+        with pytest.raises(ValueError, match=message):
+            Denoising(training(), Noise(sides=(4, 21)))
+
+    @pytest.mark.parametrize("deviation", [-0.1, float("nan"), float("inf")])
+    def test_bad_deviation_is_refused_by_name_and_value(self, deviation):
+        message = f"`deviation` must be finite and not negative. Received: deviation={deviation}"
+        with pytest.raises(ValueError, match=message):
+            Noise(deviation)
+
+    @pytest.mark.parametrize("sides", [(0, 3), (5, 4), (3.0, 4), (3,), (3, 4, 5), 3, "34"])
+    def test_bad_sides_are_refused_by_name_and_value(self, sides):
+        with pytest.raises(ValueError, match=r"`sides` must be .* Received: sides=") as caught:
+            Noise(sides=sides)
+        assert str(caught.value).endswith(f"sides={sides}")
+
+    @pytest.mark.parametrize("index", [-1, 7])
+    def test_index_out_of_range_is_refused(self, training, index):
+        with pytest.raises(IndexError, match=f"`index` must be in 0..6. Received: index={index}"):
+            Denoising(training(), Noise())[index]

@@ -25,6 +25,14 @@ class Counting(keras.utils.PyDataset):
         return np.full((size, 2), epoch, "float32"), np.full(size, index, "int64")
 
 
+class TwoTargets(Counting):
+    """Batches that say which they are, with a target for each of two outputs."""
+
+    def batch(self, epoch, index):
+        images, labels = super().batch(epoch, index)
+        return images, {"image": -images, "class": labels}
+
+
 def seen(dataset, count):
     return [(float(x[0, 0]), int(y[0]), len(y)) for x, y in itertools.islice(dataset, count)]
 
@@ -38,6 +46,17 @@ class TestTensorFlow:
 
     def test_endless_goes_on_with_the_next_epoch(self):
         assert seen(feed(Counting(), endless=True), 9)[4:] == [(4, 0, 2), (4, 1, 2), (4, 2, 2), (4, 3, 1), (5, 0, 2)]
+
+    def test_targets_may_be_a_dictionary(self):
+        dataset = feed(TwoTargets())
+        _, specification = dataset.element_spec
+        assert {name: (target.dtype.name, target.shape.rank) for name, target in specification.items()} == {
+            "image": ("float32", 2),
+            "class": ("int64", 1),
+        }
+        for index, (x, y) in enumerate(dataset):
+            np.testing.assert_array_equal(y["image"], -x)
+            assert set(y["class"].numpy()) == {index}
 
     def test_autotuning_and_sharding_are_off(self):
         import tensorflow as tf
@@ -61,3 +80,24 @@ def test_fit_sees_every_batch_of_the_first_epoch_and_the_next():
     np.testing.assert_allclose(
         history["loss"], [(2 * 3 + 2 * 2 + 2 * 1 + 0) / 7, (2 * 4 + 2 * 3 + 2 * 2 + 1) / 7], rtol=1e-6
     )
+
+
+def test_a_model_of_two_outputs_fits_and_evaluates_on_a_dictionary_of_targets():
+    inputs = keras.layers.Input((2,))
+    outputs = {name: keras.layers.Dense(1, use_bias=False, name=name)(inputs) for name in ("class", "image")}
+    model = keras.Model(inputs, outputs)
+    half = np.array([[0.5], [0.5]])
+    model.set_weights([half, half])  # both predictions are the epoch; the targets are the index and minus the epoch
+    losses = {"class": "mean_absolute_error", "image": "mean_squared_error"}
+    model.compile(keras.optimizers.SGD(0.0), losses, metrics=losses)
+    history = model.fit(
+        feed(TwoTargets(), endless=True),
+        steps_per_epoch=4,
+        validation_data=feed(TwoTargets()),
+        shuffle=False,
+        verbose=0,
+    ).history
+    expected = {"class_mean_absolute_error": (2 * 3 + 2 * 2 + 2 * 1 + 0) / 7, "image_mean_squared_error": 6**2}
+    expected["loss"] = sum(expected.values())
+    for prefix in ("", "val_"):
+        assert {name: history[f"{prefix}{name}"][0] for name in expected} == pytest.approx(expected)

@@ -1,0 +1,109 @@
+"""Data sets made from others: one class left out, to be recognised as unfamiliar."""
+
+from pathlib import Path
+
+import numpy as np
+
+from decathlon.sources import Example, Source
+from decathlon.store import DataError, open_or_make, prepare
+
+UNFAMILIAR = -1  # the label of the images of the class that is left out
+
+
+def leave_out(dataset, class_index, validation, seed=0, data_dir=None):
+    """Returns a data set without one class, whose images are kept apart as unfamiliar.
+
+    It is prepared once, as `NAME-without-INDEX` of the same size, and anew if the base set's contents, `validation` or
+    `seed` have changed since. Its splits, each in the base set's order:
+
+    - `train`: training images of the other classes, but for those of `validation`;
+    - `validation`: as many of them as `validation` says, drawn at random, uniformly;
+    - `test`: images of the other classes of the base set's evaluation split. Accuracies are measured on it;
+    - `unfamiliar`: images of the class left out of the base set's evaluation split, labelled -1.
+
+    The other classes are renumbered 0..K-2 in their order. The mean image is that of the new training images.
+
+    Args:
+        dataset: The base set: a `Dataset` of K >= 3 classes.
+        class_index: The class to leave out, 0..K-1.
+        validation: Number of images held out from training.
+        seed: Integer from which they are drawn.
+        data_dir: The data room's directory; that of the base set by default.
+
+    Returns:
+        A `Dataset`.
+
+    Raises:
+        ValueError: If `class_index` is none of the classes, or if `validation` leaves no image to hold out or to train
+            on.
+        DataError: If the base set has fewer than three classes, is evaluated on its training images, or has no images
+            of the class to evaluate on, or if a data set of another origin has the name already.
+
+    Example:
+
+    >>> digits = decathlon.open("digits")
+    >>> without_zero = decathlon.leave_out(digits, 0, validation=100)
+    >>> without_zero.name, without_zero.classes, without_zero.counts
+    ('digits-without-0', 9, {'train': 1195, 'validation': 100, 'test': 324, 'unfamiliar': 36})
+    """
+    name = f"{dataset.name}-without-{class_index}"
+    rows = _rows(dataset, class_index, validation, seed)
+    origin = f"{dataset.name} without class {class_index}"
+    description = f"{origin} ({dataset.class_names[class_index]}), fingerprint {dataset.fingerprint}, "
+    description += f"{validation:,} for validation, seed {seed}"
+    data_dir = dataset.path.parent if data_dir is None else Path(data_dir)
+
+    def is_current(found):
+        if not found.meta["source"].startswith(origin):
+            raise DataError(
+                f"{found.path} was not made by `leave_out`. Prepare it by another name, or delete it. Received: a set "
+                f"made from {found.meta['source']}"
+            )
+        return found.meta["source"] == description
+
+    def make():
+        prepare(name, _source(dataset, class_index, rows, description), data_dir=data_dir)
+
+    return open_or_make(data_dir / f"{name}-{dataset.size}", is_current, make)
+
+
+def _rows(dataset, class_index, validation, seed):
+    """Returns which split of the base set, and which of its rows, each split is made of."""
+    if dataset.classes < 3:
+        raise DataError(f"{dataset.name} must have at least 3 classes to leave one out. It has {dataset.classes}.")
+    if class_index not in range(dataset.classes):
+        raise ValueError(f"`class_index` must be in 0..{dataset.classes - 1}. Received: class_index={class_index}")
+    if dataset.evaluation == "train":
+        raise DataError(f"{dataset.name} is evaluated on its training images: there are no others to tell apart.")
+    _, labels = dataset.split("train")
+    familiar = np.flatnonzero(labels != class_index)
+    if not 1 <= validation < len(familiar):
+        raise ValueError(
+            f"`validation` must be in 1..{len(familiar) - 1}: {dataset.name} has {len(familiar):,} training images of "
+            f"other classes than {class_index}. Received: validation={validation}"
+        )
+    _, labels = dataset.split(dataset.evaluation)
+    left_out = labels == class_index
+    if not left_out.any():
+        raise DataError(f"{dataset.name} has no image of class {class_index} in its split {dataset.evaluation}.")
+    held_out = np.zeros(len(familiar), bool)
+    held_out[np.random.default_rng(seed).choice(len(familiar), validation, replace=False)] = True
+    return {
+        "train": ("train", familiar[~held_out]),
+        "validation": ("train", familiar[held_out]),
+        "test": (dataset.evaluation, np.flatnonzero(~left_out)),
+        "unfamiliar": (dataset.evaluation, np.flatnonzero(left_out)),
+    }
+
+
+def _source(dataset, class_index, rows, description):
+    def read(split):
+        of_base, chosen = rows[split]
+        images, labels = map(np.asarray, dataset.split(of_base))
+        renumbered = np.where(labels == class_index, UNFAMILIAR, labels - (labels > class_index))
+        for row in chosen:
+            yield Example(f"{of_base}[{row}]", images[row], int(renumbered[row]))
+
+    class_names = [name for label, name in enumerate(dataset.class_names) if label != class_index]
+    counts = {split: len(chosen) for split, (_, chosen) in rows.items()}
+    return Source(description, class_names, dataset.image_shape[2], counts, "test", read)
