@@ -22,7 +22,7 @@ from kls.callbacks import CalibrationCallback, FullStateCheckpoint, OODCallback
 from kls.contrastive import ContrastiveDistillation
 from kls.distillation import Distiller, teacher_logits
 from kls.evaluation import Evaluation, evaluate
-from kls.losses import KnowledgeDistillation, OutlierExposure, SmoothedCE, WeightedSoftLabels
+from kls.losses import FocalStd, KnowledgeDistillation, OutlierExposure, SmoothedCE, WeightedSoftLabels
 from kls.targets import epsilon_from_gamma, gamma_from_epsilon, pack_teacher
 from kls.uncertainty import monte_carlo
 from kls.version import __version__
@@ -32,6 +32,7 @@ __all__ = [
     "ContrastiveDistillation",
     "Distiller",
     "Evaluation",
+    "FocalStd",
     "FullStateCheckpoint",
     "KnowledgeDistillation",
     "OODCallback",

@@ -141,8 +141,7 @@ class OutlierExposure(keras.losses.Loss):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         _check_dtype(self.dtype)
         _check_gamma(gamma)
-        if not 0 <= weight < float("inf"):
-            raise ValueError(f"`weight` must be finite and at least 0. Received: weight={weight}")
+        _check_weight("weight", weight)
         self.gamma = float(gamma)
         self.weight = float(weight)
         self.from_logits = from_logits
@@ -323,8 +322,7 @@ class WeightedSoftLabels(keras.losses.Loss):
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        if not 0 <= alpha < float("inf"):
-            raise ValueError(f"`alpha` must be finite and at least 0. Received: alpha={alpha}")
+        _check_weight("alpha", alpha)
         _check_temperature(temperature)
         self.alpha = float(alpha)
         self.temperature = float(temperature)
@@ -349,6 +347,115 @@ class WeightedSoftLabels(keras.losses.Loss):
         }
 
 
+@keras.saving.register_keras_serializable(package="kls")
+class FocalStd(keras.losses.Loss):
+    """Cross-entropy with a penalty on confident wrong scores, and one on uneven scores of wrong predictions.
+
+    `loss = L_focal + std_weight * L_std`, equations 3 and 4 of Song, "Deep Learning Lab final project report", Yonsei
+    University:
+
+    - `L_focal = -log p_t - k sum_{i != t} p_i log(1 - p_i)` for the true class `t`. The printed minus sign is taken to
+      stand before the whole sum, so both terms are penalties. Unlike the focal loss of Lin et al. 2017, which weighs
+      down easy samples, it adds to the loss of confident errors.
+    - `L_std = 1[t != argmax p] std(p)` with the standard deviation over the K classes, `sqrt(mean_i (p_i - 1/K)^2)`.
+      The paper does not say whether it divides by K or by K - 1. The indicator carries no gradient.
+
+    Equation 4 is printed with a minus sign, which rewards wrong predictions for being uneven. The text wants the
+    opposite ("making the scores even", "evenly-low scores for difficult samples"), and so does this loss unless
+    `as_printed`.
+
+    Equation 3 is linear in the label, so distributions q are taken as well as class indices:
+    `L_focal = -sum_i q_i log p_i - k sum_i (1 - q_i) p_i log(1 - p_i)`, and `t = argmax q` in equation 4. `k=0` and
+    `std_weight=0` make it categorical cross-entropy.
+
+    Whose values: `k=1` is the paper's ("k around 1", section 3.3). Its Figure 4 shows coefficients of 0, 1 and 5, of
+    which `std_weight=1` is one; its text warns that too large a coefficient of the deviation costs accuracy.
+
+    Args:
+        k: Finite float of at least 0: the weight of the wrong classes' scores.
+        std_weight: Finite float of at least 0: the weight of the standard deviation.
+        from_logits: Whether `y_pred` are logits. By default they are probabilities, taken as in `kls.SmoothedCE`;
+            `1 - p` is clipped at epsilon too. From logits, `log(1 - p)` is right even where softmax rounds `p` to 1.
+        as_printed: Whether to subtract the standard deviation, as equation 4 is printed.
+        reduction: As in `keras.losses.Loss`.
+        name: Optional name.
+        dtype: Dtype of the computation, `"float32"` or `"float64"`; `keras.backend.floatx()` by default.
+
+    Call arguments:
+        y_true: Class indices of shape `(N,)` or `(N, 1)`, or distributions of shape `(N, K)`, whose rows are taken
+            to sum to 1. Further leading axes (dense predictions) are allowed in both arguments alike.
+        y_pred: Shape `(N, K)`.
+
+    Returns:
+        One loss per sample, shape `(N,)`, before the reduction: `L_focal` in nats, `L_std` a difference of
+        probabilities.
+
+    Raises:
+        ValueError: If `k` or `std_weight` is negative or not finite, if the shapes do not fit, or if a class index is
+            not one of 0..K-1. Compiled code cannot raise for the last: there the loss of such a sample is NaN.
+
+    Example:
+
+    >>> loss = FocalStd(k=1.0, std_weight=1.0)
+    >>> round(float(loss([0], [[0.2, 0.7, 0.1]])), 4)
+    2.7252
+
+    Usage with `compile()`:
+
+    ```python
+    model.compile(optimizer="adam", loss=kls.FocalStd(from_logits=True), metrics=["accuracy"])
+    ```
+    """
+
+    def __init__(
+        self,
+        k=1.0,
+        std_weight=1.0,
+        from_logits=False,
+        as_printed=False,
+        reduction="sum_over_batch_size",
+        name="focal_std",
+        dtype=None,
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        _check_dtype(self.dtype)
+        _check_weight("k", k)
+        _check_weight("std_weight", std_weight)
+        self.k = float(k)
+        self.std_weight = float(std_weight)
+        self.from_logits = from_logits
+        self.as_printed = as_printed
+
+    def call(self, y_true, y_pred):
+        y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+        indices = holds_indices(y_true, y_pred)
+        classes = y_pred.shape[-1]
+        check_classes(classes)
+        log_p = log_probabilities(y_pred, self.from_logits)
+        if indices:
+            labels = squeeze_indices(y_true, y_pred)
+            cross_entropy = -_gather_true_class(log_p, labels)
+            besides = ops.cast(ops.expand_dims(labels, -1) != ops.arange(classes, dtype=labels.dtype), log_p.dtype)
+        else:
+            labels = ops.cast(ops.argmax(y_true, axis=-1), log_p.dtype)
+            cross_entropy = _cross_entropy(y_true, log_p)
+            besides = 1 - y_true
+        p = ops.exp(log_p)
+        wrong_scores = -ops.sum(besides * p * _log_complements(y_pred, self.from_logits), axis=-1)
+        wrong = ops.cast(labels != ops.cast(ops.argmax(log_p, axis=-1), labels.dtype), log_p.dtype)
+        std_weight = -self.std_weight if self.as_printed else self.std_weight
+        return cross_entropy + self.k * wrong_scores + std_weight * wrong * _deviation_from_uniform(p)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "k": self.k,
+            "std_weight": self.std_weight,
+            "from_logits": self.from_logits,
+            "as_printed": self.as_printed,
+        }
+
+
 def _distillation_parts(y_true, y_pred, from_logits):
     """Returns label distributions, a list of each teacher's logits, and the log-probabilities of predictions."""
     y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
@@ -365,6 +472,11 @@ def _tempered_cross_entropy(teachers, log_p, temperature):
     """Returns the cross-entropy to the mean of the teachers' distributions, all at the temperature."""
     target = ops.mean(ops.softmax(ops.stack(teachers) / temperature, axis=-1), axis=0)
     return _cross_entropy(target, ops.log_softmax(log_p / temperature, axis=-1))
+
+
+def _check_weight(name, value):
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"`{name}` must be finite and at least 0. Received: {name}={value}")
 
 
 def _check_temperature(temperature):
@@ -385,19 +497,56 @@ def _check_gamma(gamma):
 def log_probabilities(y_pred, from_logits):
     """Returns log-probabilities of logits, or of probabilities as Keras's own cross-entropy takes them.
 
-    Keras leaves the logits on the output of a softmax layer; like its own losses we use them where they are
-    there, since the logarithm of a saturated softmax has no gradient.
-
     Args:
         y_pred: Shape `(..., K)`.
         from_logits: Whether `y_pred` are logits.
     """
-    logits = y_pred if from_logits else getattr(y_pred, "_keras_logits", None)
+    logits = _logits_of(y_pred, from_logits)
     if logits is not None:
         return ops.log_softmax(logits, axis=-1)
     epsilon = keras.config.epsilon()
     probabilities = y_pred / ops.sum(y_pred, axis=-1, keepdims=True)
     return ops.log(ops.clip(probabilities, epsilon, 1 - epsilon))
+
+
+def _logits_of(y_pred, from_logits):
+    """Returns the logits of predictions, or `None` where only probabilities are known.
+
+    Keras leaves the logits on the output of a softmax layer; like its own losses we use them where they are
+    there, since the logarithm of a saturated softmax has no gradient.
+    """
+    return y_pred if from_logits else getattr(y_pred, "_keras_logits", None)
+
+
+def _log_complements(y_pred, from_logits):
+    """Returns `log(1 - p)` of every class.
+
+    Of a class above 1/2, whose softmax may be rounded to 1, it is the logarithm of what the others sum to; at most 1/2,
+    `log1p(-p)` loses nothing.
+    """
+    logits = _logits_of(y_pred, from_logits)
+    if logits is None:
+        p = y_pred / ops.sum(y_pred, axis=-1, keepdims=True)
+        return ops.log(ops.clip(1 - p, keras.config.epsilon(), 1))
+    log_p = ops.log_softmax(logits, axis=-1)
+    p = ops.exp(log_p)
+    likely = p > 0.5
+    none = ops.full_like(log_p, -1e30)  # not -inf, whose gradient is NaN where the other logits are -inf as well
+    log_rest = ops.logsumexp(ops.where(likely, none, log_p), axis=-1, keepdims=True)
+    return ops.where(likely, log_rest, ops.log1p(-ops.where(likely, ops.zeros_like(p), p)))
+
+
+def _deviation_from_uniform(p):
+    """Returns the standard deviation of probabilities over the classes.
+
+    Where they are uniform but for rounding, it and its gradient are 0: there the root would lend the rounding errors a
+    gradient as large as any.
+    """
+    uniform = 1 / p.shape[-1]
+    variance = uniform * ops.sum(ops.square(p - uniform), axis=-1)  # on JAX Keras takes means of float64 in float32
+    uneven = variance > (1e-6 * uniform) ** 2
+    root = ops.sqrt(ops.where(uneven, variance, ops.ones_like(variance)))
+    return ops.where(uneven, root, ops.zeros_like(root))
 
 
 def _gather_true_class(log_p, labels, besides=""):
