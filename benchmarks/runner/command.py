@@ -6,6 +6,7 @@ from tabulate import tabulate
 
 import decathlon.store
 from benchmarks.runner.estimate import RATE_STEPS, epoch_images, measure_rate
+from benchmarks.runner.networks import TrainingError
 from benchmarks.runner.plan import PlanError
 from benchmarks.runner.progress import format_seconds
 from benchmarks.runner.run import STOPPED, check_parents, open_sources, run
@@ -37,7 +38,7 @@ def run_study(options, make_plan, report, class_losses=False):
             return 0
         code = run(plan, store, sources, options.strategy, options.features, options.scores, class_losses)
         report(plan, store, ood)
-    except (PlanError, StoreError, decathlon.store.DataError, ValueError, OSError) as error:
+    except (PlanError, StoreError, TrainingError, decathlon.store.DataError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -18,6 +18,7 @@ OPTIMIZERS = {
     "momentum": partial(keras.optimizers.SGD, momentum=0.9),
     "nesterov": partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
 }
+DENOISING = "denoising_classifier"
 OVERFITTING = {"overfitting_loss": "loss", "overfitting_label": "label"}
 
 
@@ -26,7 +27,12 @@ class TrainingError(Exception):
 
 
 def build_model(trial, dataset, synchronized=False):
-    """Builds a trial's model, which returns logits."""
+    """Builds a trial's model, which returns logits, and in denoising an image too."""
+    if trial.model == DENOISING:
+        model = kls.models.DenoisingClassifier(
+            dataset.image_shape, dataset.classes, classifier_activation=None, synchronized=synchronized
+        )
+        return model if trial.loss == "denoising" else kls.models.classifier_of(model)
     own_penalty = {} if trial.weight_decay is None else {"l2": 0.0}
     model = kls.models.build(
         trial.model,
@@ -103,12 +109,20 @@ def compiled_model(trial, dataset, steps_per_epoch, origins=(), synchronized=Fal
         if contrast is not None and trial.weight_decay is not None:
             decay_weights(contrast, trial.weight_decay)
         model.compile(optimizer, metrics=metrics)
+    elif trial.loss == "denoising":
+        losses = {"class": kls.FocalStd(trial.focal, trial.std_weight, from_logits=True), "image": "mse"}
+        model.compile(optimizer, losses, metrics={"class": metrics})
     elif trial.loss in OVERFITTING:
         loss = OverfittingCE(dataset.classes, OVERFITTING[trial.loss], from_logits=True)
         model.compile(optimizer, loss, metrics=[*metrics, loss.class_weights])
     else:
         model.compile(optimizer, kls.SmoothedCE(trial.gamma, from_logits=True), metrics=metrics)
     return model
+
+
+def accuracy_name(trial):
+    """Returns what Keras's logs of a trial's training call its accuracy: the name of an output among several first."""
+    return "class_accuracy" if trial.loss == "denoising" else "accuracy"
 
 
 def contrast_of(trial, dataset):

@@ -18,12 +18,13 @@ def positive(text):
     return value
 
 
-def add_common_options(parser, study):
+def add_common_options(parser, study, one_model=False):
     """Adds the options that mean the same in every study.
 
     Args:
         parser: An `argparse.ArgumentParser`.
         study: Name of the study, for the default output directory.
+        one_model: Whether the study trains one model alone, so that none can be named.
     """
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="prepared data sets (default: the preset's)")
     parser.add_argument(
@@ -36,7 +37,8 @@ def add_common_options(parser, study):
         "--epochs", type=positive, metavar="N", help="epochs; the learning rate's milestones scale along"
     )
     parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="train with the seeds 0 to N-1")
-    parser.add_argument("--model", choices=kls.models.names(), help="one model for all data sets")
+    if not one_model:
+        parser.add_argument("--model", choices=kls.models.names(), help="one model for all data sets")
     parser.add_argument("--image-size", type=positive, metavar="N", help="prepared side in pixels")
     parser.add_argument(
         "--batch-size", type=positive, default=64, metavar="N", help="images per step (default: %(default)s)"

@@ -9,6 +9,7 @@ from benchmarks.runner.store import UNFAMILIAR
 from decathlon.batches import Batches
 from decathlon.store import conform
 from kls.calibration import summarize
+from kls.models import classifier_of
 from kls.network import Network, Outputs
 from kls.ood import auroc
 from kls.ood.scores import SCORES, msp
@@ -48,7 +49,7 @@ def write_outputs(model, trial, dataset, store, wanted):
     Of ODIN the logits of the perturbed images are stored, from which `score_of` takes the score.
 
     Args:
-        model: The trained model, which returns logits.
+        model: The trained model, which returns logits, perhaps beside an image.
         trial: Its `Trial`.
         dataset: The opened familiar `decathlon.Dataset`.
         store: The `RunStore`.
@@ -58,7 +59,7 @@ def write_outputs(model, trial, dataset, store, wanted):
         What to record of it: the name of the evaluation split, the fingerprints of the unfamiliar sets, and of which
         data features and scores are kept.
     """
-    network = Network(model)
+    network = Network(classifier_of(model))
     scores = {name: SCORES[name]() for name in wanted.scores}
     by_images = {name: score.perturbed_logits for name, score in scores.items() if score.uses_images}
     with_features = wanted.features or any(score.uses_features for score in scores.values())

@@ -9,6 +9,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 from rich.table import Column
 
+from benchmarks.runner.networks import accuracy_name
+
 WIDE_TERMINAL = 140
 NARROW_TERMINAL = 100
 
@@ -29,15 +31,19 @@ class Watch(keras.callbacks.Callback):
         self.report = report
         self.trial = trial
         self.steps = steps
+        self._names = {"loss": "loss", "accuracy": accuracy_name(trial)}
 
     def on_epoch_begin(self, epoch, logs=None):
         self.report.epoch_begins(epoch, self.steps)
 
     def on_train_batch_end(self, batch, logs=None):
-        self.report.batch_ends(batch + 1, self.trial.batch_size, logs)
+        self.report.batch_ends(batch + 1, self.trial.batch_size, self._shown(logs, ""))
 
     def on_epoch_end(self, epoch, logs=None):
-        self.report.epoch_ends(epoch, logs)
+        self.report.epoch_ends(epoch, self._shown(logs, "") | self._shown(logs, "val_"))
+
+    def _shown(self, logs, prefix):
+        return {f"{prefix}{name}": logs[f"{prefix}{own}"] for name, own in self._names.items()}
 
 
 class PlainReport:

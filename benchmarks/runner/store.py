@@ -13,7 +13,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-CLASS_LOSSES = "class_losses.npz"
+CLASS_LOSSES = "class_losses"
 UNFAMILIAR = -1  # the label of every unfamiliar image
 COLUMNS = (
     "trial", "study", "dataset", "model", "loss", "gamma", "seed", "epochs", "accuracy_best", "accuracy_last",
@@ -96,15 +96,24 @@ class RunStore:
 
     def write_class_losses(self, trial, losses, accuracies):
         """Keeps the mean loss and the accuracy of each class after each epoch, both of shape `(E, K)`."""
-        _write_arrays(self.directory(trial) / CLASS_LOSSES, {"losses": losses, "accuracies": accuracies})
+        self.write_arrays(trial, CLASS_LOSSES, {"losses": losses, "accuracies": accuracies})
 
     def class_losses(self, trial_id):
         """Returns `(losses, accuracies)` as `write_class_losses` took them, or `None` if they were not kept."""
-        path = self.out / "trials" / trial_id / CLASS_LOSSES
+        found = self.arrays(trial_id, CLASS_LOSSES)
+        return found and (found["losses"], found["accuracies"])
+
+    def write_arrays(self, trial, name, arrays):
+        """Keeps `{name: array}` beside a trial's weights."""
+        _write_arrays(self.directory(trial) / f"{name}.npz", arrays)
+
+    def arrays(self, trial_id, name):
+        """Returns what `write_arrays` took, or `None` if nothing of that name was kept."""
+        path = self.out / "trials" / trial_id / f"{name}.npz"
         if not path.is_file():
             return None
         with np.load(path, allow_pickle=False) as file:
-            return file["losses"], file["accuracies"]
+            return dict(file)
 
     def write_outputs(self, trial, name, logits, labels, features=None, scores=None):
         """Keeps what a network makes of a split or data set.

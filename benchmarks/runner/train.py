@@ -16,13 +16,14 @@ from benchmarks.runner.networks import (
     OVERFITTING,
     WEIGHTS,
     TrainingError,
+    accuracy_name,
     compiled_model,
     precision_policy,
     trained_model,
 )
 from benchmarks.runner.outputs import Wanted, evaluation_batches, measure, write_outputs
 from benchmarks.runner.plan import PlanError
-from decathlon.batches import Augmentation, Batches, WithOutliers
+from decathlon.batches import Augmentation, Batches, Denoising, Noise, WithOutliers
 from decathlon.mixing import mixing_named
 from kls.feeding import feed
 from kls.overfitting import ClassLosses, OverfittingWeights
@@ -70,6 +71,7 @@ def train(
         logits = stored_logits(parents, dataset, store) if trial.offline else None
         training = training_batches(trial, dataset, outliers, soft_labels, logits)
         evaluation = evaluation_batches(trial, dataset, *dataset.split(dataset.evaluation), replicas)
+        validation = Denoising(evaluation, None) if trial.loss == "denoising" else evaluation
         stopwatch = Stopwatch(len(training) * trial.batch_size)
         class_losses = [ClassLosses({"evaluation": evaluation})] if wanted.class_losses else []
         online = () if trial.offline else parents
@@ -84,7 +86,7 @@ def train(
                 steps_per_epoch=len(training),
                 epochs=trial.epochs,
                 initial_epoch=checkpoint.epoch,
-                validation_data=feed(evaluation),
+                validation_data=feed(validation),
                 shuffle=False,
                 verbose=0,
                 callbacks=[*rate_callbacks(trial), *recorders, StopUnlessFinite(), *callbacks, checkpoint],
@@ -97,7 +99,8 @@ def train(
         store.write_class_losses(trial, record.losses["evaluation"], record.accuracies["evaluation"])
     store.write_history(trial, checkpoint.history)
     network.save_weights(directory / WEIGHTS)
-    best_hits = max(round(logs["val_accuracy"] * len(evaluation.images)) for logs in checkpoint.history)
+    accuracy = f"val_{accuracy_name(trial)}"
+    best_hits = max(round(logs[accuracy] * len(evaluation.images)) for logs in checkpoint.history)
     return {
         "accuracy_best": best_hits / len(evaluation.images),
         "seconds": round(stopwatch.seconds, 2),
@@ -163,6 +166,8 @@ def training_batches(trial, dataset, outliers=(), soft_labels=None, teacher_logi
         mixing=mixing_named(trial.mixing) if trial.mixing else None,
         appended=_numbers(len(images)) if trial.distillation == "crd" else teacher_logits,
     )
+    if trial.loss == "denoising":
+        return Denoising(batches, Noise(trial.noise, trial.noise_sides))
     if trial.outliers:
         batches = WithOutliers(batches, outlier_images(outliers, dataset.image_shape), trial.outlier_batch_size)
     return batches
@@ -240,7 +245,7 @@ def weight_callbacks(trial, model, dataset, training):
 
 def check_recipe(trial):
     """Raises `TrainingError` unless there is a way to train the recipe."""
-    needs = dict.fromkeys(("smoothed_ce", *OVERFITTING), (0, 0))
+    needs = dict.fromkeys(("smoothed_ce", "denoising", *OVERFITTING), (0, 0))
     needs |= {"outlier_exposure": (1, 1), "distillation": (1, math.inf)}
     least, most = needs.get(trial.loss, (0, -1))
     if not least <= len(trial.parents) <= most or trial.optimizer not in OPTIMIZERS:

@@ -19,7 +19,8 @@ class Trial:
         model: Registered name of the model.
         loss: `smoothed_ce`, `outlier_exposure` (goes on from the parent's weights), `distillation` (the parents are
             the teachers), `overfitting_loss` or `overfitting_label` (weights, or labels, that follow the classes'
-            overfitting-to-generalisation ratios; a tenth of the training images is held out for these).
+            overfitting-to-generalisation ratios; a tenth of the training images is held out for these), or `denoising`
+            (`kls.FocalStd` of the class, and the mean squared error of the image cleaned of noise).
         gamma: Probability of the true class in the label.
         optimizer: `adam`; `momentum`: SGD with momentum 0.9; or `nesterov`: with Nesterov's.
         learning_rate: Its first learning rate.
@@ -50,6 +51,10 @@ class Trial:
         weight_decay: That of all trainable weights, as in PyTorch's SGD, in place of the model's own penalty.
         window: Epochs over which overfitting is held against generalisation.
         soft_labels: Fingerprint of the label distributions of the training images.
+        noise: Standard deviation of the Gaussian noise of `denoising`.
+        noise_sides: Smallest and largest side in pixels of its random square.
+        focal: `k` of `kls.FocalStd`.
+        std_weight: That of `kls.FocalStd`.
         configuration: What the study calls it.
     """
 
@@ -87,6 +92,10 @@ class Trial:
     weight_decay: float | None = None
     window: int | None = None
     soft_labels: str | None = None
+    noise: float | None = None
+    noise_sides: tuple[int, int] | None = None
+    focal: float | None = None
+    std_weight: float | None = None
     configuration: str | None = None
 
     def __post_init__(self):

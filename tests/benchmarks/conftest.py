@@ -1,3 +1,4 @@
+import math
 import zlib
 
 import keras
@@ -85,6 +86,19 @@ def build_tiny(input_shape, classes, classifier_activation, synchronized, l2=0.0
 @pytest.fixture(scope="session")
 def tiny_builder():
     return build_tiny
+
+
+@pytest.fixture(scope="session")
+def tiny_denoising_classifier():
+    """A builder of a network of two outputs that compiles at once."""
+
+    def build(input_shape, classes, classifier_activation, synchronized):
+        classifier = build_tiny(input_shape, classes, classifier_activation, synchronized)
+        pixels = layers.Dense(math.prod(input_shape))(classifier.layers[-2].output)
+        outputs = {"class": classifier.output, "image": layers.Reshape(input_shape)(pixels)}
+        return keras.Model(classifier.input, outputs)
+
+    return build
 
 
 @pytest.fixture

@@ -5,6 +5,10 @@ import pytest
 import decathlon
 import kls
 from benchmarks.decathlon import PAPER_ROWS, gamma_grid
+from benchmarks.mnist_zero.plan import METHODS
+from benchmarks.mnist_zero.plan import PAPER as SONG_STUDY
+from benchmarks.mnist_zero.tables import base_and_class
+from benchmarks.runner.networks import DENOISING
 from benchmarks.runner.published import published
 
 PAPER = published("mezzini2018")
@@ -244,3 +248,26 @@ class TestLabelDistributionLearning:
         # "the NLL and Brier scores achieve the lowest error in all cases"
         errors = LDL[LDL["measure"].isin(["nll", "brier"])].set_index("method").groupby(["model", "measure"])["value"]
         assert set(errors.idxmin()) <= {"on-ldl", "on-ldl+"}
+
+
+SONG = published("song")
+
+
+class TestSong:
+    def test_every_number_is_as_printed(self):
+        assert SONG[["table", "measure", "value"]].values.tolist() == [
+            ["3.4", "accuracy", 99],  # "very high accuracy(~ 99%)"
+            ["4.2", "threshold", 0.659],
+            ["4.2", "zero_accuracy", 96],
+            ["4.2", "else_accuracy", 90],
+        ]
+        assert list(SONG.columns) == list(PAPER.columns)
+        assert SONG["std"].isna().all()
+
+    def test_it_is_of_a_network_that_the_study_trains(self):
+        (dataset,), (model,), (method,) = (SONG[name].unique() for name in ("dataset", "model", "method"))
+        base, index = base_and_class(dataset)
+        assert (base, index) == (SONG_STUDY.dataset, *SONG_STUDY.unfamiliar)
+        assert base in decathlon.CATALOG
+        assert model == DENOISING
+        assert method in METHODS

@@ -2,6 +2,7 @@ import csv
 import json
 
 import numpy as np
+import pytest
 
 from benchmarks.runner.store import COLUMNS
 
@@ -76,3 +77,45 @@ def test_a_damaged_record_is_an_unfinished_trial(store, make_trial):
     (store.directory(trial) / "record.json").write_text("")
     assert store.record(trial) is None
     assert store.records() == []
+
+
+class TestArrays:
+    @pytest.fixture
+    def trial(self, store, make_trial):
+        trial = make_trial()
+        store.begin(trial)
+        return trial
+
+    def test_they_come_back_by_their_names_with_their_dtypes(self, store, trial):
+        arrays = {"pictures": np.arange(6, dtype=np.uint8).reshape(2, 3), "logits": np.array([0.1, np.inf])}
+        store.write_arrays(trial, "kept", arrays)
+        found = store.arrays(trial.id, "kept")
+        assert list(found) == ["pictures", "logits"]
+        for name, array in arrays.items():
+            assert found[name].dtype == array.dtype
+            np.testing.assert_array_equal(found[name], array)
+
+    def test_what_was_not_kept_is_none(self, store, trial):
+        store.write_arrays(trial, "kept", {"one": np.ones(2)})
+        assert store.arrays(trial.id, "other") is None
+        assert store.arrays("0123456789ab", "kept") is None
+        assert store.class_losses(trial.id) is None
+
+    def test_they_are_there_whole_or_as_before(self, store, trial, monkeypatch):
+        def stop(file, **arrays):
+            file.write(b"PK")
+            raise KeyboardInterrupt
+
+        store.write_arrays(trial, "kept", {"one": np.ones(2)})
+        monkeypatch.setattr(np, "savez", stop)
+        for name in ("kept", "new"):
+            with pytest.raises(KeyboardInterrupt):
+                store.write_arrays(trial, name, {"one": np.zeros(2)})
+        assert store.arrays(trial.id, "kept")["one"].tolist() == [1, 1]
+        assert store.arrays(trial.id, "new") is None
+
+    def test_losses_of_classes_are_kept_beside_them(self, store, trial):
+        losses, accuracies = np.random.default_rng(0).random((2, 4, 3))
+        store.write_class_losses(trial, losses, accuracies)
+        np.testing.assert_array_equal(store.class_losses(trial.id), (losses, accuracies))
+        assert (store.directory(trial) / "class_losses.npz").is_file()

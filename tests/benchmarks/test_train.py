@@ -12,18 +12,22 @@ import kls
 from benchmarks.runner import train as train_module
 from benchmarks.runner.estimate import steps_per_epoch
 from benchmarks.runner.networks import (
+    DENOISING,
     TrainingError,
+    accuracy_name,
     build_model,
     compiled_model,
     learning_rate,
     trained_model,
 )
-from benchmarks.runner.outputs import evaluation_batch_size
+from benchmarks.runner.outputs import Wanted, evaluation_batch_size
 from benchmarks.runner.plan import PlanError
+from benchmarks.runner.progress import Watch
 from benchmarks.runner.store import RunStore
 from benchmarks.runner.train import (
     Stopwatch,
     check_strategy,
+    evaluate_again,
     stored_logits,
     train,
     training_batches,
@@ -332,6 +336,121 @@ class TestChildren:
         rates = [float(rate(step)) for step in (0, 15, 30, 60)]
         halfway = [0.1, (0.1 - 1e-6) * (1 + math.cos(math.pi / 4)) / 2 + 1e-6, 0.05 + 0.5e-6, 1e-6]
         assert rates == pytest.approx(halfway, rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def denoising(tmp_path_factory, data_dir, tiny_denoising_classifier):
+    """A trial, its results and its record."""
+    dataset = decathlon.open("stripes", data_dir=data_dir)
+    recipe = {"batch_size": 16, "shift": 0.0, "flip": False, "subtract_mean": False, "learning_rate": 3e-3}
+    noise = {"noise": 0.1, "noise_sides": (2, 3), "focal": 1.0, "std_weight": 5.0}
+    trial = Trial("stripes", "8", dataset.fingerprint, DENOISING, 1.0, "cosine", 2, loss="denoising", **recipe, **noise)
+    store = RunStore(tmp_path_factory.mktemp("denoising"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kls.models, "DenoisingClassifier", tiny_denoising_classifier)
+        return trial, store, train(trial, dataset, store)
+
+
+class TestDenoising:
+    @pytest.fixture
+    def model(self, denoising, stripes, tiny_denoising_classifier, monkeypatch):
+        """The trained network."""
+        monkeypatch.setattr(kls.models, "DenoisingClassifier", tiny_denoising_classifier)
+        return trained_model(denoising[0], stripes, denoising[1])
+
+    @pytest.fixture
+    def predicted(self, model, stripes):
+        """What the outputs make of the evaluation images."""
+        images = stripes.split("test")[0].astype("float32") / 255
+        return {name: keras.ops.convert_to_numpy(output) for name, output in model(images, training=False).items()}
+
+    def test_it_learns_both(self, denoising):
+        trial, store, _ = denoising
+        first, last = history(store, trial)
+        for name in ("class_loss", "image_loss"):
+            assert float(last[name]) < float(first[name])
+
+    def test_logits_are_those_of_the_class_output_without_noise(self, denoising, stripes, predicted):
+        trial, store, record = denoising
+        logits, labels = store.logits(trial, "test")
+        np.testing.assert_allclose(logits, predicted["class"], atol=1e-5)
+        np.testing.assert_array_equal(labels, stripes.split("test")[1])
+        assert record["accuracy_last"] == np.mean(logits.argmax(axis=1) == labels)
+        accuracies = [float(row["val_class_accuracy"]) for row in history(store, trial)]
+        assert accuracies[-1] == pytest.approx(record["accuracy_last"])
+        assert max(accuracies) == pytest.approx(record["accuracy_best"])
+
+    def test_the_loss_of_evaluation_images_is_equations_2_to_4_by_hand_without_noise(
+        self, denoising, stripes, predicted
+    ):
+        trial, store, _ = denoising
+        images, labels = stripes.split("test")
+        p = softmax(predicted["class"].astype(np.float64))
+        true = labels[:, None] == np.arange(3)
+        focal = -np.log(p[true]) - np.where(true, 0, p * np.log(1 - p)).sum(axis=1)
+        loss = focal + 5 * np.where(p.argmax(axis=1) == labels, 0, p.std(axis=1))
+        error = np.square(predicted["image"] - images / 255).mean()
+        assert 0 < np.mean(p.argmax(axis=1) == labels) < 1
+        assert float(history(store, trial)[-1]["val_loss"]) == pytest.approx(loss.mean() + error, rel=1e-4)
+
+    def test_finished_ones_are_evaluated_on_other_data_by_their_class_output(
+        self, denoising, model, stripes, prepare_random, tmp_path
+    ):
+        trial, store, record = denoising
+        waves = prepare_random("waves", tmp_path, test=9)
+        again = evaluate_again(trial, record, stripes, store, Wanted(unfamiliar={"waves": waves}, features=True))
+        found = store.outputs(trial, "waves")
+        logits = model(waves.split("test")[0].astype("float32") / 255, training=False)["class"]
+        np.testing.assert_allclose(found["logits"], logits, atol=1e-5)
+        kernel, bias = model.get_layer("classifier").get_weights()
+        np.testing.assert_allclose(found["features"] @ kernel + bias, logits, atol=2e-2)
+        assert again["ood"] == {"waves": waves.fingerprint}
+        assert again["accuracy_last"] == record["accuracy_last"]
+        assert 0 <= again["auroc_waves"] <= 1
+
+    def test_images_lie_under_a_square_and_the_targets_are_clean(self, denoising, stripes):
+        training = training_batches(replace(denoising[0], noise=0.0), stripes)
+        plain = training_batches(replace(denoising[0], loss="smoothed_ce"), stripes)
+        for index in range(2):
+            noised, targets = training[index]
+            images, labels = plain[index]
+            np.testing.assert_array_equal(targets["image"], images)
+            np.testing.assert_array_equal(targets["class"], labels)
+            for changed in (noised != images)[..., 0]:
+                height, width = changed.any(axis=1).sum(), changed.any(axis=0).sum()
+                assert height == width
+                assert height in (2, 3)
+                assert changed.sum() == height * width
+
+    def test_the_classifier_alone_begins_with_the_weights_that_it_has_beside_the_decoder(self, denoising, stripes):
+        trial, _, _ = denoising
+        alone, whole = (compiled_model(of, stripes, 6) for of in (replace(trial, loss="smoothed_ce"), trial))
+        assert alone.output_shape == (None, 3)
+        assert {name: output.shape[1:] for name, output in whole.output.items()} == {"class": (3,), "image": (8, 8, 1)}
+        assert alone.count_params() < whole.count_params()
+        beside = kls.models.classifier_of(whole).get_weights()
+        for found, expected in zip(alone.get_weights(), beside, strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+    def test_reports_get_the_accuracy_under_its_plain_name(self, denoising, make_trial):
+        epochs, batches = [], []
+
+        class Report:
+            epoch_ends = staticmethod(lambda epoch, logs: epochs.append(logs))
+            batch_ends = staticmethod(lambda step, size, logs: batches.append(logs))
+
+        of_class = {"class_accuracy": 0.5, "class_loss": 0.75, "image_loss": 0.25, "loss": 1.0}
+        for trial, logs in ((denoising[0], of_class), (make_trial(), {"accuracy": 0.5, "loss": 1.0})):
+            watch = Watch(Report, trial, steps=6)
+            watch.on_train_batch_end(0, logs)
+            watch.on_epoch_end(0, {**logs, **{f"val_{name}": value / 2 for name, value in logs.items()}})
+        assert [accuracy_name(denoising[0]), accuracy_name(make_trial())] == ["class_accuracy", "accuracy"]
+        assert batches == [{"loss": 1.0, "accuracy": 0.5}] * 2
+        assert epochs == [{"loss": 1.0, "accuracy": 0.5, "val_loss": 0.5, "val_accuracy": 0.25}] * 2
+
+    def test_a_parent_is_refused(self, denoising, stripes, store):
+        with pytest.raises(TrainingError, match=r"loss='denoising' .* parents=\('0123',\)"):
+            train(replace(denoising[0], parents=("0123",)), stripes, store)
 
 
 class TestStopwatch:

@@ -12,7 +12,8 @@ OTHERS = {
     "backend": "jax", "parents": ("abc",), "outliers": ("noise",), "outlier_data": ("89ab",), "outlier_batch_size": 256,
     "outlier_weight": 0.5, "teacher": "wrn40-2 gamma=1", "teacher_weight": 1.0, "temperature": 2.0,
     "distillation": "multi", "offline": True, "teacher_dropout": 0.2, "dropout": 0.2, "mixing": "ricap",
-    "weight_decay": 5e-4, "window": 10, "soft_labels": "cdef", "configuration": "on-mt-ldl+",
+    "weight_decay": 5e-4, "window": 10, "soft_labels": "cdef", "noise": 0.3, "noise_sides": (10, 14), "focal": 1.0,
+    "std_weight": 5.0, "configuration": "on-mt-ldl+",
 }  # fmt: skip
 
 

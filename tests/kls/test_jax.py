@@ -15,7 +15,10 @@ HERE = Path(__file__).parent
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="runs on JAX already")
 def test_losses_targets_metrics_scores_and_callbacks_on_jax():
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"}
-    files = [str(HERE / f"test_{name}.py") for name in ("losses", "targets", "feeding")]
+    losses = ("Value", "AgainstKeras", "Labels", "Gradient", "OutlierExposure", "KnowledgeDistillation")
+    files = [str(HERE / f"test_losses.py::Test{name}") for name in (*losses, "WeightedSoftLabels")]
+    files.append(str(HERE / "test_losses.py::TestFocalStdGradient"))
+    files += [str(HERE / f"test_{name}.py") for name in ("targets", "feeding")]
     files.append(str(HERE / "test_metrics.py::TestByHand"))
     files.append(str(HERE / "test_metrics.py::TestTraining::test_fit_and_validation_report_the_array_functions"))
     files.append(str(HERE / "test_metrics.py::TestFamiliarAccuracy"))

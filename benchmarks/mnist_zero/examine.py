@@ -1,0 +1,139 @@
+"""What a finished network makes of familiar and unfamiliar images, stored beside its weights."""
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from benchmarks.mnist_zero.plan import HEAVY_SIDES, PSEUDO, TEST, UNKNOWN, VALIDATION, scaled_sides
+from benchmarks.runner.networks import precision_policy, trained_model
+from benchmarks.runner.outputs import evaluation_batches
+from benchmarks.runner.store import UNFAMILIAR
+from decathlon.batches import Noise
+from kls.models import classifier_of
+from kls.network import Network
+from kls.ood import Threshold
+from kls.ood.scores import Reconstruction, get
+
+FITTED = ("knn", "mahalanobis")
+THRESHOLD = "threshold.json"
+PICTURES, PICTURED = "pictures", 12  # the name of their file, and how many images of a set
+QUARTER_TURNS = (1, 3)
+BATCH = 128
+
+
+class Denoised(NamedTuple):
+    """Images, what noise made of them, and what a network made of that.
+
+    Attributes:
+        clean: Shape `(N, H, W, C)`, in [0, 1].
+        noised: The same under noise.
+        restored: What the network's decoder makes of `noised`.
+        logits: What its classifier makes of `noised`.
+    """
+
+    clean: np.ndarray
+    noised: np.ndarray
+    restored: np.ndarray
+    logits: np.ndarray
+
+    @property
+    def errors(self):
+        """Mean squared error of each restored image (equation 2)."""
+        return np.square(self.restored - self.clean, dtype=np.float64).mean(axis=(1, 2, 3))
+
+
+def examine(trial, dataset, store):
+    """Stores what a finished network makes of four sets of images, and the threshold that follows from two of them.
+
+    The sets are the familiar validation images; the reconstructions that stand in for unfamiliar ones
+    (`pseudo_unfamiliar`), for networks with a decoder; the familiar test images; the unfamiliar ones. Kept are logits
+    and the scores of features, fitted to the training images. With a decoder there are also `reconstruction`
+    (`kls.ood.scores.Reconstruction`), `denoising` (minus the mean squared error between an image and what the network
+    makes of it under noise), some pictures, and in `threshold.json` a `kls.ood.Threshold` on the maximum softmax,
+    chosen on the first two sets.
+
+    Args:
+        trial: The finished `Trial`; one that was examined before is left as it is.
+        dataset: Its opened `decathlon.Dataset`, as `decathlon.leave_out` makes it.
+        store: The `RunStore`.
+    """
+    if all(store.outputs_path(trial.id, name).is_file() for name in (TEST, UNKNOWN)):  # the last one is written last
+        return
+    print(f"{trial.label}  examining", flush=True)
+    keras.utils.clear_session()
+    with precision_policy(trial.precision):
+        model = trained_model(trial, dataset, store)
+        network = Network(classifier_of(model))
+        training = network.outputs(evaluation_batches(trial, dataset, *dataset.split("train")), features=True)
+        fitted = {name: get(name) for name in FITTED}
+        for score in fitted.values():
+            score.fit_outputs(training)
+        splits = {TEST: dataset.split("test"), **{name: dataset.split(name) for name in (VALIDATION, UNKNOWN)}}
+        images = {name: np.float32(split) / 255 for name, (split, _) in splits.items()}
+        labels = {name: split for name, (_, split) in splits.items()}
+        denoised = {}
+        if trial.loss == "denoising":
+            denoised = {name: denoise(model, of, Noise(trial.noise, trial.noise_sides)) for name, of in images.items()}
+            denoised[PSEUDO] = pseudo_unfamiliar(model, images[VALIDATION], trial, dataset)
+            images[PSEUDO] = np.clip(denoised[PSEUDO].restored, 0, 1)
+            labels[PSEUDO] = np.full(len(images[PSEUDO]), UNFAMILIAR)
+        outputs = {name: network.outputs(of, features=True) for name, of in images.items()}
+        if denoised:
+            store.write_arrays(trial, PICTURES, _pictures(denoised))
+            threshold = Threshold("msp").choose(outputs[VALIDATION].logits, outputs[PSEUDO].logits)
+            threshold.save(store.directory(trial) / THRESHOLD)
+            reconstruction = Reconstruction()
+            autoencoder = reconstruction.network_of(model)
+        for name in sorted(images, key=UNKNOWN.__eq__):
+            scores = {score_name: score.of_outputs(outputs[name]) for score_name, score in fitted.items()}
+            if denoised:
+                scores["reconstruction"] = reconstruction(autoencoder, images[name])
+                scores["denoising"] = -denoised[name].errors
+            store.write_outputs(trial, name, outputs[name].logits, labels[name], scores=scores)
+
+
+def denoise(model, images, noise):
+    """Returns the `Denoised` of images under noise, which is the same at every call.
+
+    Args:
+        model: A `kls.models.DenoisingClassifier`.
+        images: float32 array of shape `(N, H, W, C)`, in [0, 1].
+        noise: A `decathlon.Noise`.
+    """
+    noised = noise(images, None, np.random.default_rng(0))
+    found = [model.predict_on_batch(noised[start : start + BATCH]) for start in range(0, len(noised), BATCH)]
+    return Denoised(images, noised, *(np.concatenate([batch[name] for batch in found]) for name in ("image", "class")))
+
+
+def pseudo_unfamiliar(model, images, trial, dataset):
+    """Returns the `Denoised` whose restored images stand in for unfamiliar ones (section 3.4, Figure 5).
+
+    Every second image is turned by 90 or 270 degrees and lies under the noise of training; the others stand upright
+    under a larger square. What the decoder makes of either is near the familiar images, and none of them.
+
+    Args:
+        model: A `kls.models.DenoisingClassifier`.
+        images: Familiar validation images, float32 of shape `(N, H, W, C)` with H = W, in [0, 1].
+        trial: Its `Trial`.
+        dataset: Its `decathlon.Dataset`.
+    """
+    turned, upright = images[::2], images[1::2]
+    turns = np.random.default_rng(0).choice(QUARTER_TURNS, len(turned))
+    turned = np.stack([np.rot90(image, turn) for image, turn in zip(turned, turns, strict=True)])
+    parts = (
+        denoise(model, turned, Noise(trial.noise, trial.noise_sides)),
+        denoise(model, upright, Noise(trial.noise, scaled_sides(HEAVY_SIDES, dataset))),
+    )
+    return Denoised(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def _pictures(denoised):
+    """Returns images of each set as uint8, evenly picked, and the logits of the unfamiliar ones under noise."""
+    pictures = {}
+    for name, found in denoised.items():
+        rows = np.linspace(0, len(found.clean) - 1, PICTURED).astype(int)
+        for part in ("clean", "noised", "restored"):
+            pictures[f"{name}_{part}"] = np.uint8(255 * np.clip(getattr(found, part)[rows], 0, 1) + 0.5)
+        pictures[f"{name}_logits"] = found.logits[rows]
+    return pictures

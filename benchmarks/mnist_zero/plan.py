@@ -1,0 +1,180 @@
+"""The trials of the study: per class that is left out, the ways of training that are compared."""
+
+import argparse
+import re
+from dataclasses import dataclass, replace
+
+import keras
+from tabulate import tabulate
+
+import decathlon
+from benchmarks.runner.data import check_prepared, is_prepared, open_familiar
+from benchmarks.runner.networks import DENOISING
+from benchmarks.runner.options import resolve_precision
+from benchmarks.runner.plan import Plan, PlanError
+from benchmarks.runner.trial import Trial
+
+STUDY = "mnist_zero"
+PAPER_IMAGES, PAPER_VALIDATION = 54077, 5000
+PAPER_SIDE, NOISE, NOISE_SIDES, HEAVY_SIDES = 28, 0.3, (10, 14), (18, 22)
+CROSS_ENTROPY, CLASSIFIER, STD = "cross-entropy", "classifier", re.compile(r"std-(\d+(?:\.\d+)?)")
+VALIDATION, PSEUDO, TEST, UNKNOWN = "validation", "reconstructions", "familiar", "unfamiliar"  # names of stored sets
+METHODS = (CROSS_ENTROPY, "std-1", "std-5", CLASSIFIER)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is trained on one data set.
+
+    Attributes:
+        dataset: Its name.
+        unfamiliar: The classes to leave out, each in networks of its own; names or indices.
+        epochs: Epochs of every network.
+    """
+
+    dataset: str
+    unfamiliar: tuple[str, ...] = ("0",)
+    epochs: int = 10
+
+
+PAPER = Setting("mnist")
+QUICK = Setting("digits", epochs=30)
+
+
+def method_named(text):
+    """Parses the name of a method.
+
+    Raises:
+        argparse.ArgumentTypeError: If there is none of that name.
+    """
+    if text not in (CROSS_ENTROPY, CLASSIFIER) and not STD.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"must be {CROSS_ENTROPY}, {CLASSIFIER} or std-W with a number W. Received: {text}"
+        )
+    return text
+
+
+def make_plan(options):
+    """Returns the plan that the command line asks for, and the names of further unfamiliar data sets.
+
+    The data sets without their unfamiliar classes are made in the data room.
+
+    Raises:
+        PlanError: If data sets are not prepared, with the commands that prepare them, or a value does not fit.
+    """
+    for name in {PSEUDO, TEST, UNKNOWN} & set(options.ood):
+        raise PlanError(f"--ood {name}: the study stores images of its own by that name.")
+    settings = _requested(options)
+    check_prepared([setting.dataset for setting in settings], options.data_dir)
+    datasets = open_familiar([setting.dataset for setting in settings], options.image_size, options.data_dir)
+    trials = []
+    for setting in settings:
+        dataset = datasets[setting.dataset]
+        _check(dataset)
+        for index in dict.fromkeys(_class_index(dataset, name) for name in setting.unfamiliar):
+            familiar = _familiar(dataset, index, options)
+            for seed in range(options.seeds):
+                trials += [_trial(setting, familiar, method, seed, options) for method in options.methods]
+    return Plan(STUDY, tuple(trials)), options.ood
+
+
+def _requested(options):
+    """Returns the settings of the preset with what the command line changes."""
+    preset = QUICK if options.preset == "quick" else PAPER
+    names = dict.fromkeys(options.datasets or [preset.dataset])
+    changes = {"unfamiliar": tuple(options.unfamiliar or ()), "epochs": options.epochs}
+    changes = {name: value for name, value in changes.items() if value}
+    return [replace(preset, dataset=name, **changes) for name in names]
+
+
+def _check(dataset):
+    height, width, _ = dataset.image_shape
+    if height != width or height % 4 or height < 8:
+        raise PlanError(
+            f"{dataset.name} must have square images, to be turned, whose side is a multiple of 4 and at least 8, to "
+            f"be halved twice. Received: {dataset.size}. Prepare it with --size."
+        )
+
+
+def _class_index(dataset, name):
+    """Returns the index of a class that is named, or given by its index."""
+    if name in dataset.class_names:
+        return dataset.class_names.index(name)
+    if name.isdigit() and int(name) < dataset.classes:
+        return int(name)
+    raise PlanError(
+        f"--unfamiliar must name classes of {dataset.name}, or indices below {dataset.classes}: "
+        f"{', '.join(dataset.class_names[:20])}{', ...' if dataset.classes > 20 else ''}. Received: {name}."
+    )
+
+
+def _familiar(dataset, index, options):
+    """Returns a data set without a class, with as many validation images as asked for, or the paper's share."""
+    images = int((dataset.split("train")[1] != index).sum())
+    validation = options.validation or round(images * PAPER_VALIDATION / PAPER_IMAGES)
+    if validation < 2:
+        raise PlanError(
+            f"--validation must be at least 2 for {dataset.name}, an image to be turned and one to be covered. "
+            f"Received: {validation}."
+        )
+    try:
+        familiar = decathlon.leave_out(dataset, index, validation, data_dir=options.data_dir)
+    except ValueError as error:
+        raise PlanError(f"{dataset.name} without class {index}: {error}") from None
+    if familiar.counts["train"] < options.batch_size:
+        raise PlanError(
+            f"--batch-size must be at most {familiar.counts['train']}, the training images of {familiar.name}. "
+            f"Received: {options.batch_size}."
+        )
+    return familiar
+
+
+def _trial(setting, dataset, method, seed, options):
+    classifier = Trial(
+        dataset=dataset.name,
+        image_size=dataset.size,
+        data=dataset.fingerprint,
+        model=DENOISING,
+        gamma=1.0,
+        schedule="cosine",
+        epochs=setting.epochs,
+        batch_size=options.batch_size,
+        shift=0.0,
+        flip=False,
+        subtract_mean=False,
+        seed=seed,
+        precision=resolve_precision(options.precision),
+        backend=keras.backend.backend(),
+        configuration=method,
+    )
+    if method == CLASSIFIER:
+        return classifier
+    weight = STD.fullmatch(method)
+    return replace(
+        classifier,
+        loss="denoising",
+        noise=round(NOISE * dataset.image_shape[0] / PAPER_SIDE, 3),
+        noise_sides=scaled_sides(NOISE_SIDES, dataset),
+        focal=1.0 if weight else 0.0,
+        std_weight=float(weight[1]) if weight else 0.0,
+    )
+
+
+def scaled_sides(sides, dataset):
+    """Returns sides in pixels of the paper's images as those of a data set's."""
+    return tuple(round(side * dataset.image_shape[0] / PAPER_SIDE) for side in sides)
+
+
+def list_rows(data_dir):
+    """Returns a table of what the presets cover, and which of their data are prepared.
+
+    Args:
+        data_dir: The data room's directory.
+    """
+    lines = [
+        (name, setting.dataset, " ".join(setting.unfamiliar), str(setting.epochs), " ".join(METHODS), state)
+        for name, setting in (("quick", QUICK), ("paper", PAPER))
+        for state in ["prepared" if is_prepared(setting.dataset, data_dir) else "missing"]
+    ]
+    header = ("preset", "data set", "unfamiliar", "epochs", "methods", "data")
+    return tabulate(lines, header, "pipe", disable_numparse=True)

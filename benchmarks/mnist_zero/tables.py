@@ -1,0 +1,193 @@
+"""The paper's two accuracies beside the published ones, and other detectors of the same networks."""
+
+import pandas as pd
+
+from benchmarks.mnist_zero.plan import PSEUDO, TEST, UNKNOWN, VALIDATION
+from benchmarks.runner.outputs import score_of
+from benchmarks.runner.store import read_outputs
+from benchmarks.runner.tables import Bold, Table, data_note, display_name, percent, plain
+from kls.ood import Threshold, auroc, fpr_at_tpr
+
+SOFTMAX, ERROR, BOTH, AT_PAPERS_RATE = "msp", "denoising", "msp and denoising", "msp at tpr 0.9"
+PAPERS_RATE = 0.9  # the paper's else accuracy
+CRITERIA = {
+    SOFTMAX: "softmax",
+    BOTH: "softmax and error",
+    AT_PAPERS_RATE: f"softmax that {PAPERS_RATE:.0%} pass",
+}
+DETECTORS = {
+    SOFTMAX: "maximum softmax",
+    "energy": "energy",
+    "knn": "KNN",
+    "mahalanobis": "Mahalanobis",
+    ERROR: "denoising error",
+    "reconstruction": "reconstruction error",
+}
+OF_LOGITS = (SOFTMAX, "energy")
+
+
+def measured(records, store):
+    """Returns a frame with a row per network and criterion by which images are familiar.
+
+    Each of `DETECTORS` has the threshold of the largest detection accuracy on familiar validation images and on the
+    reconstructions that stand in for unfamiliar ones. `BOTH`: unfamiliar is what the maximum softmax refuses and whose
+    denoising error is at least the least of the reconstructions' (sections 3.4 and 4.2). `AT_PAPERS_RATE`: the maximum
+    softmax by the threshold that 90 % of the familiar validation images pass.
+
+    Args:
+        records: Records of networks that `examine` has examined.
+        store: The `RunStore`.
+
+    Returns:
+        Frame with the columns dataset, class (what is left out), method, seed, trial, accuracy (of familiar test
+        images), criterion, auroc, fpr95, threshold, zero_accuracy (share of the unfamiliar test images that are found)
+        and else_accuracy (share of the familiar test images that are taken for familiar and classified rightly): all
+        but the threshold as fractions, and NaN where there is none.
+    """
+    rows = []
+    for record in records:
+        sets = (VALIDATION, PSEUDO, TEST, UNKNOWN) if record["loss"] == "denoising" else (VALIDATION, TEST, UNKNOWN)
+        outputs = {name: read_outputs(store.outputs_path(record["trial"], name)) for name in sets}
+        right = outputs[TEST]["logits"].argmax(axis=1) == outputs[TEST]["labels"]
+        dataset, left_out = base_and_class(record["dataset"])
+        heading = {"dataset": dataset, "class": left_out, "method": record["configuration"], "seed": record["seed"]}
+        heading |= {"trial": record["trial"], "accuracy": right.mean()}
+        rows += [{**heading, "criterion": name, **found} for name, found in _criteria(outputs, right).items()]
+    return pd.DataFrame(rows)
+
+
+def base_and_class(name):
+    """Returns the name of the data set, and the index of the class, that `decathlon.leave_out` made another of."""
+    dataset, _, index = name.rpartition("-without-")
+    return dataset, index
+
+
+def _criteria(outputs, right):
+    """Returns the measures of each criterion for one network, by its name."""
+    found, scores, familiar = {}, {}, {}
+    for name in DETECTORS:
+        if name not in (*OF_LOGITS, *outputs[TEST]):
+            continue
+        scores[name] = {of: score_of(arrays, name) for of, arrays in outputs.items()}
+        found[name] = _separation(scores[name])
+        if PSEUDO in outputs:
+            threshold = Threshold(None).choose(scores[name][VALIDATION], scores[name][PSEUDO])
+            familiar[name] = _familiar(threshold, scores[name])
+            found[name] |= {"threshold": threshold.value, **_accuracies(familiar[name], right)}
+    if PSEUDO in outputs:
+        least = Threshold(None).choose(scores[ERROR][VALIDATION], scores[ERROR][PSEUDO], tnr=1.0)
+        by_error = _familiar(least, scores[ERROR])
+        both = {of: familiar[SOFTMAX][of] | by_error[of] for of in by_error}
+        found[BOTH] = {"threshold": found[SOFTMAX]["threshold"], **_accuracies(both, right)}
+    threshold = Threshold(None).choose(scores[SOFTMAX][VALIDATION], tpr=PAPERS_RATE)
+    passed = _familiar(threshold, scores[SOFTMAX])
+    found[AT_PAPERS_RATE] = {
+        **_separation(scores[SOFTMAX]),
+        "threshold": threshold.value,
+        **_accuracies(passed, right),
+    }
+    return found
+
+
+def _separation(scores):
+    return {"auroc": auroc(scores[TEST], scores[UNKNOWN]), "fpr95": fpr_at_tpr(scores[TEST], scores[UNKNOWN])}
+
+
+def _familiar(threshold, scores):
+    return {of: threshold.is_familiar(scores[of]) for of in (TEST, UNKNOWN)}
+
+
+def _accuracies(familiar, right):
+    return {
+        "zero_accuracy": 1 - familiar[UNKNOWN].mean(),
+        "else_accuracy": (familiar[TEST] & right).mean(),
+    }
+
+
+def zero_table(networks, records, paper):
+    """Returns the accuracies of the paper per class left out and method, beside the published ones, and their frame.
+
+    Args:
+        networks: The frame that `measured` returns.
+        records: Records of the networks.
+        paper: The paper's numbers.
+    """
+    frame = networks[networks["criterion"].isin(CRITERIA)].dropna(subset="zero_accuracy")
+    rows = []
+    for (dataset, index, method), group in frame.groupby(["dataset", "class", "method"], sort=False):
+        rows += _rows((display_name(dataset), index, method), group)
+        printed = paper[(paper["dataset"] == f"{dataset}-without-{index}") & (paper["method"] == method)]
+        if len(printed):
+            rows.append(_as_printed(printed.set_index("measure")["value"]))
+    for (dataset, method), group in frame.groupby(["dataset", "method"], sort=False):
+        classes = group["class"].nunique()
+        if classes > 1:
+            rows += _rows((display_name(dataset), f"mean of {classes}", method), group)
+    table = Table(
+        "zero",
+        "Zero accuracy (share of the unfamiliar test images that are found) and else accuracy (share of the familiar "
+        "test images that are taken for familiar and classified rightly). Thresholds are chosen on validation images: "
+        "softmax, the maximum softmax that tells them best from restored stand-ins; and error, only what the least "
+        f"denoising error of a stand-in exceeds is unfamiliar, too; {CRITERIA[AT_PAPERS_RATE]}, of the validation "
+        "images. Accuracy: of familiar test images, with no threshold. n: trained networks per row; the paper does not "
+        "say its own.",
+        ("data set", "left out", "method", "n", "accuracy %", "AUROC %", "criterion", "threshold", "zero %", "else %"),
+        tuple(rows),
+        notes=_notes(records),
+    )
+    return table, frame
+
+
+def _rows(heading, group):
+    """Returns a row per criterion; what holds for all of them stands in the first."""
+    rows = []
+    for criterion, cell in group.groupby("criterion", sort=False):
+        first = (*heading, str(len(cell)), percent(cell["accuracy"]), _cell(cell["auroc"]))
+        measures = (plain(cell["threshold"]), percent(cell["zero_accuracy"]), percent(cell["else_accuracy"]))
+        rows.append((*([""] * len(first) if rows else first), CRITERIA[criterion], *measures))
+    return rows
+
+
+def _as_printed(values):
+    accuracy, *others = (f"{values[name]:g}" for name in ("accuracy", "threshold", "zero_accuracy", "else_accuracy"))
+    return ("", "", "published", "?", accuracy, "–", CRITERIA[BOTH], *others)
+
+
+def _cell(fractions, bold=False):
+    if fractions.isna().all():
+        return "–"
+    return Bold(percent(fractions)) if bold else percent(fractions)
+
+
+def _notes(records):
+    """Returns what the networks were trained on, a sentence per data set."""
+    first = {record["dataset"]: record for record in records}
+    return tuple(
+        f"{name}: {record['epochs']} epochs, {data_note(record)}; {record['precision']}."
+        for name, record in first.items()
+    )
+
+
+def detectors_table(networks):
+    """Returns how well each score of the same networks tells the unfamiliar images, and the numbers as a frame.
+
+    Args:
+        networks: The frame that `measured` returns.
+    """
+    rows = []
+    frame = networks[networks["criterion"].isin(DETECTORS)]
+    for (dataset, method), group in frame.groupby(["dataset", "method"], sort=False):
+        best = group.groupby("criterion")["auroc"].mean().max()
+        for criterion, cell in group.groupby("criterion", sort=False):
+            separation = _cell(cell["auroc"], bold=cell["auroc"].mean() == best)
+            others = (_cell(cell[name]) for name in ("fpr95", "zero_accuracy", "else_accuracy"))
+            rows.append((display_name(dataset), method, DETECTORS[criterion], str(len(cell)), separation, *others))
+    table = Table(
+        "detectors",
+        "The same networks judged by other scores: AUROC and the share of unfamiliar images that pass where 95 % of "
+        "the familiar ones do, on test images; zero and else accuracy at each score's own threshold, chosen as that of "
+        "the maximum softmax. n: trained networks per row, over all classes left out.",
+        ("data set", "method", "score", "n", "AUROC %", "FPR95 %", "zero %", "else %"),
+        tuple(rows),
+    )
+    return table, frame
