@@ -7,7 +7,7 @@ import benchmarks.mnist_zero
 import decathlon
 from benchmarks.mnist_zero.examine import THRESHOLD, examine
 from benchmarks.mnist_zero.figures import draw_figures
-from benchmarks.mnist_zero.plan import METHODS, STUDY, list_rows, make_plan, method_named
+from benchmarks.mnist_zero.plan import CLASSIFIER, CROSS_ENTROPY, STUDY, list_rows, make_plan, method_named
 from benchmarks.mnist_zero.tables import detectors_table, measured, zero_table
 from benchmarks.runner.command import finished_records, run_study
 from benchmarks.runner.options import add_common_options, positive
@@ -38,9 +38,8 @@ def _parser():
         "--methods",
         nargs="+",
         type=method_named,
-        default=METHODS,
         metavar="METHOD",
-        help=f"ways of training (default: {' '.join(METHODS)}); std-W for any weight W",
+        help=f"ways of training: {CROSS_ENTROPY}, {CLASSIFIER}, or std-W with any weight W (default: the preset's)",
     )
     parser.add_argument(
         "--validation",

@@ -102,8 +102,11 @@ def denoise(model, images, noise):
         noise: A `decathlon.Noise`.
     """
     noised = noise(images, None, np.random.default_rng(0))
-    found = [model.predict_on_batch(noised[start : start + BATCH]) for start in range(0, len(noised), BATCH)]
-    return Denoised(images, noised, *(np.concatenate([batch[name] for batch in found]) for name in ("image", "class")))
+    batches = -(-len(noised) // BATCH)
+    filled = np.resize(noised, (batches * BATCH, *noised.shape[1:]))  # of full batches, so that one is compiled
+    found = [model.predict_on_batch(batch) for batch in np.split(filled, batches)]
+    restored, logits = (np.concatenate([batch[name] for batch in found])[: len(noised)] for name in ("image", "class"))
+    return Denoised(images, noised, restored, logits)
 
 
 def pseudo_unfamiliar(model, images, trial, dataset):

@@ -78,7 +78,7 @@ def _of_one_network(record, store, class_names, index):
     for split, familiar, unfamiliar in (("validation", VALIDATION, PSEUDO), ("test", TEST, UNKNOWN)):
         kept, passed = (score_of(outputs[name], SOFTMAX) for name in (familiar, unfamiliar))
         point = {f"threshold {threshold.value:.3f}": tuple((s >= threshold.value).mean() for s in (passed, kept))}
-        title = f"ROC of the maximum softmax, {split} images"
+        title = f"Maximum softmax, {split} images"
         yield f"roc_{split}", plots.roc_curves(kept, {SHOWN_AS[unfamiliar]: passed}, title, point)
 
 

@@ -19,7 +19,6 @@ PAPER_IMAGES, PAPER_VALIDATION = 54077, 5000
 PAPER_SIDE, NOISE, NOISE_SIDES, HEAVY_SIDES = 28, 0.3, (10, 14), (18, 22)
 CROSS_ENTROPY, CLASSIFIER, STD = "cross-entropy", "classifier", re.compile(r"std-(\d+(?:\.\d+)?)")
 VALIDATION, PSEUDO, TEST, UNKNOWN = "validation", "reconstructions", "familiar", "unfamiliar"  # names of stored sets
-METHODS = (CROSS_ENTROPY, "std-1", "std-5", CLASSIFIER)
 
 
 @dataclass(frozen=True)
@@ -30,15 +29,17 @@ class Setting:
         dataset: Its name.
         unfamiliar: The classes to leave out, each in networks of its own; names or indices.
         epochs: Epochs of every network.
+        methods: The ways of training.
     """
 
     dataset: str
     unfamiliar: tuple[str, ...] = ("0",)
     epochs: int = 10
+    methods: tuple[str, ...] = (CROSS_ENTROPY, "std-1", "std-5", CLASSIFIER)
 
 
 PAPER = Setting("mnist")
-QUICK = Setting("digits", epochs=30)
+QUICK = Setting("digits", epochs=15, methods=(CROSS_ENTROPY, "std-1", CLASSIFIER))
 
 
 def method_named(text):
@@ -74,7 +75,7 @@ def make_plan(options):
         for index in dict.fromkeys(_class_index(dataset, name) for name in setting.unfamiliar):
             familiar = _familiar(dataset, index, options)
             for seed in range(options.seeds):
-                trials += [_trial(setting, familiar, method, seed, options) for method in options.methods]
+                trials += [_trial(setting, familiar, method, seed, options) for method in setting.methods]
     return Plan(STUDY, tuple(trials)), options.ood
 
 
@@ -83,6 +84,7 @@ def _requested(options):
     preset = QUICK if options.preset == "quick" else PAPER
     names = dict.fromkeys(options.datasets or [preset.dataset])
     changes = {"unfamiliar": tuple(options.unfamiliar or ()), "epochs": options.epochs}
+    changes["methods"] = tuple(dict.fromkeys(options.methods or ()))
     changes = {name: value for name, value in changes.items() if value}
     return [replace(preset, dataset=name, **changes) for name in names]
 
@@ -172,7 +174,7 @@ def list_rows(data_dir):
         data_dir: The data room's directory.
     """
     lines = [
-        (name, setting.dataset, " ".join(setting.unfamiliar), str(setting.epochs), " ".join(METHODS), state)
+        (name, setting.dataset, " ".join(setting.unfamiliar), str(setting.epochs), " ".join(setting.methods), state)
         for name, setting in (("quick", QUICK), ("paper", PAPER))
         for state in ["prepared" if is_prepared(setting.dataset, data_dir) else "missing"]
     ]

@@ -5,7 +5,7 @@ import pytest
 import decathlon
 import kls
 from benchmarks.decathlon import PAPER_ROWS, gamma_grid
-from benchmarks.mnist_zero.plan import METHODS
+from benchmarks.mnist_zero.plan import PAPER as DIGIT
 from benchmarks.mnist_zero.plan import PAPER as SONG_STUDY
 from benchmarks.mnist_zero.tables import base_and_class
 from benchmarks.runner.networks import DENOISING
@@ -270,4 +270,4 @@ class TestSong:
         assert (base, index) == (SONG_STUDY.dataset, *SONG_STUDY.unfamiliar)
         assert base in decathlon.CATALOG
         assert model == DENOISING
-        assert method in METHODS
+        assert method in DIGIT.methods

@@ -200,7 +200,7 @@ class TestROC:
         assert found == pytest.approx(point)
         assert marked.get_label().startswith("threshold 0.800\n")
         assert np.abs(curve.get_xydata() - found).sum(axis=1).min() < 1e-9
-        assert panel.get_title() == f"ROC of the maximum softmax, {name} images"
+        assert panel.get_title() == f"Maximum softmax, {name} images"
 
 
 class TestImages:

@@ -18,6 +18,7 @@ from benchmarks.runner import run as run_module
 from benchmarks.runner import train as train_module
 from benchmarks.runner.networks import build_model
 from benchmarks.runner.trial import Trial
+from kls.models import registry
 
 SCORES = ("msp", "energy", "odin", "knn")
 METHODS = [
@@ -29,6 +30,14 @@ METHODS = [
     ("densenet10-12", "student of wrn10-1 exposed to specks"),
 ]
 EXPOSED = 3  # its place
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _networks_that_compile_at_once(tiny_builder):
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("wrn10-1", "densenet10-12"):
+            patch.setitem(registry._BUILDERS, name, tiny_builder)
+        yield
 
 
 @pytest.fixture(scope="module")
