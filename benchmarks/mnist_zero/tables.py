@@ -127,10 +127,10 @@ def zero_table(networks, records, paper):
         "zero",
         "Zero accuracy (share of the unfamiliar test images that are found) and else accuracy (share of the familiar "
         "test images that are taken for familiar and classified rightly). Thresholds are chosen on validation images: "
-        "softmax, the maximum softmax that tells them best from restored stand-ins; and error, only what the least "
-        f"denoising error of a stand-in exceeds is unfamiliar, too; {CRITERIA[AT_PAPERS_RATE]}, of the validation "
-        "images. Accuracy: of familiar test images, with no threshold. n: trained networks per row; the paper does not "
-        "say its own.",
+        "softmax, the maximum softmax that tells them best from restored stand-ins; and error, unfamiliar only if the "
+        "denoising error, too, is at least the least of the stand-ins; "
+        f"{CRITERIA[AT_PAPERS_RATE]}, of the validation images. Accuracy: of familiar test images, with no threshold. "
+        "n: trained networks per row; the paper does not say its own.",
         ("data set", "left out", "method", "n", "accuracy %", "AUROC %", "criterion", "threshold", "zero %", "else %"),
         tuple(rows),
         notes=_notes(records),
