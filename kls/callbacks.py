@@ -3,7 +3,6 @@
 import copy
 import inspect
 import json
-import os
 import zipfile
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from kls.calibration.measures import summarize
 from kls.network import Network
 from kls.ood.measures import auroc, fpr_at_tpr
 from kls.ood.scores import get as get_score
+from kls.whole_file import written_whole
 
 
 class FullStateCheckpoint(keras.callbacks.Callback):
@@ -119,13 +119,8 @@ class FullStateCheckpoint(keras.callbacks.Callback):
             raise ValueError(f"{self.path} cannot be read ({error}). Delete it to start anew.") from error
 
     def _write(self, arrays):
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        aside = self.path.with_suffix(".partial")
-        with open(aside, "wb") as file:
+        with written_whole(self.path) as file:
             np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, self.path)
 
 
 def _variables(model):

@@ -99,6 +99,32 @@ def batches_of(data, batch_size=128):
     )
 
 
+def full_batches(data, batch_size=128):
+    """Yields `(images, labels, count)` of each batch, smaller ones filled up to the size of the first.
+
+    Whoever compiles for a batch compiles once: only the first `count` images are of the data.
+
+    Args:
+        data: As `batches_of` takes it.
+        batch_size: Samples per batch, for arrays.
+
+    Raises:
+        ValueError: As `batches_of` does.
+
+    Example:
+
+    >>> [(len(images), count) for images, labels, count in full_batches(np.zeros((5, 8, 8, 1)), batch_size=2)]
+    [(2, 2), (2, 2), (2, 1)]
+    """
+    full = None
+    for images, labels in batches_of(data, batch_size):
+        count = len(images)
+        full = full or count
+        if count < full:
+            images = np.concatenate([images, np.repeat(images[-1:], full - count, axis=0)])
+        yield images, labels, count
+
+
 def _pair(element):
     """Returns the images and labels of a batch as arrays."""
     parts = element if isinstance(element, tuple | list) else (element,)

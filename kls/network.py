@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from kls.calibration.samples import SUM_TOLERANCE
-from kls.feeding import batches_of
+from kls.feeding import full_batches
 
 FINAL_ACTIVATIONS = (keras.activations.linear, keras.activations.softmax)
 
@@ -97,14 +97,10 @@ class Network:
             )
         image_scores = image_scores or {}
         forward = self._forward_with_features if features else self._forward
-        parts, full = [], None
-        for images, labels in batches_of(data, batch_size):
-            count = len(images)
+        parts = []
+        for images, labels, count in full_batches(data, batch_size):
             if not parts:
                 self._check_images(images)
-            full = full or count
-            if count < full:
-                images = np.concatenate([images, np.repeat(images[-1:], full - count, axis=0)])
             found = self.compiled(forward)(images)
             if not parts:
                 self._check_outputs(found[0])

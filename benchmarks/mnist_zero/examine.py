@@ -132,7 +132,7 @@ def pseudo_unfamiliar(model, images, trial, dataset):
 
 
 def _pictures(denoised):
-    """Returns images of each set as uint8, evenly picked, and the logits of the unfamiliar ones under noise."""
+    """Returns images of each set as uint8, evenly picked, and their logits under noise."""
     pictures = {}
     for name, found in denoised.items():
         rows = np.linspace(0, len(found.clean) - 1, PICTURED).astype(int)

@@ -69,7 +69,11 @@ def _criteria(outputs, right):
         if name not in (*OF_LOGITS, *outputs[TEST]):
             continue
         scores[name] = {of: score_of(arrays, name) for of, arrays in outputs.items()}
-        found[name] = _separation(scores[name])
+        familiar_test, unfamiliar_test = scores[name][TEST], scores[name][UNKNOWN]
+        found[name] = {
+            "auroc": auroc(familiar_test, unfamiliar_test),
+            "fpr95": fpr_at_tpr(familiar_test, unfamiliar_test),
+        }
         if PSEUDO in outputs:
             threshold = Threshold(None).choose(scores[name][VALIDATION], scores[name][PSEUDO])
             familiar[name] = _familiar(threshold, scores[name])
@@ -81,16 +85,8 @@ def _criteria(outputs, right):
         found[BOTH] = {"threshold": found[SOFTMAX]["threshold"], **_accuracies(both, right)}
     threshold = Threshold(None).choose(scores[SOFTMAX][VALIDATION], tpr=PAPERS_RATE)
     passed = _familiar(threshold, scores[SOFTMAX])
-    found[AT_PAPERS_RATE] = {
-        **_separation(scores[SOFTMAX]),
-        "threshold": threshold.value,
-        **_accuracies(passed, right),
-    }
+    found[AT_PAPERS_RATE] = found[SOFTMAX] | {"threshold": threshold.value, **_accuracies(passed, right)}
     return found
-
-
-def _separation(scores):
-    return {"auroc": auroc(scores[TEST], scores[UNKNOWN]), "fpr95": fpr_at_tpr(scores[TEST], scores[UNKNOWN])}
 
 
 def _familiar(threshold, scores):
@@ -177,9 +173,9 @@ def detectors_table(networks):
     rows = []
     frame = networks[networks["criterion"].isin(DETECTORS)]
     for (dataset, method), group in frame.groupby(["dataset", "method"], sort=False):
-        best = group.groupby("criterion")["auroc"].mean().max()
+        means = group.groupby("criterion")["auroc"].mean()
         for criterion, cell in group.groupby("criterion", sort=False):
-            separation = _cell(cell["auroc"], bold=cell["auroc"].mean() == best)
+            separation = _cell(cell["auroc"], bold=means[criterion] == means.max())
             others = (_cell(cell[name]) for name in ("fpr95", "zero_accuracy", "else_accuracy"))
             rows.append((display_name(dataset), method, DETECTORS[criterion], str(len(cell)), separation, *others))
     table = Table(

@@ -105,8 +105,7 @@ def report(plan, store, ood, scores):
 
 def _show(store, shown):
     table, numbers = shown
-    table.write(store.out / "tables", numbers)
-    print(f"\n{table.markdown()}", flush=True)
+    table.show(store.out / "tables", numbers)
 
 
 def _draw(store, name, plot, panels):

@@ -49,6 +49,11 @@ class Table:
         write_atomically(directory / f"{self.name}.tex", self.latex())
         write_atomically(directory / f"{self.name}.csv", frame.to_csv(index=False))
 
+    def show(self, directory, frame):
+        """Writes the table as `write` does, and prints it."""
+        self.write(directory, frame)
+        print(f"\n{self.markdown()}", flush=True)
+
     def _cells(self, bold, escape):
         return [
             [bold.format(escape(cell.text)) if isinstance(cell, Bold) else escape(cell) for cell in row]

@@ -19,7 +19,7 @@ import numpy as np
 from keras import ops
 
 from kls.calibration.samples import as_indices, as_matrix, log_softmax, softmax
-from kls.feeding import batches_of
+from kls.feeding import full_batches
 from kls.network import Network, Outputs, looks_like_probabilities
 
 
@@ -360,13 +360,8 @@ class Reconstruction(Score):
         if x is None:
             return super().__call__(model)
         network = self.network_of(model)
-        parts, full = [], None
-        for images, _ in batches_of(x, batch_size):
-            images, count = np.asarray(images), len(images)
-            full = full or count
-            if count < full:
-                images = np.concatenate([images, np.repeat(images[-1:], full - count, axis=0)])
-            parts.append(self.of_images(network, images)[:count])
+        batches = full_batches(x, batch_size)
+        parts = [self.of_images(network, np.asarray(images))[:count] for images, _, count in batches]
         if not parts:
             raise ValueError("`x` must hold one batch at least. Received: none")
         return self._without_nan(np.concatenate(parts), "images")

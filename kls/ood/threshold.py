@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from kls.ood.measures import auroc, detection_threshold
 from kls.ood.scores import SCORES, Reconstruction, get
 from kls.version import __version__
+from kls.whole_file import written_whole
 
 ROUNDING = 1e-12  # a share of 0.95 of 20 samples is 19 of them, whatever the product's last bit
 RESTORABLE = {
@@ -169,15 +169,8 @@ class Threshold:
             "value": self.value,
             "chosen": self.chosen,
         }
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(path.name + ".partial")
-        with open(aside, "w", encoding="utf-8") as file:
-            json.dump(record, file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
+        with written_whole(path) as file:
+            file.write(f"{json.dumps(record, indent=2)}\n".encode())
 
     @classmethod
     def load(cls, path, model=None, score=None):
