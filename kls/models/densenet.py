@@ -3,6 +3,7 @@
 import keras
 from keras import layers
 
+from kls.layers import Dropout
 from kls.models.checks import blocks_of_depth, blocks_per_stage, check_input_shape
 from kls.models.registry import register
 from kls.models.torch_style import torch_style_layers
@@ -135,7 +136,7 @@ def _dense_blocks(x, layers_of_blocks, growth_rate, compact, dropout, conv, norm
 
     def norm_relu_conv(x, filters, kernel_size):
         x = conv(filters, kernel_size)(layers.ReLU()(norm(x)))
-        return layers.Dropout(dropout)(x) if dropout else x
+        return Dropout(dropout)(x) if dropout else x
 
     x = conv(2 * growth_rate, 3)(x)
     for block, count in enumerate(layers_of_blocks):

@@ -3,6 +3,7 @@
 import keras
 from keras import layers
 
+from kls.layers import Dropout
 from kls.models.checks import blocks_per_stage, check_input_shape
 from kls.models.registry import register
 from kls.models.torch_style import torch_style_layers
@@ -66,7 +67,7 @@ def WideResNet(
             shortcut = conv(filters, 1, strides=strides)(preactivated) if widens or strides > 1 else x
             y = layers.ReLU()(norm(conv(filters, 3, strides=strides)(preactivated)))
             if dropout:
-                y = layers.Dropout(dropout)(y)
+                y = Dropout(dropout)(y)
             x = layers.Add()([shortcut, conv(filters, 3)(y)])
     outputs = classify(layers.ReLU()(norm(x)), classes, classifier_activation)
     return keras.Model(inputs, outputs, name=name or f"wrn{depth}-{width}")

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from benchmarks.runner.train import mirrored_strategy
-from kls.layers import BatchNormalization, MonteCarloDropout
+from kls.layers import BatchNormalization, Dropout, MonteCarloDropout
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the fused kernel is TensorFlow's")
 
@@ -90,6 +90,47 @@ def test_mixed_precision_keeps_activations_in_bfloat16_and_statistics_in_float32
     np.testing.assert_allclose(ours.moving_variance.numpy(), theirs.moving_variance.numpy(), rtol=1e-4, atol=1e-4)
 
 
+def outputs_and_gradients_in_bfloat16(layer, x, upstream, training):
+    """Returns float32 outputs, and gradients by the inputs, scale and offset, of a layer fed with bfloat16."""
+    import tensorflow as tf
+
+    x = tf.cast(x, "bfloat16")
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x, training=training)
+    gradients = tape.gradient(y, [x, layer.gamma.value, layer.beta.value], tf.cast(upstream, y.dtype))
+    return [tf.cast(values, "float32").numpy() for values in (y, *gradients)]
+
+
+@pytest.mark.usefixtures("bfloat16")
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("shape", [(6, 4, 8, 12), (3, 2, 4, 30), (2, 4, 4, 5), (4, 3, 3, 12), (1, 1, 4, 24)])
+def test_channels_that_are_no_multiple_of_16_are_as_exact_in_bfloat16(shape, training):
+    ours, theirs = pair(shape[-1], momentum=0.6)
+    theirs.dtype_policy = "float32"
+    x = np.asarray(keras.ops.cast(images(shape), "bfloat16"), "float32")
+    upstream = np.asarray(keras.ops.cast(images(shape, seed=5), "bfloat16"), "float32")
+    found = outputs_and_gradients_in_bfloat16(ours, x, upstream, training)
+    expected = outputs_and_gradients_in_bfloat16(theirs, x, upstream, training)
+    for values, truth in zip(found, expected, strict=True):
+        np.testing.assert_allclose(values, truth, rtol=0.02, atol=0.01 * np.abs(truth).max())
+    for own, other in zip(ours.weights[2:], theirs.weights[2:], strict=True):
+        np.testing.assert_allclose(own.numpy(), other.numpy(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("channels", "pixels"), [(12, (4, 8)), (24, (2, 1)), (30, (8, 8))])
+def test_such_channels_reach_the_kernel_in_sixteens(channels, pixels):
+    import tensorflow as tf
+
+    layer = BatchNormalization(dtype="mixed_bfloat16")
+    graph = tf.function(lambda x: layer(x, training=True)).get_concrete_function(
+        tf.TensorSpec((None, *pixels, channels), "bfloat16")
+    )
+    kernels = [found for found in graph.graph.get_operations() if found.type == "FusedBatchNormV3"]
+    assert kernels
+    assert all(kernel.inputs[0].shape[-1] % 16 == 0 for kernel in kernels)
+
+
 @pytest.mark.parametrize(
     ("arguments", "shape"),
     [({"axis": 1}, (4, 3, 5, 6)), ({"scale": False}, (4, 5, 6, 3)), ({"center": False}, (4, 5, 6, 3)), ({}, (9, 3))],
@@ -152,6 +193,43 @@ class TestTwoReplicas:
         for mean, variance in zip(means, variances, strict=True):
             np.testing.assert_allclose(mean, alone.moving_mean.numpy(), rtol=1e-5)
             np.testing.assert_allclose(variance, alone.moving_variance.numpy(), rtol=1e-5)
+
+
+class TestDropout:
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+    @pytest.mark.parametrize("rate", [0.01, 0.3, 0.97])
+    def test_drops_its_rate_in_each_dtype(self, dtype, rate):
+        count = 400_001  # an odd number: the last draw has its pair cut off
+        found = keras.ops.cast(
+            Dropout(rate, seed=1, dtype=dtype)(keras.ops.ones((count,), dtype), training=True), "float32"
+        )
+        dropped = float(np.mean(np.asarray(found) == 0))
+        assert dropped == pytest.approx(rate, abs=4.5 * np.sqrt(rate * (1 - rate) / count))
+        scale = float(keras.ops.cast(keras.ops.cast(1 / (1 - rate), dtype), "float32"))
+        assert set(np.unique(found)) == {np.float32(0), np.float32(scale)}
+
+    def test_gradients_pass_where_values_do(self):
+        import tensorflow as tf
+
+        x = tf.constant(images((4, 5, 5, 3)))
+        layer = Dropout(0.4, seed=2)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True)
+        np.testing.assert_allclose(tape.gradient(y, x), np.where(y == 0, 0, 1 / 0.6), rtol=1e-6)
+
+    def test_neighbours_and_calls_are_drawn_apart(self):
+        layer = Dropout(0.5, seed=3)
+        first, second = (np.asarray(layer(np.ones(200_000, "float32"), training=True)) > 0 for _ in range(2))
+        for one, other in ((first, second), (first[1:], first[:-1]), (first[2:], first[:-2])):
+            assert abs(np.corrcoef(one, other)[0, 1]) < 0.01
+
+    @pytest.mark.parametrize("arguments", [{"rate": 0.0}, {"rate": 1.0}, {"rate": 0.5, "noise_shape": (None, 1)}])
+    def test_the_rest_is_keras(self, arguments):
+        x = images((6, 7))
+        ours, theirs = Dropout(**arguments, seed=4), keras.layers.Dropout(**arguments, seed=4)
+        np.testing.assert_array_equal(ours(x, training=True), theirs(x, training=True))
+        np.testing.assert_array_equal(ours(x), x)
 
 
 class TestMonteCarloDropout:

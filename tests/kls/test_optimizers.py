@@ -1,0 +1,88 @@
+import keras
+import numpy as np
+import pytest
+
+from benchmarks.runner.train import mirrored_strategy
+from kls.optimizers import SGD, Adam
+
+tensorflow_only = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the fused update is TensorFlow's")
+PAIRS = [
+    (Adam, keras.optimizers.Adam, {"learning_rate": 0.01}),
+    (Adam, keras.optimizers.Adam, {"learning_rate": 0.1, "beta_1": 0.5, "beta_2": 0.9, "epsilon": 1e-3}),
+    (Adam, keras.optimizers.Adam, {"amsgrad": True}),
+    (Adam, keras.optimizers.Adam, {"weight_decay": 0.1, "clipnorm": 1.0, "use_ema": True}),
+    (SGD, keras.optimizers.SGD, {"learning_rate": 0.1, "momentum": 0.9}),
+    (SGD, keras.optimizers.SGD, {"learning_rate": 0.1, "momentum": 0.9, "nesterov": True}),
+    (SGD, keras.optimizers.SGD, {"learning_rate": 0.1}),
+]
+
+
+def small_model(optimizer):
+    keras.utils.set_random_seed(3)
+    layers = [keras.layers.Input((5,)), keras.layers.Dense(4, activation="relu"), keras.layers.Dense(3)]
+    model = keras.Sequential(layers)
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+def batches(count=6):
+    rng = np.random.default_rng(0)
+    return [(rng.normal(size=(8, 5)).astype("float32"), rng.integers(0, 3, 8)) for _ in range(count)]
+
+
+def trained(optimizer):
+    model = small_model(optimizer)
+    for x, y in batches():
+        model.train_on_batch(x, y)
+    return [*model.get_weights(), *(variable.numpy() for variable in optimizer.variables)]
+
+
+@pytest.mark.parametrize(("own", "stock", "arguments"), PAIRS)
+def test_weights_and_slots_become_those_of_keras(own, stock, arguments):
+    for found, expected in zip(trained(own(**arguments)), trained(stock(**arguments)), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-7)
+
+
+@tensorflow_only
+@pytest.mark.parametrize(
+    ("optimizer", "operation"), [(Adam(), "ResourceApplyAdam"), (SGD(momentum=0.9), "ResourceApplyKerasMomentum")]
+)
+def test_a_weight_takes_one_operation(optimizer, operation):
+    import tensorflow as tf
+
+    model = small_model(optimizer)
+    x, y = batches(1)[0]
+    step = tf.function(lambda x, y: model.train_step((x, y))).get_concrete_function(tf.constant(x), tf.constant(y))
+    kinds = [found.type for found in step.graph.get_operations()]
+    assert kinds.count(operation) == len(model.trainable_variables) == 4
+
+
+@tensorflow_only
+@pytest.mark.parametrize("optimizer", [Adam, lambda rate: SGD(rate, momentum=0.9)])
+def test_two_replicas_end_as_one(optimizer):
+    x, y = (np.concatenate(parts) for parts in zip(*batches(), strict=True))
+    found = []
+    for scope in (mirrored_strategy().scope, None):
+        if scope:
+            with scope():
+                model = small_model(optimizer(0.05))
+        else:
+            model = small_model(optimizer(0.05))
+        model.fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0)
+        found.append(model.get_weights())
+    for two, one in zip(*found, strict=True):
+        np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-5)
+
+
+def test_a_compiled_model_is_saved_and_goes_on(tmp_path):
+    model = small_model(Adam(0.02, beta_1=0.8))
+    x, y = batches(1)[0]
+    model.train_on_batch(x, y)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert type(again.optimizer) is Adam
+    assert again.optimizer.get_config() == model.optimizer.get_config()
+    for each in (model, again):
+        each.train_on_batch(x, y)
+    for one, other in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
