@@ -34,8 +34,9 @@ import decathlon.store
 from benchmarks.runner.calibration import calibration_table
 from benchmarks.runner.command import finished_records, run_study
 from benchmarks.runner.data import open_familiar
-from benchmarks.runner.options import add_common_options, resolve_precision
+from benchmarks.runner.options import add_common_options
 from benchmarks.runner.plan import Plan, PlanError, scale_schedule
+from benchmarks.runner.precision import resolve_precision
 from benchmarks.runner.published import published
 from benchmarks.runner.tables import Bold, Table, data_note, display_name, percent
 from benchmarks.runner.trial import Trial
@@ -131,7 +132,6 @@ def make_plan(options):
     """
     rows = _requested_rows(options)
     datasets = open_familiar([row.dataset for row in rows], options.image_size, options.data_dir)
-    precision = resolve_precision(options.precision)
     trials = []
     for row in rows:
         dataset = datasets[row.dataset]
@@ -142,6 +142,7 @@ def make_plan(options):
                 f"--batch-size must be at most {dataset.counts['train']}, the training images of {row.dataset}. "
                 f"Received: {options.batch_size}."
             )
+        precision = resolve_precision(options, dataset)
         for gamma in _gammas(options.gamma, dataset):
             trials += [
                 Trial(

@@ -70,13 +70,21 @@ class SmoothedCE(keras.losses.Loss):
     def call(self, y_true, y_pred):
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
         indices = holds_indices(y_true, y_pred)
-        a, b = smoothing_weights(self.gamma, y_pred.shape[-1])
+        a, b = self.label_weights(y_pred.shape[-1])
         log_p = log_probabilities(y_pred, self.from_logits)
         if indices:
             true_term, mass = _gather_true_class(log_p, squeeze_indices(y_true, y_pred)), 1.0
         else:
             true_term, mass = ops.sum(y_true * log_p, axis=-1), ops.sum(y_true, axis=-1)
         return _smoothed_cross_entropy(a, b, true_term, log_p, mass)
+
+    def label_weights(self, classes):
+        """Returns `(a, b)` of the label `a * one_hot + b`: two floats, or of a subclass two scalar tensors.
+
+        Args:
+            classes: Integer K >= 2.
+        """
+        return smoothing_weights(self.gamma, classes)
 
     def get_config(self):
         return {**super().get_config(), "gamma": self.gamma, "from_logits": self.from_logits}
@@ -556,7 +564,7 @@ def _gather_true_class(log_p, labels, besides=""):
 
 
 def _smoothed_cross_entropy(a, b, true_term, log_p, mass=1.0):
-    if b == 0:
+    if isinstance(b, float) and b == 0:
         return -true_term
     return -(a * true_term + b * mass * ops.sum(log_p, axis=-1))
 

@@ -10,8 +10,8 @@ import decathlon
 from benchmarks.ldl.human import gamma_of_entropy, mean_entropy, read_distributions
 from benchmarks.runner.data import check_prepared, is_prepared, open_familiar
 from benchmarks.runner.networks import OVERFITTING
-from benchmarks.runner.options import resolve_precision
 from benchmarks.runner.plan import Plan, PlanError, scale_schedule
+from benchmarks.runner.precision import resolve_precision
 from benchmarks.runner.trial import Trial
 from decathlon.mixing import mixing_named
 from kls.ood.scores import SCORES
@@ -312,7 +312,7 @@ def _vanilla(setting, dataset, seed, options):
         flip=entry is None or entry.flip,
         subtract_mean=entry is None or entry.subtract_mean,
         seed=seed,
-        precision=resolve_precision(options.precision),
+        precision=resolve_precision(options, dataset),
         backend=keras.backend.backend(),
         weight_decay=WEIGHT_DECAY,
         configuration="vanilla",

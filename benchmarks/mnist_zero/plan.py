@@ -10,8 +10,8 @@ from tabulate import tabulate
 import decathlon
 from benchmarks.runner.data import check_prepared, is_prepared, open_familiar
 from benchmarks.runner.networks import DENOISING
-from benchmarks.runner.options import resolve_precision
 from benchmarks.runner.plan import Plan, PlanError
+from benchmarks.runner.precision import resolve_precision
 from benchmarks.runner.trial import Trial
 
 STUDY = "mnist_zero"
@@ -145,7 +145,7 @@ def _trial(setting, dataset, method, seed, options):
         flip=False,
         subtract_mean=False,
         seed=seed,
-        precision=resolve_precision(options.precision),
+        precision=resolve_precision(options, dataset),
         backend=keras.backend.backend(),
         configuration=method,
     )

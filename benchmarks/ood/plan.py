@@ -7,8 +7,8 @@ from tabulate import tabulate
 
 import decathlon
 from benchmarks.runner.data import check_prepared, is_prepared, open_familiar, open_outliers
-from benchmarks.runner.options import resolve_precision
 from benchmarks.runner.plan import Plan, PlanError
+from benchmarks.runner.precision import resolve_precision
 from benchmarks.runner.trial import Trial
 from kls.targets import check_gamma, gamma_from_epsilon
 
@@ -172,7 +172,7 @@ def _trials(row, dataset, gammas, exposures, seed, options):
         flip=row.augmented and (entry is None or entry.flip),
         subtract_mean=row.augmented and (entry is None or entry.subtract_mean),
         seed=seed,
-        precision=resolve_precision(options.precision),
+        precision=resolve_precision(options, dataset),
         backend=keras.backend.backend(),
     )
 

@@ -11,7 +11,9 @@ from benchmarks.runner.plan import PlanError
 from benchmarks.runner.progress import format_seconds
 from benchmarks.runner.run import STOPPED, check_parents, open_sources, run
 from benchmarks.runner.store import RunStore, StoreError
+from benchmarks.runner.threads import limit_threads, threads_per_operation
 from benchmarks.runner.train import check_strategy
+from benchmarks.runner.workers import check_workers
 
 
 def run_study(options, make_plan, report, class_losses=False):
@@ -27,16 +29,27 @@ def run_study(options, make_plan, report, class_losses=False):
     Returns:
         Exit code: 0, 1 if a trial failed, 2 if the study cannot be run as asked, 130 if stopped.
     """
+    limit_threads(threads_per_operation(options.workers))
     store = RunStore(options.out)
     try:
         plan, ood = make_plan(options)
         check_strategy(options.strategy, options.batch_size)
+        check_workers(options.workers, options.strategy)
         sources = open_sources(plan, options.data_dir, ood)
         if options.dry_run:
             check_parents(plan, store, sources.familiar)
             print(describe(plan, store, sources))
             return 0
-        code = run(plan, store, sources, options.strategy, options.features, options.scores, class_losses)
+        code = run(
+            plan,
+            store,
+            sources,
+            options.strategy,
+            options.features,
+            options.scores,
+            class_losses,
+            workers=options.workers,
+        )
         report(plan, store, ood)
     except (PlanError, StoreError, TrainingError, decathlon.store.DataError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -78,8 +91,8 @@ def describe(plan, store, sources):
     header = ("trial", "recipe", "training images", "estimated time")
     return (
         tabulate(lines, header, "pipe", disable_numparse=True)
-        + f"\n\nAbout {format_seconds(total)} of training in all, from {RATE_STEPS} timed steps of each kind of "
-        "trial on this machine; building and evaluating come on top."
+        + f"\n\nAbout {format_seconds(total)} of training in all, one trial after the other, from {RATE_STEPS} timed "
+        "steps of each kind of trial on this machine; building and evaluating come on top."
     )
 
 

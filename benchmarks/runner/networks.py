@@ -7,16 +7,18 @@ import keras
 import numpy as np
 
 import kls
+from kls.network import Network
 from kls.overfitting import OverfittingCE
+from kls.targets import smoothing_weights
 
 WEIGHTS = "weights.weights.h5"
 LAST_RATE = 1e-6  # where a cosine schedule ends
 MONTE_CARLO_PASSES = 20
 NEGATIVES = 16384
 OPTIMIZERS = {
-    "adam": keras.optimizers.Adam,
-    "momentum": partial(keras.optimizers.SGD, momentum=0.9),
-    "nesterov": partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
+    "adam": kls.optimizers.Adam,
+    "momentum": partial(kls.optimizers.SGD, momentum=0.9),
+    "nesterov": partial(kls.optimizers.SGD, momentum=0.9, nesterov=True),
 }
 DENOISING = "denoising_classifier"
 OVERFITTING = {"overfitting_loss": "loss", "overfitting_label": "label"}
@@ -24,6 +26,41 @@ OVERFITTING = {"overfitting_loss": "loss", "overfitting_label": "label"}
 
 class TrainingError(Exception):
     """A trial that cannot end with a result; the message is the reason."""
+
+
+class AssignableSmoothedCE(kls.SmoothedCE):
+    """`kls.SmoothedCE` of logits whose gamma can be changed after the training step is compiled.
+
+    Compiled steps see changes of variables of the model, its optimizer and its metrics alone (on JAX): one of the
+    metrics must have `weights` as an attribute, since those of metrics are no part of the model's weights.
+
+    Args:
+        gamma: Float in (1/K, 1], as in `kls.SmoothedCE`.
+        classes: Integer K >= 2.
+
+    Attributes:
+        weights: Variable `(a, b)` of the label `a * one_hot + b`, float32.
+
+    Example:
+
+    >>> loss = AssignableSmoothedCE(gamma=1.0, classes=2)
+    >>> loss.assign_gamma(0.75)
+    >>> keras.ops.convert_to_numpy(loss.weights).tolist()
+    [0.5, 0.25]
+    """
+
+    def __init__(self, gamma, classes):
+        super().__init__(gamma, from_logits=True)
+        self.classes = classes
+        self.weights = keras.Variable(smoothing_weights(gamma, classes), dtype="float32", trainable=False)
+
+    def assign_gamma(self, gamma):
+        """Makes `gamma` the probability of the true class from the next step on."""
+        self.weights.assign(smoothing_weights(gamma, self.classes))
+        self.gamma = float(gamma)
+
+    def label_weights(self, classes):
+        return self.weights[0], self.weights[1]
 
 
 def build_model(trial, dataset, synchronized=False):
@@ -85,7 +122,8 @@ def compiled_model(trial, dataset, steps_per_epoch, origins=(), synchronized=Fal
         A Keras model that returns logits; of a distillation the `kls.Distiller`.
     """
     optimizer = OPTIMIZERS[trial.optimizer](learning_rate(trial, steps_per_epoch))
-    metrics = [kls.metrics.FamiliarAccuracy()]
+    accuracy = kls.metrics.FamiliarAccuracy()
+    metrics = [accuracy]
     if trial.loss == "outlier_exposure":
         (model,) = origins
         loss = kls.OutlierExposure(trial.gamma, trial.outlier_weight, from_logits=True)
@@ -116,8 +154,19 @@ def compiled_model(trial, dataset, steps_per_epoch, origins=(), synchronized=Fal
         loss = OverfittingCE(dataset.classes, OVERFITTING[trial.loss], from_logits=True)
         model.compile(optimizer, loss, metrics=[*metrics, loss.class_weights])
     else:
-        model.compile(optimizer, kls.SmoothedCE(trial.gamma, from_logits=True), metrics=metrics)
+        loss = AssignableSmoothedCE(trial.gamma, dataset.classes)
+        accuracy.label_weights = loss.weights
+        model.compile(optimizer, loss, metrics=metrics)
     return model
+
+
+def network_of(model):
+    """Returns the network to evaluate of what a trial trains, taken apart: a `kls.network.Network`.
+
+    Args:
+        model: The trial's model, which returns logits, perhaps beside an image; or the `kls.Distiller` of one.
+    """
+    return Network(kls.models.classifier_of(getattr(model, "student", model)))
 
 
 def accuracy_name(trial):

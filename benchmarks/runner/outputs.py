@@ -9,8 +9,7 @@ from benchmarks.runner.store import UNFAMILIAR
 from decathlon.batches import Batches
 from decathlon.store import conform
 from kls.calibration import summarize
-from kls.models import classifier_of
-from kls.network import Network, Outputs
+from kls.network import Outputs
 from kls.ood import auroc
 from kls.ood.scores import SCORES, msp
 
@@ -43,13 +42,13 @@ def needs_network(name):
     return score.uses_features or score.uses_training_data or score.uses_images
 
 
-def write_outputs(model, trial, dataset, store, wanted):
+def write_outputs(network, trial, dataset, store, wanted):
     """Stores a network's logits on its evaluation split and on unfamiliar data, with the features and scores wanted.
 
     Of ODIN the logits of the perturbed images are stored, from which `score_of` takes the score.
 
     Args:
-        model: The trained model, which returns logits, perhaps beside an image.
+        network: The trained `kls.network.Network`.
         trial: Its `Trial`.
         dataset: The opened familiar `decathlon.Dataset`.
         store: The `RunStore`.
@@ -59,7 +58,6 @@ def write_outputs(model, trial, dataset, store, wanted):
         What to record of it: the name of the evaluation split, the fingerprints of the unfamiliar sets, and of which
         data features and scores are kept.
     """
-    network = Network(classifier_of(model))
     scores = {name: SCORES[name]() for name in wanted.scores}
     by_images = {name: score.perturbed_logits for name, score in scores.items() if score.uses_images}
     with_features = wanted.features or any(score.uses_features for score in scores.values())

@@ -1,6 +1,7 @@
-"""Runs a plan: each trial that is not finished, one after the other."""
+"""Runs a plan: each trial that is not finished, one after the other or several side by side."""
 
 import sys
+from contextlib import closing
 from dataclasses import dataclass
 
 import h5py
@@ -10,9 +11,11 @@ from benchmarks.runner.data import open_outliers, open_unfamiliar
 from benchmarks.runner.estimate import epoch_work, steps_per_epoch
 from benchmarks.runner.networks import WEIGHTS
 from benchmarks.runner.outputs import Wanted, is_complete
-from benchmarks.runner.plan import PlanError
+from benchmarks.runner.plan import Plan, PlanError
 from benchmarks.runner.progress import Watch, format_seconds, open_report
+from benchmarks.runner.store import RunStore
 from benchmarks.runner.train import evaluate_again, train
+from benchmarks.runner.workers import describe_error, train_side_by_side
 
 STOPPED = 130
 
@@ -93,7 +96,41 @@ def _problem_with(weights):
     return None
 
 
-def run(plan, store, sources, strategy="none", keep_features=False, scores=(), class_losses=False):
+@dataclass(frozen=True)
+class Trainer:
+    """Trains any trial of a plan.
+
+    Attributes:
+        plan: The `Plan`.
+        store: The `RunStore`.
+        sources: The opened data sets, as `Sources`.
+        strategy: `"none"` or `"mirrored"`.
+        wanted: `{familiar name: Wanted}`, what to store.
+    """
+
+    plan: Plan
+    store: RunStore
+    sources: Sources
+    strategy: str
+    wanted: dict
+
+    def __call__(self, trial, report):
+        """Trains a trial, whose epochs and batches it tells a report, and returns its record."""
+        dataset = self.sources.familiar[trial.dataset]
+        return train(
+            trial,
+            dataset,
+            self.store,
+            parents=self.plan.parents(trial),
+            outliers=self.sources.outliers.get(trial.id, ()),
+            soft_labels=self.plan.soft_labels_of(trial),
+            strategy=self.strategy,
+            wanted=self.wanted[trial.dataset],
+            callbacks=[Watch(report, trial, steps_per_epoch(trial, dataset))],
+        )
+
+
+def run(plan, store, sources, strategy="none", keep_features=False, scores=(), class_losses=False, workers=1):
     """Trains what is not finished, and keeps going when a trial fails.
 
     Args:
@@ -104,6 +141,7 @@ def run(plan, store, sources, strategy="none", keep_features=False, scores=(), c
         keep_features: Whether to store features beside logits.
         scores: Names of `kls.ood.scores` to store.
         class_losses: Whether to store the loss of each class after each epoch.
+        workers: How many trials to train side by side, in processes of their own; a single one stays in this process.
 
     Returns:
         Exit code: 0, 1 if a trial failed, 130 if stopped from the keyboard.
@@ -123,46 +161,52 @@ def run(plan, store, sources, strategy="none", keep_features=False, scores=(), c
     failed = _evaluate_finished(plan, store, datasets, wanted)
     if finished:
         store.write_results()
-    work = sum(epoch_work(trial, datasets[trial.dataset]) * trial.epochs for trial in waiting)
-    with open_report(len(plan.trials), work, len(waiting)) as report:
-        for number, trial in enumerate(waiting, start=finished + 1):
-            dataset = datasets[trial.dataset]
-            report.trial_begins(number, trial, epoch_work(trial, dataset))
-            watch = Watch(report, trial, steps_per_epoch(trial, dataset))
-            try:
-                record = train(
-                    trial,
-                    dataset,
-                    store,
-                    parents=plan.parents(trial),
-                    outliers=sources.outliers.get(trial.id, ()),
-                    soft_labels=plan.soft_labels_of(trial),
-                    strategy=strategy,
-                    wanted=wanted[trial.dataset],
-                    callbacks=[watch],
-                )
-            except KeyboardInterrupt:
-                report.print(
-                    f"Stopped in trial {number} of {len(plan.trials)}. Finished epochs are kept: "
-                    "run the same command again to go on."
-                )
-                return STOPPED
-            except Exception as error:  # whatever ends a trial, the others go on
-                failed += 1
-                reason = f"{type(error).__name__}: {error}"
-                store.fail(trial, reason)
-                report.print(f"[{number}/{len(plan.trials)}] {trial.label}  FAILED  {reason.splitlines()[0][:300]}")
-                continue
-            store.finish(trial, plan.study, record)
+    trainer = Trainer(plan, store, sources, strategy, wanted)
+    work = {trial: epoch_work(trial, datasets[trial.dataset]) for trial in waiting}
+    with open_report(len(plan.trials), work, workers) as report:
+        if workers > 1:
+            trained = train_side_by_side(waiting, trainer, report, workers)
+        else:
+            trained = _train_in_turn(waiting, trainer, report)
+        try:
+            with closing(trained):
+                for trial, record, reason in trained:
+                    if reason is None:
+                        store.finish(trial, plan.study, record)
+                        outcome = (
+                            f"done in {format_seconds(record['seconds'])}, "
+                            f"best {record['accuracy_best']:.2%}, last {record['accuracy_last']:.2%}"
+                        )
+                    else:
+                        failed += 1
+                        store.fail(trial, reason)
+                        outcome = f"FAILED  {reason.splitlines()[0][:300]}"
+                    report.print(f"{report.name(trial)}  {outcome}")
+                    report.trial_ends(trial)
+        except KeyboardInterrupt:
+            stopped = [str(report.numbers[trial]) for trial in report.under_way]
             report.print(
-                f"[{number}/{len(plan.trials)}] {trial.label}  done in {format_seconds(record['seconds'])}, "
-                f"best {record['accuracy_best']:.2%}, last {record['accuracy_last']:.2%}"
+                f"Stopped in trial{'s' if len(stopped) > 1 else ''} {', '.join(stopped)} of {len(plan.trials)}. "
+                "Finished epochs are kept: run the same command again to go on."
             )
+            return STOPPED
     if failed:
         print(
             f"{failed} of {len(plan.trials)} trials failed; run the same command again to retry them.", file=sys.stderr
         )
     return 1 if failed else 0
+
+
+def _train_in_turn(trials, train, report):
+    """Trains trials in this process; takes and yields what `workers.train_side_by_side` does."""
+    for trial in trials:
+        report.trial_begins(trial)
+        record = reason = None
+        try:
+            record = train(trial, report)
+        except Exception as error:  # whatever ends a trial, the others go on
+            reason = describe_error(error)
+        yield trial, record, reason
 
 
 def _evaluate_finished(plan, store, datasets, wanted):
@@ -177,7 +221,7 @@ def _evaluate_finished(plan, store, datasets, wanted):
             record = evaluate_again(trial, record, datasets[trial.dataset], store, wanted[trial.dataset])
         except Exception as error:  # whatever ends one, the others go on
             failed += 1
-            reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+            reason = describe_error(error).splitlines()[0][:300]
             print(f"{trial.label}  FAILED  {reason}. To train it again, delete {store.directory(trial)}")
             continue
         store.finish(trial, plan.study, record)

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 import kls
+from benchmarks.runner import reuse
 from benchmarks.runner.data import outlier_images
 from benchmarks.runner.networks import (
     OPTIMIZERS,
@@ -18,6 +19,7 @@ from benchmarks.runner.networks import (
     TrainingError,
     accuracy_name,
     compiled_model,
+    network_of,
     precision_policy,
     trained_model,
 )
@@ -65,8 +67,10 @@ def train(
     """
     check_recipe(trial)
     directory = store.begin(trial)
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(trial.seed)
+    compiled = reuse.take(trial, strategy)
+    if compiled is None:
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(trial.seed)
     with precision_policy(trial.precision), _scope(strategy) as replicas:
         logits = stored_logits(parents, dataset, store) if trial.offline else None
         training = training_batches(trial, dataset, outliers, soft_labels, logits)
@@ -74,9 +78,14 @@ def train(
         validation = Denoising(evaluation, None) if trial.loss == "denoising" else evaluation
         stopwatch = Stopwatch(len(training) * trial.batch_size)
         class_losses = [ClassLosses({"evaluation": evaluation})] if wanted.class_losses else []
-        online = () if trial.offline else parents
-        origins = [trained_model(parent, dataset, store, synchronized=replicas > 1) for parent in online]
-        model = compiled_model(trial, dataset, len(training), origins, synchronized=replicas > 1)
+        if compiled is None:
+            online = () if trial.offline else parents
+            origins = [trained_model(parent, dataset, store, synchronized=replicas > 1) for parent in online]
+            model = compiled_model(trial, dataset, len(training), origins, synchronized=replicas > 1)
+            compiled = reuse.CompiledModel(model, trial, strategy)
+        else:
+            compiled.begin(trial, dataset)
+        model = compiled.model
         recorders = [stopwatch, *class_losses, *weight_callbacks(trial, model, dataset, training)]
         checkpoint = kls.FullStateCheckpoint(directory / "checkpoint", callbacks=recorders)
         training.epoch = checkpoint.epoch
@@ -93,25 +102,27 @@ def train(
             )
         else:
             checkpoint.restore(model)
-        network = getattr(model, "student", model)
-        outputs = write_outputs(network, trial, dataset, store, wanted)
-    for record in class_losses:
-        store.write_class_losses(trial, record.losses["evaluation"], record.accuracies["evaluation"])
+        outputs = write_outputs(compiled.network, trial, dataset, store, wanted)
+    for recorded in class_losses:
+        store.write_class_losses(trial, recorded.losses["evaluation"], recorded.accuracies["evaluation"])
     store.write_history(trial, checkpoint.history)
-    network.save_weights(directory / WEIGHTS)
+    student = getattr(model, "student", model)
+    student.save_weights(directory / WEIGHTS)
     accuracy = f"val_{accuracy_name(trial)}"
     best_hits = max(round(logs[accuracy] * len(evaluation.images)) for logs in checkpoint.history)
-    return {
+    record = {
         "accuracy_best": best_hits / len(evaluation.images),
         "seconds": round(stopwatch.seconds, 2),
         "images_per_second": round(stopwatch.images_per_second, 1),
         "train_images": image_count(trial, dataset),
         "evaluation_images": len(evaluation.images),
         "classes": dataset.classes,
-        "parameters": network.count_params(),
+        "parameters": student.count_params(),
         **outputs,
         **measure(store, trial, outputs),
     }
+    reuse.keep(compiled)
+    return record
 
 
 def evaluate_again(trial, record, dataset, store, wanted):
@@ -136,7 +147,8 @@ def evaluate_again(trial, record, dataset, store, wanted):
         scores=tuple(dict.fromkeys((*kept, *wanted.scores))),
     )
     with precision_policy(trial.precision):
-        outputs = write_outputs(trained_model(trial, dataset, store), trial, dataset, store, wanted)
+        network = network_of(trained_model(trial, dataset, store))
+        outputs = write_outputs(network, trial, dataset, store, wanted)
     outputs["features"] = sorted({*record.get("features", ()), *outputs["features"]})
     outputs["scores"] = {name: sorted({*kept.get(name, ()), *sets}) for name, sets in outputs["scores"].items()}
     outputs["ood"] = record.get("ood", {}) | outputs["ood"]

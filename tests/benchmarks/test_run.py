@@ -149,59 +149,91 @@ class FakeTime:
 
 def test_a_plain_line_per_epoch_holds_all_that_one_wants_to_know(make_trial, capsys, monkeypatch):
     clock = FakeTime(monkeypatch)
-    report = PlainReport(trials=4, work=200.0, waiting=1)
-    report.trial_begins(3, make_trial(), work=100.0)
-    report.epoch_begins(0, steps=6)
+    trial = make_trial()
+    report = PlainReport(trials=3, work={trial: 100.0})
+    report.trial_begins(trial)
+    report.epoch_begins(trial, 0, steps=6)
     clock.now = 4.0
-    report.batch_ends(6, 16, {})
+    report.batch_ends(trial, 6, {})
     clock.now = 10.0
-    report.epoch_ends(0, {"loss": 0.5, "accuracy": 0.875, "val_accuracy": 0.75})
+    report.epoch_ends(trial, 0, {"loss": 0.5, "accuracy": 0.875, "val_accuracy": 0.75})
     assert capsys.readouterr().out == (
-        "[3/4] stripes resnet8v1 gamma=0.9 seed=0  epoch 1/2  loss 0.5000  accuracy 87.50%  validation 75.00%  "
+        "[3/3] stripes resnet8v1 gamma=0.9 seed=0  epoch 1/2  loss 0.5000  accuracy 87.50%  validation 75.00%  "
         "24 images/s  left 0:10\n"
     )
 
 
 def test_the_live_line_follows_batches_and_epochs(make_trial, capsys, monkeypatch):
     clock = FakeTime(monkeypatch)
-    with LiveReport(trials=4, work=200.0, waiting=1) as report:
-        report.trial_begins(3, make_trial(), work=100.0)
-        assert report.state() == "preparing"
-        report.epoch_begins(0, steps=6)
+    trial = make_trial()
+    with LiveReport(trials=4, work={make_trial(seed=1): 100.0, trial: 100.0}) as report:
+        report.trial_begins(make_trial(seed=1))
+        report.trial_ends(make_trial(seed=1))
+        report.trial_begins(trial)
+        shown = report.under_way[trial]
+        assert report.state(shown) == "preparing"
+        report.epoch_begins(trial, 0, steps=6)
         clock.now = 2.0
-        report.batch_ends(3, 16, {"loss": 0.5, "accuracy": 0.75})
-        assert report.state(with_rate=False).endswith("validation –  left ?")
-        report.batch_ends(2, 16, {"loss": 9.0, "accuracy": 0.0})
-        assert report.state() == "epoch 1/2  loss 0.500  accuracy 75.0%  validation –  24 images/s  left ?"
+        report.batch_ends(trial, 3, {"loss": 0.5, "accuracy": 0.75})
+        assert report.state(shown, with_rate=False).endswith("validation –  left ?")
+        report.batch_ends(trial, 2, {"loss": 9.0, "accuracy": 0.0})
+        assert report.state(shown) == "epoch 1/2  loss 0.500  accuracy 75.0%  validation –  24 images/s  left ?"
         clock.now = 10.0
-        report.epoch_ends(0, {"loss": 0.4, "accuracy": 0.8, "val_accuracy": 0.7})
-        assert report.state().endswith("validation 70.0%  24 images/s  left 0:10")
+        report.epoch_ends(trial, 0, {"loss": 0.4, "accuracy": 0.8, "val_accuracy": 0.7})
+        assert report.state(shown).endswith("validation 70.0%  24 images/s  left 0:10")
+        (task,) = report.bar.tasks
+        assert (task.description, task.completed, task.total) == ("[4/4] stripes resnet8v1 gamma=0.9 seed=0", 2, 6)
+        report.trial_ends(trial)
+        assert report.bar.tasks == []
     assert "epoch 1/2  loss 0.4000" not in capsys.readouterr().out
 
 
 class TestClock:
-    def test_the_time_left_tells_compiling_from_training(self, monkeypatch):
+    @pytest.fixture
+    def trials(self, make_trial):
+        return [make_trial(epochs=3, seed=seed) for seed in range(3)]
+
+    def test_the_time_left_tells_compiling_from_training(self, trials, monkeypatch):
         fake = FakeTime(monkeypatch)
-        clock = Clock(work=60.0, waiting=2)
+        first, second, _ = trials
+        clock = Clock({first: 10.0, second: 10.0})
         assert clock.time_left == "?"
-        clock.trial_begins(work=10.0, epochs=3)
+        clock.trial_begins(first)
         fake.now = 20.0
-        clock.epoch_begins(0)
+        clock.epoch_begins(first, 0)
         fake.now = 25.0
-        clock.epoch_ends()
-        clock.epoch_begins(1)
+        clock.epoch_ends(first)
+        clock.epoch_begins(first, 1)
         fake.now = 30.0
-        clock.epoch_ends()
+        clock.epoch_ends(first)
         assert clock.time_left == "0:40"  # 40 units of work at 0.5 s, and 20 s to compile the one trial that waits
 
-    def test_epochs_of_an_earlier_process_and_of_failed_trials_are_no_work(self, monkeypatch):
+    def test_epochs_of_an_earlier_process_and_of_failed_trials_are_no_work(self, trials, monkeypatch):
         FakeTime(monkeypatch)
-        clock = Clock(work=60.0, waiting=2)
-        clock.trial_begins(work=10.0, epochs=3)
-        clock.trial_begins(work=10.0, epochs=3)
-        assert clock.work + clock.later_work == 30.0
-        clock.epoch_begins(2)
-        assert clock.work + clock.later_work == 10.0
+        first, second, _ = trials
+        clock = Clock({first: 10.0, second: 10.0})
+        clock.trial_begins(first)
+        clock.trial_ends(first)
+        clock.trial_begins(second)
+        assert clock.work == 30.0
+        clock.epoch_begins(second, 2)
+        assert clock.work == 10.0
+
+    def test_workers_share_what_is_left_while_there_is_something_for_each(self, trials, monkeypatch):
+        fake = FakeTime(monkeypatch)
+        first, second, third = trials
+        clock = Clock(dict.fromkeys(trials, 10.0), workers=2)
+        for trial in (first, second):
+            clock.trial_begins(trial)
+            clock.epoch_begins(trial, 0)
+        fake.now = 5.0
+        for trial in (first, second):
+            clock.epoch_ends(trial)
+        assert clock.time_left == "0:18"  # 20 + 20 + 30 units at 0.5 s, by two
+        clock.trial_ends(first)
+        clock.trial_begins(third)
+        clock.trial_ends(third)
+        assert clock.time_left == "0:10"  # 20 units, by one
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3661, "1:01:01")])

@@ -436,8 +436,8 @@ class TestDenoising:
         epochs, batches = [], []
 
         class Report:
-            epoch_ends = staticmethod(lambda epoch, logs: epochs.append(logs))
-            batch_ends = staticmethod(lambda step, size, logs: batches.append(logs))
+            epoch_ends = staticmethod(lambda trial, epoch, logs: epochs.append(logs))
+            batch_ends = staticmethod(lambda trial, step, logs: batches.append(logs))
 
         of_class = {"class_accuracy": 0.5, "class_loss": 0.75, "image_loss": 0.25, "loss": 1.0}
         for trial, logs in ((denoising[0], of_class), (make_trial(), {"accuracy": 0.5, "loss": 1.0})):

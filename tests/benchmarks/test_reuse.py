@@ -1,0 +1,216 @@
+"""Trials of one process that share a compiled model end with the bits of trials that have one each."""
+
+import shutil
+from dataclasses import replace
+from functools import wraps
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import kls
+from benchmarks.runner import reuse
+from benchmarks.runner.networks import AssignableSmoothedCE, compiled_model
+from benchmarks.runner.outputs import Wanted
+from benchmarks.runner.store import RunStore
+from benchmarks.runner.train import train
+from kls.network import Network
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept(monkeypatch):
+    monkeypatch.setattr(reuse, "_last", None)
+
+
+@pytest.fixture
+def make(make_trial, tiny):
+    def make(**changes):
+        return make_trial(**{"model": tiny, "backend": keras.backend.backend(), "epochs": 1, **changes})
+
+    return make
+
+
+def left_by(store, trial):
+    """Returns all that a trial leaves but its times, as bytes."""
+    directory = store.directory(trial)
+    with np.load(directory / "checkpoint" / "state.npz", allow_pickle=False) as file:
+        state = {key: file[key].tobytes() for key in file if key.startswith("variable/")}
+    paths = [directory / "weights.weights.h5", directory / "history.csv", *(directory / "logits").iterdir()]
+    return state | {path.name: path.read_bytes() for path in paths}
+
+
+def kept_model():
+    return reuse._last and reuse._last.model
+
+
+class TestSweep:
+    def test_trials_end_with_the_bits_that_they_have_alone(self, make, stripes, store, tmp_path, monkeypatch):
+        """Also where the initial values of a seed are kept no longer."""
+        recipe = {"optimizer": "nesterov", "learning_rate": 0.05, "schedule": "cosine", "dropout": 0.2, "epochs": 2}
+        last = make(gamma=0.8, seed=1, **recipe)
+        models = []
+        for gamma, seed in [(1.0, 0), (1.0, 1), (0.9, 0)]:
+            train(make(gamma=gamma, seed=seed, **recipe), stripes, store)
+            models.append(kept_model())
+        assert list(reuse._last._initial) == [0, 1]
+        monkeypatch.setattr(reuse, "INITIAL_BYTES", 0)
+        for trial in (make(seed=2, **recipe), last):
+            train(trial, stripes, store)
+            models.append(kept_model())
+            assert list(reuse._last._initial) == [trial.seed]
+        assert all(model is models[0] for model in models)
+        monkeypatch.setattr(reuse, "_last", None)
+        alone = RunStore(tmp_path / "alone")
+        train(last, stripes, alone)
+        assert left_by(store, last) == left_by(alone, last)
+
+    def test_nothing_is_traced_again_and_outputs_are_of_the_new_weights(self, make, stripes, store, monkeypatch):
+        traced = []
+
+        def counted(function):
+            @wraps(function)
+            def count(*arguments, **options):
+                traced.append(function.__name__)
+                return function(*arguments, **options)
+
+            return count
+
+        monkeypatch.setattr(AssignableSmoothedCE, "call", counted(AssignableSmoothedCE.call))
+        monkeypatch.setattr(Network, "_forward_with_features", counted(Network._forward_with_features))
+        wanted = Wanted(features=True)
+        train(make(), stripes, store, wanted=wanted)
+        assert set(traced) == {"call", "_forward_with_features"}
+        traced.clear()
+        for changes in ({"gamma": 1.0}, {"seed": 1}, {"shift": 0.0, "flip": True}):
+            train(make(**changes), stripes, store, wanted=wanted)
+            found = store.outputs(make(**changes), "test")
+            kernel, bias = kept_model().get_layer("classifier").get_weights()
+            np.testing.assert_allclose(found["features"] @ kernel + bias, found["logits"], atol=2e-2)
+        assert traced == []
+
+    def test_a_resumed_trial_goes_on_in_the_model_of_another(self, make, stripes, store, tmp_path):
+        trial, other = make(gamma=0.9, epochs=2), make(gamma=1.0, seed=1, epochs=2)
+        checkpoint = store.directory(trial) / "checkpoint"
+
+        class Copy(keras.callbacks.Callback):
+            def on_epoch_begin(self, epoch, logs=None):
+                if epoch == 1:
+                    shutil.copytree(checkpoint, tmp_path / "half")
+
+        train(trial, stripes, store, callbacks=[Copy()])
+        whole = left_by(store, trial)
+        train(other, stripes, store)
+        shared = kept_model()
+        shutil.rmtree(store.directory(trial))
+        shutil.copytree(tmp_path / "half", checkpoint)
+        train(trial, stripes, store)
+        assert kept_model() is shared
+        assert left_by(store, trial) == whole
+
+
+class TestWhatIsKept:
+    @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+    def test_the_model_of_a_trial_that_fails_is_dropped(self, error, make, stripes, store):
+        class Fail(keras.callbacks.Callback):
+            def on_train_begin(self, logs=None):
+                raise error
+
+        trial = make()
+        reuse.keep(reuse.CompiledModel(compiled_model(trial, stripes, 6), trial, "none"))
+        with pytest.raises(error):
+            train(replace(trial, gamma=1.0), stripes, store, callbacks=[Fail()])
+        assert kept_model() is None
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"precision": "mixed_bfloat16"},
+            {"batch_size": 8},
+            {"model": "resnet8v1"},
+            {"dataset": "waves"},
+            {"data": "0123"},
+            {"image_size": "16"},
+            {"optimizer": "momentum"},
+            {"dropout": 0.1},
+            {"weight_decay": 1e-4},
+            {"mixing": "cutmix"},
+            {"soft_labels": "0123"},
+            {"schedule": "cosine"},
+        ],
+    )
+    def test_another_step_is_another_key(self, changes, make):
+        assert reuse.key_of(make(**changes), "none") != reuse.key_of(make(), "none")
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"gamma": 1.0},
+            {"seed": 3},
+            {"shift": 0.0, "flip": True, "fill": "reflect"},
+            {"epochs": 7, "schedule": (), "learning_rate": 0.1},
+            {"configuration": "LS"},
+        ],
+    )
+    def test_what_no_step_contains_is_not_in_the_key(self, changes, make):
+        assert reuse.key_of(make(**changes), "none") == reuse.key_of(make(), "none")
+
+    @pytest.mark.parametrize("changes", [{"epochs": 7}, {"learning_rate": 0.1}])
+    def test_a_cosine_is_compiled_in(self, changes, make):
+        trial = make(schedule="cosine")
+        assert reuse.key_of(replace(trial, **changes), "none") != reuse.key_of(trial, "none")
+
+    def test_models_of_other_losses_and_of_several_replicas_are_not_kept(self, make, stripes):
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+        for trial, strategy in ((make(loss="overfitting_loss", window=1), "none"), (make(), "mirrored")):
+            reuse.keep(reuse.CompiledModel(model, trial, strategy))
+            assert reuse.take(trial, strategy) is None
+
+    def test_it_is_taken_once_and_makes_room_for_another(self, make):
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+        compiled = reuse.CompiledModel(model, make(), "none")
+        reuse.keep(compiled)
+        assert reuse.take(make(gamma=1.0), "none") is compiled
+        assert reuse.take(make(gamma=1.0), "none") is None
+        reuse.keep(compiled)
+        assert reuse.take(make(batch_size=8), "none") is None
+        assert reuse.take(make(), "none") is None
+
+
+def loss_and_gradient(loss, labels, logits):
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.value_and_grad(lambda x: loss(labels, x))(logits)
+    tf = pytest.importorskip("tensorflow")
+
+    @tf.function
+    def compiled(logits):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            value = loss(labels, logits)
+        return value, tape.gradient(value, logits)
+
+    return compiled(tf.constant(logits))
+
+
+class TestAssignableSmoothedCE:
+    @settings(max_examples=8)
+    @given(gamma=st.sampled_from([1.0, 0.9, 0.8, 0.7]) | st.floats(0.26, 1.0), distributions=st.booleans())
+    def test_loss_and_gradient_have_the_bits_of_a_gamma_that_is_compiled_in(self, gamma, distributions):
+        rng = np.random.default_rng(0)
+        logits = rng.normal(0, 20, (33, 4)).astype(np.float32)
+        labels = rng.dirichlet(np.ones(4), 33).astype(np.float32) if distributions else rng.integers(0, 4, 33)
+        assignable = AssignableSmoothedCE(1.0, classes=4)
+        assignable.assign_gamma(gamma)
+        fixed = kls.SmoothedCE(gamma, from_logits=True)
+        for found, expected in zip(*(loss_and_gradient(of, labels, logits) for of in (assignable, fixed)), strict=True):
+            np.testing.assert_array_equal(keras.ops.convert_to_numpy(found), keras.ops.convert_to_numpy(expected))
+
+    def test_a_gamma_that_does_not_fit_is_refused_and_changes_nothing(self):
+        loss = AssignableSmoothedCE(0.75, classes=2)
+        with pytest.raises(ValueError, match=r"gamma.*0\.3"):
+            loss.assign_gamma(0.3)
+        assert loss.gamma == 0.75
+        assert keras.ops.convert_to_numpy(loss.weights).tolist() == [0.5, 0.25]
