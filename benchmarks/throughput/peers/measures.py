@@ -1,10 +1,9 @@
 """The same measures by `kls` and by its peers, each in a process of its own: PyTorch and TensorFlow share none.
 
-`benchmarks.throughput` runs this file as a script: `peers.py NAME SAMPLES CLASSES`. It answers each line that it reads
-with a line of JSON: the seconds that one round took, what it found, and the memory that it took.
+`benchmarks.throughput.measures` runs this file as a script: `measures.py NAME SAMPLES CLASSES`. It answers with the
+seconds that one round took, what it found, and the memory that it took.
 """
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -76,24 +75,24 @@ PEERS = {
 }
 
 
-def resident(field):
-    """Returns a field of this process's memory in bytes: `VmRSS`, or `VmHWM` for its peak (Linux)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field))
-
-
-def main(name, samples, classes):
-    logits, labels = make_predictions(int(samples), int(classes))
+def prepare(name, samples, classes):
+    """Makes predictions; returns what that found, nothing, and the function of the turns."""
+    logits, labels = make_predictions(samples, classes)
     measure = PEERS[name][1]()
-    for _ in sys.stdin:
+    measure(logits, labels)  # warms up
+
+    def turn():
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
         before = resident("VmRSS")
         start = time.perf_counter()
         found = measure(logits, labels)
         seconds = time.perf_counter() - start
-        memory = (resident("VmHWM") - before) / logits.nbytes
-        print(json.dumps({"seconds": seconds, "memory": memory, **found}), flush=True)
+        return {"seconds": seconds, "memory": (resident("VmHWM") - before) / logits.nbytes, **found}
+
+    return {}, turn
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    from answering import answer, resident
+
+    answer(lambda: prepare(sys.argv[1], *map(int, sys.argv[2:])))

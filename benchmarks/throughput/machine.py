@@ -1,0 +1,52 @@
+"""What a number was measured on and with."""
+
+import importlib.metadata
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+from benchmarks.runner.threads import cores
+
+CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+
+
+def machine_note(packages, backend=None):
+    """Returns a sentence: cores, processor, accelerator, versions.
+
+    Args:
+        packages: Names of distributions; those that are not installed are left out.
+        backend: Keras's backend, where it matters.
+    """
+    flags = [flag for flag in CPU_FLAGS if flag in _cpu("flags").split()]
+    parts = [
+        f"{cores()} cores, {_cpu('model name') or platform.machine()}" + (f" ({', '.join(flags)})" if flags else ""),
+        *accelerators(),
+    ]
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in packages if is_installed(name)]
+    on = f"; Keras on {backend}" if backend else ""
+    return f"{'; '.join(parts)}; Python {platform.python_version()}, {', '.join(versions)}{on}."
+
+
+def accelerators():
+    """Returns the names of NVIDIA's cards in this machine: a list."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+
+
+def is_installed(package):
+    """Whether a distribution is installed."""
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _cpu(field):
+    """Returns a field of the first processor in `/proc/cpuinfo`, `""` where there is none (Linux)."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == field), "")

@@ -1,0 +1,1 @@
+collect_ignore = ["compare_torch.py"]  # a program of its own, which imports PyTorch

@@ -1,0 +1,72 @@
+import keras
+import numpy as np
+import pytest
+
+import kls
+from benchmarks.runner.train import training_batches
+from benchmarks.throughput import keras_steps
+from benchmarks.throughput.keras_steps import FORMS, HeldBatches, StepClock, stock_model
+
+
+def test_the_stock_network_has_keras_layers_and_the_same_function():
+    model = kls.models.build("wrn10-1", (8, 8, 3), 10)
+    rng = np.random.default_rng(0)
+    model.set_weights([rng.uniform(0.2, 1, w.shape) if w.ndim == 1 else w for w in model.get_weights()])
+    stock = stock_model(model)
+    assert {type(layer).__module__.partition(".")[0] for layer in stock.layers} == {"keras"}
+    assert stock.count_params() == model.count_params()
+    stock.set_weights(model.get_weights())
+    images = rng.random((2, 8, 8, 3), np.float32)
+    np.testing.assert_allclose(stock(images), model(images), rtol=1e-5)
+    regularised = [w.regularizer is not None for w in model.trainable_variables]
+    assert [w.regularizer is not None for w in stock.trainable_variables] == regularised
+
+
+def test_the_stock_network_keeps_the_precision(bfloat16):
+    stock = stock_model(kls.models.build("resnet8v1", (8, 8, 1), 2))
+    assert {layer.compute_dtype for layer in stock.layers} == {"bfloat16", "float32"}
+
+
+def test_a_layer_that_keras_does_not_have_is_named():
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, kls.layers.MonteCarloDropout(0.5)(inputs))
+    with pytest.raises(
+        ValueError, match=r"`model` must consist of Keras's layers.*Received: a layer of .*MonteCarloDropout"
+    ):
+        stock_model(model)
+
+
+def test_the_clock_sums_epochs_without_what_lies_between_them(monkeypatch):
+    times = iter([10.0, 11.0, 13.0, 100.0, 101.5])
+    monkeypatch.setattr(keras_steps.time, "perf_counter", lambda: next(times))
+    clock = StepClock()
+    clock.on_train_batch_begin(0)  # at 10
+    clock.on_train_batch_end(0)
+    clock.on_train_batch_begin(1)
+    clock.on_train_batch_end(1)  # at 13
+    clock.on_epoch_end(0)
+    clock.on_train_batch_begin(0)  # at 100
+    clock.on_train_batch_end(0)
+    clock.on_epoch_end(1)
+    assert clock.seconds == 4.5
+
+
+def test_held_batches_are_the_first_ones_again_and_again(stripes, make_trial):
+    batches = training_batches(make_trial(), stripes)
+    held = HeldBatches(batches, count=2)
+    assert len(held) == len(batches) == 6
+    for index in range(6):
+        for found, expected in zip(held.batch(3, index), batches.batch(0, index % 2), strict=True):
+            assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_forms_train_and_predict_as_many_steps_as_they_are_told(name, stripes, make_trial, tiny, monkeypatch):
+    monkeypatch.setattr(keras_steps, "stock_model", lambda model: model)
+    form = FORMS[name](make_trial(model=tiny), stripes)
+    assert form.longest == 6
+    steps, call = form.train(2, 3)
+    assert 0 < steps < call
+    assert int(form.model.optimizer.iterations) == 6
+    steps, call = form.infer(2, 2)
+    assert 0 < steps <= call

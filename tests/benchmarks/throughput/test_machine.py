@@ -1,0 +1,20 @@
+import os
+
+import keras
+
+from benchmarks.throughput import machine
+
+
+def test_the_note_names_cores_and_versions():
+    note = machine.machine_note(("keras", "no-such-package"), "jax")
+    assert note.startswith(f"{len(os.sched_getaffinity(0))} cores, ")
+    assert f"keras {keras.__version__}" in note
+    assert "no-such-package" not in note
+    assert note.endswith("; Keras on jax.")
+
+
+def test_flags_that_matter_and_accelerators_are_named(monkeypatch):
+    fields = {"flags": "fpu avx2 amx_bf16", "model name": "Some Processor"}
+    monkeypatch.setattr(machine, "_cpu", fields.get)
+    monkeypatch.setattr(machine, "accelerators", lambda: ["Some Card"])
+    assert "cores, Some Processor (avx2, amx_bf16); Some Card; Python" in machine.machine_note(())

@@ -1,0 +1,60 @@
+import pytest
+
+from benchmarks.throughput import __main__ as command
+from benchmarks.throughput.race import RaceError
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """The parts that are called, with their networks."""
+    found = []
+    for name, (_, networks) in command.PARTS.items():
+        monkeypatch.setitem(
+            command.PARTS, name, (lambda options, n=name: found.append((n, options.networks)), networks)
+        )
+    return found
+
+
+def test_all_parts_are_measured_with_networks_of_their_own(called):
+    assert command.main([]) == 0
+    assert [name for name, _ in called] == ["steps", "startup", "sweep", "measures", "profile", "roofline"]
+    assert dict(called)["steps"] == ("resnet20v1", "resnet83v2", "wrn40-2", "densenet40-12")
+    assert dict(called)["sweep"] == ("resnet20v1", "resnet83v2")
+
+
+def test_parts_and_networks_can_be_chosen(called):
+    assert command.main(["startup", "sweep", "--networks", "wrn10-1"]) == 0
+    assert called == [("startup", ["wrn10-1"]), ("sweep", ["wrn10-1"])]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["speed"], "must be among steps, startup, sweep, measures, profile, roofline. Received: 'speed'"),
+        (["steps", "--networks", "resnet9"], "argument --networks: invalid choice: 'resnet9'"),
+        (["steps", "--forms", "theano"], "argument --forms: invalid choice: 'theano'"),
+        (["steps", "--precisions", "float8"], "argument --precisions: invalid choice: 'float8'"),
+        (["steps", "--seconds", "0"], "must be finite and above 0. Received: 0"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        command.main(arguments)
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", ["steps", "roofline"])
+def test_a_data_set_that_is_not_prepared_ends_with_2(part, tmp_path, capsys):
+    arguments = [part, "--datasets", "cifar10", "--data-dir", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert command.main(arguments) == 2
+    assert "error: cifar10 is not prepared" in capsys.readouterr().err
+
+
+def test_a_process_that_dies_ends_with_1(monkeypatch, capsys):
+    def die(options):
+        raise RaceError("torch ended with exit code 9")
+
+    monkeypatch.setitem(command.PARTS, "steps", (die, ()))
+    assert command.main(["steps"]) == 1
+    assert capsys.readouterr().err == "error: torch ended with exit code 9\n"

@@ -1,0 +1,73 @@
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.throughput import startup
+from benchmarks.throughput.watched_study import watch
+
+WATCHED = {
+    "start": 100.0,
+    "imported": 104.0,
+    "fits": [
+        {"begin": 105.0, "first": 108.0, "last": 110.0},
+        {"begin": 110.2, "first": 110.5, "last": 111.0},
+        {"begin": 111.5, "first": 113.0, "last": 120.0},
+    ],
+}
+
+
+def test_phases_add_up():
+    assert startup.phases(WATCHED) == {"import": 4.0, "prepare": 1.0, "first_step": 3.0, "total": 8.0}
+
+
+def test_tables_show_medians(monkeypatch, tmp_path, capsys):
+    calls = []
+
+    def study(network, gammas, options):
+        calls.append((network, gammas))
+        return WATCHED
+
+    monkeypatch.setattr(startup, "run_study", study)
+    options = type("Options", (), {"networks": ("resnet20v1", "wrn40-2"), "repeats": 2, "out": tmp_path})
+    startup.measure_startup(options)
+    startup.measure_sweep(options)
+    assert (
+        calls
+        == [("resnet20v1", ("1",)), ("wrn40-2", ("1",))] * 2
+        + [
+            ("resnet20v1", startup.SWEEP_GAMMAS),
+            ("wrn40-2", startup.SWEEP_GAMMAS),
+        ]
+        * 2
+    )
+    (row, _) = startup.startup_table(pd.read_csv(tmp_path / "tables" / "startup.csv")).rows
+    assert row == ("resnet20v1", "4.0", "1.0", "3.0", "8.0", "2")
+    (row, _) = startup.sweep_table(pd.read_csv(tmp_path / "tables" / "sweep.csv")).rows
+    assert row == ("resnet20v1", "8.0", "2", "1.25", "2.00", "4")  # later trials: 0.5 and 2 seconds, twice
+    assert "Seconds from the command" in capsys.readouterr().out
+
+
+def test_the_watch_notes_begin_first_and_last_step_of_each_fit(monkeypatch):
+    monkeypatch.setattr(keras.Model, "fit", keras.Model.fit)  # restored afterwards
+    monkeypatch.setattr(
+        keras.callbacks.CallbackList, "on_train_batch_end", keras.callbacks.CallbackList.on_train_batch_end
+    )
+    inputs = keras.Input((1,))
+    model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+    model.compile("sgd", "mse")
+    fits = watch()
+    for samples in (1, 3):
+        model.fit(np.ones((samples, 1)), np.ones((samples, 1)), batch_size=1, verbose=0)
+    assert [sorted(fit) for fit in fits] == [["begin", "first", "last"]] * 2
+    assert fits[0]["begin"] < fits[0]["first"] == fits[0]["last"] < fits[1]["begin"]
+    assert fits[1]["first"] < fits[1]["last"]
+
+
+def test_a_study_that_fails_is_reported_with_its_log(monkeypatch, tmp_path):
+    monkeypatch.setattr(startup.sys, "executable", "false")
+    options = type("Options", (), {"out": tmp_path, "data_dir": tmp_path})
+    with pytest.raises(
+        startup.RaceError, match=r"gamma study of wrn10-1 ended with exit code 1; see .*study-wrn10-1\.log"
+    ):
+        startup.run_study("wrn10-1", ("1",), options)
