@@ -43,9 +43,7 @@ def steps_figure(summary):
     figure.legend(
         *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(forms), fontsize="small"
     )
-    figure.suptitle(
-        f"Training rate of the steps alone, 1 = {unit} of the same network and batch size", fontsize="medium"
-    )
+    figure.suptitle(f"Rate of training steps (1: {unit}, same network and batch)", fontsize="medium")
     return figure
 
 
