@@ -11,7 +11,6 @@ from benchmarks.runner.plan import PlanError
 from benchmarks.runner.progress import format_seconds
 from benchmarks.runner.run import STOPPED, check_parents, open_sources, run
 from benchmarks.runner.store import RunStore, StoreError
-from benchmarks.runner.threads import limit_threads, threads_per_operation
 from benchmarks.runner.train import check_strategy
 from benchmarks.runner.workers import check_workers
 
@@ -29,7 +28,6 @@ def run_study(options, make_plan, report, class_losses=False):
     Returns:
         Exit code: 0, 1 if a trial failed, 2 if the study cannot be run as asked, 130 if stopped.
     """
-    limit_threads(threads_per_operation(options.workers))
     store = RunStore(options.out)
     try:
         plan, ood = make_plan(options)

@@ -6,16 +6,13 @@ from contextlib import suppress
 import keras
 
 
-def threads_per_operation(workers=1):
-    """Returns how many threads are to share an operation.
-
-    On two cores that is one: handing a part of each small convolution to another thread costs more than it saves, while
-    the gradients of a layer by its inputs and by its weights keep both cores busy (PERFORMANCE.md).
+def threads_per_operation(workers):
+    """Returns how many threads are to share an operation in each of several processes, so that cores suffice.
 
     Args:
         workers: Number of processes that train side by side.
     """
-    return 1 if cores() == 2 else max(1, cores() // workers)
+    return max(1, cores() // workers)
 
 
 def cores():

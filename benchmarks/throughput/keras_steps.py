@@ -13,7 +13,6 @@ import numpy as np
 import decathlon
 from benchmarks.runner.networks import build_model, compiled_model, precision_policy
 from benchmarks.runner.outputs import evaluation_batches
-from benchmarks.runner.threads import limit_threads, threads_per_operation
 from benchmarks.runner.train import training_batches
 from benchmarks.runner.trial import Trial
 from benchmarks.throughput.peers.answering import answer, plan_turn, resident
@@ -109,7 +108,6 @@ class RunnerForm:
     """
 
     def __init__(self, trial, dataset, in_memory=False):
-        limit_threads(threads_per_operation())
         batches = training_batches(trial, dataset)
         self.model = compiled_model(trial, dataset, len(batches))
         self.batches = HeldBatches(batches) if in_memory else batches
