@@ -21,26 +21,29 @@ class Adam(keras.optimizers.Adam):
     ```
     """
 
-    def update_step(self, gradient, variable, learning_rate):
-        if self.amsgrad or not _fusible(gradient, variable):
-            super().update_step(gradient, variable, learning_rate)
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        if self.amsgrad or not _fusible(grads, trainable_variables):
+            super()._backend_update_step(grads, trainable_variables, learning_rate)
             return
         import tensorflow as tf
 
-        step = tf.cast(self.iterations.value + 1, variable.dtype)
-        index = self._get_variable_index(variable)
-        tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle,
-            m=self._momentums[index].value.handle,
-            v=self._velocities[index].value.handle,
-            beta1_power=tf.pow(tf.cast(self.beta_1, variable.dtype), step),
-            beta2_power=tf.pow(tf.cast(self.beta_2, variable.dtype), step),
-            lr=tf.cast(learning_rate, variable.dtype),
-            beta1=self.beta_1,
-            beta2=self.beta_2,
-            epsilon=self.epsilon,
-            grad=tf.cast(gradient, variable.dtype),
-        )
+        dtype = trainable_variables[0].dtype
+        step = tf.cast(self.iterations + 1, dtype)
+        beta_1, beta_2 = tf.constant(self.beta_1, dtype), tf.constant(self.beta_2, dtype)
+        settings = {
+            **{"lr": tf.cast(learning_rate, dtype), "epsilon": tf.constant(self.epsilon, dtype)},
+            **{"beta1": beta_1, "beta2": beta_2},
+            **{"beta1_power": tf.pow(beta_1, step), "beta2_power": tf.pow(beta_2, step)},
+        }
+        for gradient, variable in zip(grads, trainable_variables, strict=True):
+            index = self._get_variable_index(variable)
+            tf.raw_ops.ResourceApplyAdam(
+                var=variable.value.handle,
+                m=self._momentums[index].value.handle,
+                v=self._velocities[index].value.handle,
+                grad=tf.cast(gradient, dtype),
+                **settings,
+            )
 
 
 @keras.saving.register_keras_serializable(package="kls")
@@ -60,26 +63,34 @@ class SGD(keras.optimizers.SGD):
     ```
     """
 
-    def update_step(self, gradient, variable, learning_rate):
-        if not self.momentum or not _fusible(gradient, variable):
-            super().update_step(gradient, variable, learning_rate)
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        if not self.momentum or not _fusible(grads, trainable_variables):
+            super()._backend_update_step(grads, trainable_variables, learning_rate)
             return
         import tensorflow as tf
 
-        tf.raw_ops.ResourceApplyKerasMomentum(
-            var=variable.handle,
-            accum=self.momentums[self._get_variable_index(variable)].value.handle,
-            lr=tf.cast(learning_rate, variable.dtype),
-            grad=tf.cast(gradient, variable.dtype),
-            momentum=self.momentum,
-            use_nesterov=self.nesterov,
-        )
+        dtype = trainable_variables[0].dtype
+        learning_rate, momentum = tf.cast(learning_rate, dtype), tf.constant(self.momentum, dtype)
+        for gradient, variable in zip(grads, trainable_variables, strict=True):
+            tf.raw_ops.ResourceApplyKerasMomentum(
+                var=variable.value.handle,
+                accum=self.momentums[self._get_variable_index(variable)].value.handle,
+                lr=learning_rate,
+                grad=tf.cast(gradient, dtype),
+                momentum=momentum,
+                use_nesterov=self.nesterov,
+            )
 
 
-def _fusible(gradient, variable):
-    """Whether a gradient is dense, on TensorFlow, and the variable in one place."""
+def _fusible(gradients, variables):
+    """Whether gradients are dense, on TensorFlow, and the variables Keras's, of one dtype and in one place."""
     if keras.backend.backend() != "tensorflow":
         return False
     import tensorflow as tf
 
-    return tf.distribute.get_strategy().num_replicas_in_sync == 1 and isinstance(gradient, tf.Tensor)
+    return (
+        all(isinstance(gradient, tf.Tensor) for gradient in gradients)
+        and all(isinstance(variable, keras.Variable) for variable in variables)
+        and len({variable.dtype for variable in variables}) == 1
+        and tf.distribute.get_strategy().num_replicas_in_sync == 1
+    )

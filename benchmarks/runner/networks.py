@@ -128,7 +128,7 @@ def compiled_model(trial, dataset, steps_per_epoch, origins=(), synchronized=Fal
         (model,) = origins
         loss = kls.OutlierExposure(trial.gamma, trial.outlier_weight, from_logits=True)
         model.compile(optimizer, loss, metrics=metrics)
-        return model
+        return _with_built_optimizer(model)
     keras.utils.set_random_seed(trial.seed)  # a network begins with the same weights, whoever its teachers are
     model = build_model(trial, dataset, synchronized)
     if trial.loss == "distillation":
@@ -157,6 +157,12 @@ def compiled_model(trial, dataset, steps_per_epoch, origins=(), synchronized=Fal
         loss = AssignableSmoothedCE(trial.gamma, dataset.classes)
         accuracy.label_weights = loss.weights
         model.compile(optimizer, loss, metrics=metrics)
+    return _with_built_optimizer(model)
+
+
+def _with_built_optimizer(model):
+    """Gives a compiled model's optimizer its variables: TensorFlow traces a step that creates any twice."""
+    model.optimizer.build(model.trainable_variables)
     return model
 
 

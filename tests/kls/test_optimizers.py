@@ -74,6 +74,33 @@ def test_two_replicas_end_as_one(optimizer):
         np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-5)
 
 
+@tensorflow_only
+@pytest.mark.parametrize(("own", "stock"), [(Adam, keras.optimizers.Adam), (SGD, keras.optimizers.SGD)])
+def test_variables_of_two_dtypes_and_of_tensorflow_are_updated_as_by_keras(own, stock):
+    import tensorflow as tf
+
+    found = []
+    for optimizer in (own, stock):
+        optimizer = optimizer(0.1) if optimizer in (Adam, keras.optimizers.Adam) else optimizer(0.1, momentum=0.9)
+        variables = [
+            keras.Variable([1.0, 2.0], dtype="float32"),
+            keras.Variable([3.0], dtype="float64"),
+            tf.Variable([4.0], dtype="float32"),
+        ]
+        for _ in range(3):
+            optimizer.apply([tf.ones_like(tf.convert_to_tensor(variable)) for variable in variables], variables)
+        found.append([np.asarray(tf.convert_to_tensor(variable)) for variable in variables])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+@tensorflow_only
+def test_gradients_are_gathered_over_steps_as_by_keras():
+    arguments = {"learning_rate": 0.05, "gradient_accumulation_steps": 2}
+    for found, expected in zip(trained(Adam(**arguments)), trained(keras.optimizers.Adam(**arguments)), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-6)
+
+
 def test_a_compiled_model_is_saved_and_goes_on(tmp_path):
     model = small_model(Adam(0.02, beta_1=0.8))
     x, y = batches(1)[0]
