@@ -7,19 +7,19 @@ from decathlon.quiet import quiet_tensorflow
 
 
 @contextmanager
-def hidden(*packages):
-    """Has packages that are not imported yet look as if they were not installed, within."""
+def without_optional(*packages):
+    """Has optional packages that are not imported yet look as if they were not installed, within."""
     packages = [name for name in packages if name not in sys.modules]
     sys.modules.update(dict.fromkeys(packages))
     try:
         yield
     finally:
         for name in packages:
-            del sys.modules[name]
+            sys.modules.pop(name, None)
 
 
 # Keras imports both for parts that no study uses, its wrappers and galleries: a third of the time that it takes.
-with quiet_tensorflow(), hidden("sklearn", "matplotlib"):
+with quiet_tensorflow(), without_optional("sklearn", "matplotlib"):
     import keras
 
     if keras.backend.backend() == "tensorflow":

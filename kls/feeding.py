@@ -9,9 +9,9 @@ import numpy as np
 def feed(batches, endless=False):
     """Wraps seeded batches in the form that the backend's `fit`, `evaluate` and `predict` take without a wait.
 
-    On TensorFlow that is a `tf.data.Dataset` with autotuning off: the destructor of an autotuned iterator waits
-    for a thread that sleeps for up to a minute, so that `fit` returns late (TensorFlow 2.21). Other backends get
-    a generator to train on, since Keras ends an epoch of a `PyDataset` once before the first, and else the batches.
+    On TensorFlow that is a `tf.data.Dataset` without autotuning: the destructor of an autotuned iterator waits for a
+    thread that sleeps for up to a minute, so that `fit` returns late (TensorFlow 2.21). Other backends get a generator
+    to train on, since Keras ends an epoch of a `PyDataset` once before the first, and else the batches.
 
     Args:
         batches: A `keras.utils.PyDataset` with `batch(epoch, index) -> (images, labels)` and the first `epoch`,
@@ -46,12 +46,11 @@ def feed(batches, endless=False):
 
     signature = keras.tree.map_structure(specification, batches.batch(batches.epoch, 0))
     options = tf.data.Options()
-    options.autotune.enabled = False
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
+    dataset = tf.data.Dataset.from_generator(generate, output_signature=signature).with_options(options)
     if not endless:
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
-    return dataset.prefetch(2).with_options(options)
+    return _without_autotuner(dataset.prefetch(2))
 
 
 def batches_of(data, batch_size=128):
@@ -80,9 +79,7 @@ def batches_of(data, batch_size=128):
 
         if data.cardinality() == tf.data.INFINITE_CARDINALITY:
             raise ValueError("`data` must end. Received: a `tf.data.Dataset` that repeats for ever")
-        options = tf.data.Options()
-        options.autotune.enabled = False
-        return (_pair(element) for element in data.with_options(options))
+        return (_pair(element) for element in _without_autotuner(data))
     arrays = data if isinstance(data, tuple) else (data,)
     if not 1 <= len(arrays) <= 2 or not all(hasattr(array, "shape") and len(array.shape) for array in arrays):
         raise ValueError(
@@ -123,6 +120,15 @@ def full_batches(data, batch_size=128):
         if count < full:
             images = np.concatenate([images, np.repeat(images[-1:], full - count, axis=0)])
         yield images, labels, count
+
+
+def _without_autotuner(dataset):
+    """Returns a `tf.data.Dataset` whose iterators are destroyed without a wait: see `feed`."""
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def _pair(element):

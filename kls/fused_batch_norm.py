@@ -53,7 +53,7 @@ def normalize_in_training(images, scale, offset, epsilon):
                 is_training=False,
             )
             of_scale, of_offset = (tf.reduce_sum(_parts(values, fold), axis=0) for values in (of_scale, of_offset))
-            count = tf.cast(tf.size(images) // images.shape[-1], scale.dtype)
+            count = tf.cast(tf.size(images, tf.int64) // images.shape[-1], scale.dtype)
             share = -scale * tf.math.rsqrt(variance + epsilon) / count
             of_moments = affine(share * of_scale, share * of_offset)
             return tf.reshape(of_images, tf.shape(images)) + of_moments, of_scale, of_offset
@@ -111,5 +111,5 @@ def _without_bessel(images):
     """Returns the factor that takes Bessel's correction off the variance that the kernel returns."""
     import tensorflow as tf
 
-    count = tf.cast(tf.size(images) // images.shape[-1], tf.float32)
+    count = tf.cast(tf.size(images, tf.int64) // images.shape[-1], tf.float32)
     return tf.maximum(count - 1, 1) / count

@@ -9,7 +9,8 @@ class Adam(keras.optimizers.Adam):
 
     `m += (1 - beta_1) (g - m)`, `v += (1 - beta_2) (g^2 - v)` and `w -= lr sqrt(1 - beta_2^t) / (1 - beta_1^t) m /
     (sqrt(v) + epsilon)`, as in Keras. A network of many small layers takes fewer operations per step, and fewer to
-    trace. Under several replicas, with `amsgrad` and for sparse gradients the update is Keras's.
+    trace. Under several replicas, with `amsgrad`, and where a gradient is sparse or weights are of several dtypes, the
+    update is Keras's.
 
     Args:
         *args, **kwargs: As in `keras.optimizers.Adam`.
@@ -31,9 +32,12 @@ class Adam(keras.optimizers.Adam):
         step = tf.cast(self.iterations + 1, dtype)
         beta_1, beta_2 = tf.constant(self.beta_1, dtype), tf.constant(self.beta_2, dtype)
         settings = {
-            **{"lr": tf.cast(learning_rate, dtype), "epsilon": tf.constant(self.epsilon, dtype)},
-            **{"beta1": beta_1, "beta2": beta_2},
-            **{"beta1_power": tf.pow(beta_1, step), "beta2_power": tf.pow(beta_2, step)},
+            "lr": tf.cast(tf.convert_to_tensor(learning_rate), dtype),
+            "epsilon": tf.constant(self.epsilon, dtype),
+            "beta1": beta_1,
+            "beta2": beta_2,
+            "beta1_power": tf.pow(beta_1, step),
+            "beta2_power": tf.pow(beta_2, step),
         }
         for gradient, variable in zip(grads, trainable_variables, strict=True):
             index = self._get_variable_index(variable)
@@ -51,7 +55,7 @@ class SGD(keras.optimizers.SGD):
     """Gradient descent with momentum by TensorFlow's fused update, Keras's own elsewhere.
 
     `m = momentum m - lr g`, then `w += m`, or `w += momentum m - lr g` by Nesterov, as in Keras. Without momentum,
-    under several replicas and for sparse gradients the update is Keras's.
+    under several replicas, and where a gradient is sparse or weights are of several dtypes, the update is Keras's.
 
     Args:
         *args, **kwargs: As in `keras.optimizers.SGD`.
@@ -70,7 +74,8 @@ class SGD(keras.optimizers.SGD):
         import tensorflow as tf
 
         dtype = trainable_variables[0].dtype
-        learning_rate, momentum = tf.cast(learning_rate, dtype), tf.constant(self.momentum, dtype)
+        learning_rate = tf.cast(tf.convert_to_tensor(learning_rate), dtype)
+        momentum = tf.constant(self.momentum, dtype)
         for gradient, variable in zip(grads, trainable_variables, strict=True):
             tf.raw_ops.ResourceApplyKerasMomentum(
                 var=variable.value.handle,
@@ -93,4 +98,5 @@ def _fusible(gradients, variables):
         and all(isinstance(variable, keras.Variable) for variable in variables)
         and len({variable.dtype for variable in variables}) == 1
         and tf.distribute.get_strategy().num_replicas_in_sync == 1
+        and not (tf.distribute.has_strategy() and tf.distribute.in_cross_replica_context())
     )

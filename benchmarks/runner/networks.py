@@ -161,7 +161,7 @@ def compiled_model(trial, dataset, steps_per_epoch, origins=(), synchronized=Fal
 
 
 def _with_built_optimizer(model):
-    """Gives a compiled model's optimizer its variables: TensorFlow traces a step that creates any twice."""
+    """Gives a compiled model's optimizer its variables: a step that creates them is traced twice by TensorFlow."""
     model.optimizer.build(model.trainable_variables)
     return model
 

@@ -7,11 +7,12 @@ and logits alone.
 import csv
 import io
 import json
-import os
 import zipfile
 from dataclasses import asdict
 
 import numpy as np
+
+from kls.whole_file import written_whole
 
 CLASS_LOSSES = "class_losses"
 UNFAMILIAR = -1  # the label of every unfamiliar image
@@ -180,22 +181,14 @@ def read_logits(path):
 
 
 def _write_arrays(path, arrays):
-    """Writes an `.npz` file aside and renames it, so that it is there whole or not at all."""
-    aside = path.with_suffix(".partial")
-    with open(aside, "wb") as file:
+    with written_whole(path) as file:
         np.savez(file, **arrays)
-    os.replace(aside, path)
 
 
 def write_atomically(path, text):
     """Writes a text file aside and renames it, so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".partial")
-    with open(aside, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
+    with written_whole(path) as file:
+        file.write(text.encode())
 
 
 def _read_record(path):

@@ -7,7 +7,7 @@ import keras
 
 
 def threads_per_operation(workers):
-    """Returns how many threads are to share an operation in each of several processes, so that cores suffice.
+    """Returns how many threads are to share an operation in each of several processes, one thread per core in all.
 
     Args:
         workers: Number of processes that train side by side.

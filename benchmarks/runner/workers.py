@@ -1,9 +1,8 @@
 """Trials side by side, each in a process of its own, for machines that one trial does not fill.
 
-Small networks gain little from further threads (PERFORMANCE.md). Each process takes its share of the cores and one
-trial after another, so that it starts once, and compiles a network once for all that can share it. On the same machine
-a trial ends with the same bits as in any other run of as many threads per operation, and with others where these
-differ.
+Each process takes its share of the cores and one trial after another, so that it starts once, and compiles a network
+once for all that can share it. On the same machine a trial ends with the same bits as in any other run of as many
+threads per operation, and with others where these differ.
 """
 
 import multiprocessing

@@ -1,3 +1,4 @@
+import functools
 import math
 import zlib
 
@@ -24,6 +25,25 @@ def write_stripes(path, train=96, test=41):
         arrays |= {f"x_{part}": images, f"y_{part}": labels}
     np.savez(path, **arrays)
     return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_autotuner_to_wait_for(request):
+    """Fails whatever study trains on data that TensorFlow tunes by itself: `kls.feeding` says why."""
+    if keras.backend.backend() != "tensorflow" or "throughput" in request.path.parts:
+        yield
+        return
+    fit = keras.Model.fit
+
+    @functools.wraps(fit)
+    def checked(model, x, *args, **kwargs):
+        for data in (x, kwargs.get("validation_data")):
+            assert data is None or data.options().autotune.enabled is False
+        return fit(model, x, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.Model, "fit", checked)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -81,8 +81,9 @@ class TestSweep:
         monkeypatch.setattr(Network, "_forward_with_features", counted(Network._forward_with_features))
         wanted = Wanted(features=True)
         train(make(), stripes, store, wanted=wanted)
-        assert traced.count("call") == 2  # one to train, one to evaluate
-        assert traced.count("_forward_with_features") == 1
+        assert set(traced) == {"call", "_forward_with_features"}
+        if keras.backend.backend() == "tensorflow":
+            assert sorted(traced) == ["_forward_with_features", "call", "call"]  # one to train, one to evaluate
         traced.clear()
         for changes in ({"gamma": 1.0}, {"seed": 1}, {"shift": 0.0, "flip": True}):
             train(make(**changes), stripes, store, wanted=wanted)
