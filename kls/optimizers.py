@@ -98,5 +98,4 @@ def _fusible(gradients, variables):
         and all(isinstance(variable, keras.Variable) for variable in variables)
         and len({variable.dtype for variable in variables}) == 1
         and tf.distribute.get_strategy().num_replicas_in_sync == 1
-        and not (tf.distribute.has_strategy() and tf.distribute.in_cross_replica_context())
     )
