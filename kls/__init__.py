@@ -16,6 +16,7 @@ from kls import (
     per_class,
     plots,
     projection,
+    regularizers,
     targets,
     uncertainty,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "per_class",
     "plots",
     "projection",
+    "regularizers",
     "targets",
     "teacher_logits",
     "uncertainty",

@@ -8,10 +8,11 @@ BLOCK = 16  # channels that the kernel takes at a time
 def normalize_in_training(images, scale, offset, epsilon):
     """Normalises images with their own moments.
 
-    In bfloat16 and float16 oneDNN's kernel is about eight times slower where the channels are no multiple of 16, as in
-    most layers of DenseNet. There `fold` neighbouring pixels become one of `fold` times as many channels, at no cost.
-    The moments of a channel are then those of its `fold` parts together, and so are the gradients of its scale and
-    offset; what they add to the gradient of the images is linear in the images, and so one more normalisation.
+    oneDNN's kernel is several times slower where the channels are no multiple of 16, as in most layers of DenseNet:
+    about eight times in bfloat16 and float16. There `fold` neighbouring pixels become one of `fold` times as many
+    channels, at no cost. The moments of a channel are then those of its `fold` parts together, and so are the gradients
+    of its scale and offset; what they add to the gradient of the images is linear in the images, and so one more
+    normalisation.
 
     Args:
         images: Tensor of shape `(N, H, W, C)`; float32, bfloat16 or float16.
@@ -53,8 +54,7 @@ def normalize_in_training(images, scale, offset, epsilon):
                 is_training=False,
             )
             of_scale, of_offset = (tf.reduce_sum(_parts(values, fold), axis=0) for values in (of_scale, of_offset))
-            count = tf.cast(tf.size(images, tf.int64) // images.shape[-1], scale.dtype)
-            share = -scale * tf.math.rsqrt(variance + epsilon) / count
+            share = -scale * tf.math.rsqrt(variance + epsilon) / _pixels(images)
             of_moments = affine(share * of_scale, share * of_offset)
             return tf.reshape(of_images, tf.shape(images)) + of_moments, of_scale, of_offset
 
@@ -89,7 +89,7 @@ def _fold(images):
 
     _, height, width, channels = images.shape
     fold = BLOCK // math.gcd(BLOCK, channels)
-    if images.dtype == tf.float32 or height is None or width is None or height * width % fold:
+    if height is None or width is None or height * width % fold:
         return 1
     return 1 if tf.config.list_logical_devices("GPU") else fold
 
@@ -111,5 +111,12 @@ def _without_bessel(images):
     """Returns the factor that takes Bessel's correction off the variance that the kernel returns."""
     import tensorflow as tf
 
-    count = tf.cast(tf.size(images, tf.int64) // images.shape[-1], tf.float32)
-    return tf.maximum(count - 1, 1) / count
+    pixels = _pixels(images)
+    return tf.maximum(pixels - 1, 1) / pixels
+
+
+def _pixels(images):
+    """Returns the number of pixels of all images together, as float32."""
+    import tensorflow as tf
+
+    return tf.cast(tf.size(images, tf.int64) // images.shape[-1], tf.float32)

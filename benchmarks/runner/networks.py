@@ -9,6 +9,7 @@ import numpy as np
 import kls
 from kls.network import Network
 from kls.overfitting import OverfittingCE
+from kls.regularizers import L2
 from kls.targets import smoothing_weights
 
 WEIGHTS = "weights.weights.h5"
@@ -91,7 +92,7 @@ def decay_weights(model, weight_decay):
     stays outside the momentum.
     """
     for variable in model.trainable_variables:
-        variable.regularizer = keras.regularizers.L2(weight_decay / 2)
+        variable.regularizer = L2(weight_decay / 2)
 
 
 def trained_model(trial, dataset, store, synchronized=False):
@@ -106,6 +107,16 @@ def trained_model(trial, dataset, store, synchronized=False):
     model = build_model(trial, dataset, synchronized)
     model.load_weights(weights)
     return model
+
+
+def save_weights(model, path):
+    """Stores the weights of a trained network, without those of its optimizer, which Keras would store too.
+
+    Args:
+        model: A functional Keras model.
+        path: File to write, as `Model.load_weights` of the same network, not compiled, reads it.
+    """
+    keras.Model(model.inputs, model.outputs, name=model.name).save_weights(path)
 
 
 def compiled_model(trial, dataset, steps_per_epoch, origins=(), synchronized=False):

@@ -21,6 +21,7 @@ from benchmarks.runner.networks import (
     compiled_model,
     network_of,
     precision_policy,
+    save_weights,
     trained_model,
 )
 from benchmarks.runner.outputs import Wanted, evaluation_batches, measure, write_outputs
@@ -107,7 +108,7 @@ def train(
         store.write_class_losses(trial, recorded.losses["evaluation"], recorded.accuracies["evaluation"])
     store.write_history(trial, checkpoint.history)
     student = getattr(model, "student", model)
-    student.save_weights(directory / WEIGHTS)
+    save_weights(student, directory / WEIGHTS)
     accuracy = f"val_{accuracy_name(trial)}"
     best_hits = max(round(logs[accuracy] * len(evaluation.images)) for logs in checkpoint.history)
     record = {

@@ -198,7 +198,7 @@ class StockForm:
 
 
 def stock_model(model):
-    """Returns a copy of a model, with new weights, of Keras's own layers alone.
+    """Returns a copy of a model, with new weights, of Keras's own layers and L2 penalties alone.
 
     Raises:
         ValueError: If there is no such layer in place of one of `kls`.
@@ -211,7 +211,12 @@ def stock_model(model):
                 "`model` must consist of Keras's layers and of others with the name and arguments of the one that they "
                 f"are derived from. Received: a layer of {type(layer)}"
             )
-        return stock.from_config(layer.get_config())
+        config = layer.get_config()
+        penalties = {name for name in config if name.endswith("_regularizer") and config[name]}
+        return stock.from_config(config | {name: stock_penalty(getattr(layer, name)) for name in penalties})
+
+    def stock_penalty(penalty):
+        return keras.regularizers.L2(penalty.l2)
 
     return keras.models.clone_model(model, clone_function=stock_layer)
 

@@ -11,6 +11,7 @@ from keras import layers
 from kls.layers import BatchNormalization
 from kls.models.checks import blocks_per_stage, check_input_shape
 from kls.models.registry import register
+from kls.regularizers import L2
 from kls.targets import check_classes
 
 
@@ -130,7 +131,7 @@ def _layers(l2, synchronized):
             strides=strides,
             padding="same",
             kernel_initializer="he_normal",
-            kernel_regularizer=keras.regularizers.L2(l2) if l2 else None,
+            kernel_regularizer=L2(l2) if l2 else None,
         )
 
     def norm():

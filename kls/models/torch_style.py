@@ -5,6 +5,7 @@ from keras import layers
 
 from kls.layers import BatchNormalization
 from kls.models.grouped_convolution import GroupedConv2D
+from kls.regularizers import L2
 
 
 def torch_style_layers(l2, synchronized):
@@ -19,7 +20,7 @@ def torch_style_layers(l2, synchronized):
         N(0, sqrt(2 / (k^2 filters))); `norm(x)`, normalisation with PyTorch's momentum and, as nearly as the fused
         kernel takes it, epsilon; and `classify(x, classes, activation)`, global average pooling and a linear layer.
     """
-    penalty = keras.regularizers.L2(l2) if l2 else None
+    penalty = L2(l2) if l2 else None
 
     def conv(filters, kernel_size, strides=1, groups=1):
         convolution = GroupedConv2D if groups > 1 else layers.Conv2D

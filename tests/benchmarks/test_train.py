@@ -3,6 +3,7 @@ import math
 import shutil
 from dataclasses import replace
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -91,6 +92,14 @@ class TestWhatATrialLeaves:
         images, _ = stripes.split("test")
         logits = model.predict(images.astype("float32") / 255 - stripes.mean, verbose=0)
         np.testing.assert_allclose(logits, store.logits(trial, "test")[0], atol=1e-5)
+
+    def test_its_weights_are_the_networks_alone(self, trained):
+        trial, store, _ = trained
+        stored = []
+        with h5py.File(store.directory(trial) / "weights.weights.h5") as file:
+            file.visititems(lambda name, entry: stored.append(entry.size) if isinstance(entry, h5py.Dataset) else None)
+        model = kls.models.build("resnet8v1", (8, 8, 1), 3)
+        assert sorted(stored) == sorted(int(np.prod(weight.shape)) for weight in model.weights)
 
 
 def test_the_same_recipe_gives_the_same_bits_and_another_seed_others(trained, stripes, store):

@@ -38,9 +38,11 @@ def outputs_and_gradients(layer, x, training):
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("shape", [(8, 5, 6, 3), (1, 1, 1, 3), (2, 1, 1, 3), (4, 8, 8, 3)])
+@pytest.mark.parametrize(
+    "shape", [(8, 5, 6, 3), (1, 1, 1, 3), (2, 1, 1, 3), (4, 8, 8, 3), (6, 4, 8, 12), (3, 2, 4, 30)]
+)
 def test_outputs_gradients_and_moving_statistics_are_those_of_keras(training, shape):
-    ours, theirs = pair(momentum=0.7)
+    ours, theirs = pair(shape[-1], momentum=0.7)
     x = images(shape)
     (y, gradients), (y_keras, gradients_keras) = (outputs_and_gradients(layer, x, training) for layer in (ours, theirs))
     np.testing.assert_allclose(y, y_keras, rtol=2e-5, atol=2e-5)
@@ -118,13 +120,14 @@ def test_channels_that_are_no_multiple_of_16_are_as_exact_in_bfloat16(shape, tra
         np.testing.assert_allclose(own.numpy(), other.numpy(), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(("channels", "pixels"), [(12, (4, 8)), (24, (2, 1)), (30, (8, 8))])
-def test_such_channels_reach_the_kernel_in_sixteens(channels, pixels):
+def test_such_channels_reach_the_kernel_in_sixteens(dtype, channels, pixels):
     import tensorflow as tf
 
-    layer = BatchNormalization(dtype="mixed_bfloat16")
+    layer = BatchNormalization(dtype="float32" if dtype == "float32" else "mixed_bfloat16")
     graph = tf.function(lambda x: layer(x, training=True)).get_concrete_function(
-        tf.TensorSpec((None, *pixels, channels), "bfloat16")
+        tf.TensorSpec((None, *pixels, channels), dtype)
     )
     kernels = [found for found in graph.graph.get_operations() if found.type == "FusedBatchNormV3"]
     assert kernels
