@@ -92,11 +92,11 @@ def phases(watched):
 
     Example:
 
-    >>> phases({"start": 1.0, "imported": 5.0, "fits": [{"begin": 6.0, "first": 9.0, "last": 10.0}]})
+    >>> phases({"start": 1.0, "imported": 5.0, "trials": [{"begin": 5.5, "fit": 6.0, "first": 9.0}]})
     {'import': 4.0, 'prepare': 1.0, 'first_step': 3.0, 'total': 8.0}
     """
-    first = watched["fits"][0]
-    moments = (watched["start"], watched["imported"], first["begin"], first["first"])
+    trial = watched["trials"][0]
+    moments = (watched["start"], watched["imported"], trial["fit"], trial["first"])
     seconds = [later - earlier for earlier, later in itertools.pairwise(moments)]
     return dict(zip(PHASES, [*seconds, moments[-1] - moments[0]], strict=True))
 
@@ -104,19 +104,21 @@ def phases(watched):
 def gaps(watched):
     """Returns for each trial the seconds from the last step before it, or the command, to its own first step.
 
+    `starting` are those of them from where the trial begins, when the one before is evaluated and stored.
+
     Args:
         watched: As `run_study` returns it.
 
     Example:
 
-    >>> fits = [{"begin": 6.0, "first": 9.0, "last": 10.0}, {"begin": 10.5, "first": 11.5, "last": 12.0}]
-    >>> gaps({"start": 1.0, "imported": 5.0, "fits": fits})
-    [{'trial': 1, 'seconds': 8.0}, {'trial': 2, 'seconds': 1.5}]
+    >>> trials = [{"begin": 6.0, "first": 9.0, "last": 10.0}, {"begin": 11.0, "first": 11.5, "last": 12.0}]
+    >>> gaps({"start": 1.0, "trials": trials})
+    [{'trial': 1, 'seconds': 8.0, 'starting': 3.0}, {'trial': 2, 'seconds': 1.5, 'starting': 0.5}]
     """
-    ends = [watched["start"], *(fit["last"] for fit in watched["fits"])]
+    ends = [watched["start"], *(trial["last"] for trial in watched["trials"])]
     return [
-        {"trial": number, "seconds": fit["first"] - end}
-        for number, (fit, end) in enumerate(zip(watched["fits"], ends, strict=False), start=1)
+        {"trial": number, "seconds": trial["first"] - end, "starting": trial["first"] - trial["begin"]}
+        for number, (trial, end) in enumerate(zip(watched["trials"], ends, strict=False), start=1)
     ]
 
 
@@ -144,17 +146,23 @@ def sweep_table(frame):
     """Returns the table of the times between trials.
 
     Args:
-        frame: A row per network, round and trial, with `seconds`.
+        frame: A row per network, round and trial, with `seconds` and `starting`.
     """
     rows = []
     for network, trials in frame.groupby("network", sort=False):
-        first, later = (trials[here]["seconds"] for here in (trials["trial"] == 1, trials["trial"] > 1))
-        rows.append((network, f"{first.median():.1f}", str(len(first)), *_median_and_largest(later), str(len(later))))
+        first, later = (trials[here] for here in (trials["trial"] == 1, trials["trial"] > 1))
+        rows.append(
+            (
+                *(network, f"{first['seconds'].median():.1f}", str(len(first))),
+                *(*_median_and_largest(later["seconds"]), *_median_and_largest(later["starting"]), str(len(later))),
+            )
+        )
     return Table(
         "sweep",
         f"A sweep of gamma = {', '.join(SWEEP_GAMMAS)} on digits in one command, one epoch each: seconds from the "
-        "command to the first trial's first training step, and from a trial's last step to the next one's first.",
-        ("network", "first trial, s", "n", "later trials, median s", "largest", "n"),
+        "command to the first trial's first training step, and from a trial's last step to the next one's first, of "
+        "which starting: from there where the trial before is evaluated and stored.",
+        ("network", "first trial, s", "n", "later trials, median s", "largest", "starting, median s", "largest", "n"),
         tuple(rows),
         notes=(machine_note(PACKAGES, keras.backend.backend()),),
     )

@@ -3,16 +3,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.runner.store import RunStore
 from benchmarks.throughput import startup
 from benchmarks.throughput.watched_study import watch
 
 WATCHED = {
     "start": 100.0,
     "imported": 104.0,
-    "fits": [
-        {"begin": 105.0, "first": 108.0, "last": 110.0},
-        {"begin": 110.2, "first": 110.5, "last": 111.0},
-        {"begin": 111.5, "first": 113.0, "last": 120.0},
+    "trials": [
+        {"begin": 104.5, "fit": 105.0, "first": 108.0, "last": 110.0},
+        {"begin": 110.1, "fit": 110.2, "first": 110.5, "last": 111.0},
+        {"begin": 111.25, "fit": 111.5, "first": 113.0, "last": 120.0},
     ],
 }
 
@@ -44,24 +45,27 @@ def test_tables_show_medians(monkeypatch, tmp_path, capsys):
     (row, _) = startup.startup_table(pd.read_csv(tmp_path / "tables" / "startup.csv")).rows
     assert row == ("resnet20v1", "4.0", "1.0", "3.0", "8.0", "2")
     (row, _) = startup.sweep_table(pd.read_csv(tmp_path / "tables" / "sweep.csv")).rows
-    assert row == ("resnet20v1", "8.0", "2", "1.25", "2.00", "4")  # later trials: 0.5 and 2 seconds, twice
+    assert row == ("resnet20v1", "8.0", "2", "1.25", "2.00", "1.08", "1.75", "4")  # later: 0.5 of 0.4, 2 of 1.75, twice
     assert "Seconds from the command" in capsys.readouterr().out
 
 
-def test_the_watch_notes_begin_first_and_last_step_of_each_fit(monkeypatch):
-    monkeypatch.setattr(keras.Model, "fit", keras.Model.fit)  # restored afterwards
+def test_the_watch_notes_begin_first_and_last_step_of_each_trial(monkeypatch, make_trial, tmp_path):
+    monkeypatch.setattr(RunStore, "begin", RunStore.begin)  # restored afterwards, as the others
+    monkeypatch.setattr(keras.Model, "fit", keras.Model.fit)
     monkeypatch.setattr(
         keras.callbacks.CallbackList, "on_train_batch_end", keras.callbacks.CallbackList.on_train_batch_end
     )
     inputs = keras.Input((1,))
     model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
     model.compile("sgd", "mse")
-    fits = watch()
+    trials = watch()
     for samples in (1, 3):
+        RunStore(tmp_path).begin(make_trial(seed=samples))
         model.fit(np.ones((samples, 1)), np.ones((samples, 1)), batch_size=1, verbose=0)
-    assert [sorted(fit) for fit in fits] == [["begin", "first", "last"]] * 2
-    assert fits[0]["begin"] < fits[0]["first"] == fits[0]["last"] < fits[1]["begin"]
-    assert fits[1]["first"] < fits[1]["last"]
+    assert [sorted(trial) for trial in trials] == [["begin", "first", "fit", "last"]] * 2
+    first, second = trials
+    assert first["begin"] < first["fit"] < first["first"] == first["last"] < second["begin"]
+    assert second["first"] < second["last"]
 
 
 def test_a_study_that_fails_is_reported_with_its_log(monkeypatch, tmp_path):
