@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import h5py
 
 import decathlon
+from benchmarks.runner.awake import cores_awake
 from benchmarks.runner.data import open_outliers, open_unfamiliar
 from benchmarks.runner.estimate import epoch_work, steps_per_epoch
 from benchmarks.runner.networks import WEIGHTS
@@ -163,7 +164,7 @@ def run(plan, store, sources, strategy="none", keep_features=False, scores=(), c
         store.write_results()
     trainer = Trainer(plan, store, sources, strategy, wanted)
     work = {trial: epoch_work(trial, datasets[trial.dataset]) for trial in waiting}
-    with open_report(len(plan.trials), work, workers) as report:
+    with cores_awake(), open_report(len(plan.trials), work, workers) as report:
         if workers > 1:
             trained = train_side_by_side(waiting, trainer, report, workers)
         else:

@@ -75,13 +75,15 @@ def test_two_replicas_end_as_one(optimizer):
 
 
 @tensorflow_only
-@pytest.mark.parametrize(("own", "stock"), [(Adam, keras.optimizers.Adam), (SGD, keras.optimizers.SGD)])
-def test_variables_of_two_dtypes_and_of_tensorflow_are_updated_as_by_keras(own, stock):
+@pytest.mark.parametrize(
+    ("own", "stock", "arguments"),
+    [(Adam, keras.optimizers.Adam, {}), (SGD, keras.optimizers.SGD, {"momentum": 0.9})],
+)
+def test_variables_of_two_dtypes_and_of_tensorflow_are_updated_as_by_keras(own, stock, arguments):
     import tensorflow as tf
 
     found = []
-    for optimizer in (own, stock):
-        optimizer = optimizer(0.1) if optimizer in (Adam, keras.optimizers.Adam) else optimizer(0.1, momentum=0.9)
+    for optimizer in (own(0.1, **arguments), stock(0.1, **arguments)):
         variables = [
             keras.Variable([1.0, 2.0], dtype="float32"),
             keras.Variable([3.0], dtype="float64"),
