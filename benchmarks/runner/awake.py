@@ -9,7 +9,7 @@ goes first.
 import os
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from benchmarks.runner import keep_awake
@@ -21,8 +21,11 @@ NO_LIMIT = {Path("/sys/fs/cgroup/cpu.max"): "max", Path("/sys/fs/cgroup/cpu/cpu.
 @contextmanager
 def cores_awake():
     """Keeps the cores of this process awake within; yields the processes that do it, none where there is no need."""
-    keepers = [_keeper(core) for core in cores_to_keep()]
+    keepers = []
     try:
+        with suppress(OSError):  # a sandbox may forbid it
+            for core in cores_to_keep():
+                keepers.append(_keeper(core))
         yield keepers
     finally:
         for keeper in keepers:
@@ -55,6 +58,11 @@ def _keeper(core):
     """
     command = [sys.executable, "-I", "-S", keep_awake.__file__, str(core)]
     keeper = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    os.sched_setscheduler(keeper.pid, os.SCHED_IDLE, os.sched_param(0))
-    os.sched_setaffinity(keeper.pid, {core})
+    try:
+        os.sched_setscheduler(keeper.pid, os.SCHED_IDLE, os.sched_param(0))
+        os.sched_setaffinity(keeper.pid, {core})
+    except OSError:
+        keeper.kill()
+        keeper.wait()
+        raise
     return keeper

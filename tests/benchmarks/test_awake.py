@@ -1,6 +1,7 @@
 import itertools
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,26 @@ def test_they_end_when_the_block_fails(monkeypatch):
     with pytest.raises(ZeroDivisionError), cores_awake() as keepers:
         raise ZeroDivisionError
     assert keepers[0].returncode == -signal.SIGKILL
+
+
+@linux_only
+def test_what_a_sandbox_forbids_is_left_out(monkeypatch):
+    started = []
+
+    class Noted(subprocess.Popen):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            started.append(self)
+
+    def forbid(*arguments):
+        raise PermissionError
+
+    monkeypatch.setattr(awake, "cores_to_keep", lambda: sorted(os.sched_getaffinity(0)))
+    monkeypatch.setattr(os, "sched_setscheduler", forbid)
+    monkeypatch.setattr(subprocess, "Popen", Noted)
+    with cores_awake() as keepers:
+        assert keepers == []
+        assert [process.returncode for process in started] == [-signal.SIGKILL]
 
 
 @pytest.mark.parametrize(
