@@ -23,6 +23,8 @@ __all__ = [
 ]
 
 FILLS = ("zero", "reflect")
+OUTSIDE = -1  # a place that is not in an image
+LEVELS = np.arange(256, dtype=np.float32) / 255  # what the bytes of an image stand for
 # Streams of random numbers that never meet.
 ORDER, AUGMENTATION, OUTLIER_ORDER, OUTLIER_OFFSET, OUTLIER_AUGMENTATION, MIXING, NOISE = range(7)
 OUTLIER = -1  # the label of an outlier
@@ -138,6 +140,11 @@ class Batches(keras.utils.PyDataset):
         """Whether the labels of a batch are class indices, not distributions."""
         return self.labels.ndim == 1 and self.mixing is None and self.appended is None
 
+    @property
+    def is_finishable(self):
+        """Whether `unfinished` and `finish` make a batch: unless there is a mixing."""
+        return self.mixing is None
+
     def __len__(self):
         return self.num_batches
 
@@ -151,24 +158,49 @@ class Batches(keras.utils.PyDataset):
         """Returns `(images, labels)` of batch `index` of an epoch."""
         if not 0 <= index < len(self):
             raise IndexError(f"`index` must be in 0..{len(self) - 1}. Received: index={index}")
+        if self.mixing is None:
+            parts, labels = self.unfinished(epoch, index)
+            return self.finish(*parts, mean=self.mean), labels
         rows = self._rows(epoch, index)
         images, labels = self.images[rows], self._labels(rows)
         rng = np.random.default_rng([AUGMENTATION, self.seed, epoch, index])
-        if self.mixing is None:
-            return self.normalise(images, rng), labels
         mixing_rng = np.random.default_rng([MIXING, self.seed, epoch, index])
         if self.mixing.takes_raw_images:
             images, labels = self.mixing(images.astype(np.float32, subok=False), labels, mixing_rng)
             return self.normalise(images, rng), labels
         return self.mixing(self.normalise(images, rng), labels, mixing_rng)
 
+    def unfinished(self, epoch, index):
+        """Returns `(parts, labels)` of a batch without a mixing: its images are `finish(*parts, mean=self.mean)`.
+
+        The parts are a quarter of the images' bytes, for a device that finishes them itself.
+        """
+        rows = self._rows(epoch, index)
+        rng = np.random.default_rng([AUGMENTATION, self.seed, epoch, index])
+        return self._parts(self.images[rows], rng), self._labels(rows)
+
+    @staticmethod
+    def finish(images, *places, mean=None, xp=np):
+        """Returns images in [0, 255] as float32 in [0, 1] minus the mean, and augmented.
+
+        Args:
+            images: Array of shape `(N, H, W, C)`.
+            *places: Where each row and each column comes from, as `draw_places` draws it; none without augmentation.
+            mean: float32 array of shape `(H, W, C)`, or `None`.
+            xp: The module whose arrays are given, with the functions of NumPy: `numpy` or `jax.numpy`.
+        """
+        images = xp.take(LEVELS, images) if images.dtype == np.uint8 else images / np.float32(255)
+        if mean is not None:
+            images = images - mean
+        return move(images, *places, xp) if places else images
+
     def normalise(self, images, rng):
         """Returns images in [0, 255] as float32 in [0, 1] minus the mean, augmented with what `rng` draws."""
-        images = images.astype(np.float32, subok=False)
-        images /= 255
-        if self.mean is not None:
-            images -= self.mean
-        return images if self.augmentation is None else augment(images, self.augmentation, rng)
+        return self.finish(*self._parts(images, rng), mean=self.mean)
+
+    def _parts(self, images, rng):
+        places = () if self.augmentation is None else draw_places(images.shape, self.augmentation, rng)
+        return np.asarray(images), *places
 
     def _labels(self, rows):
         labels = self.labels[rows]
@@ -393,16 +425,57 @@ def augment(images, augmentation, rng):
     Returns:
         Array of the same shape.
     """
-    count, height, width = images.shape[:3]
-    most_y, most_x = (int(augmentation.shift * side + 1e-9) for side in (height, width))
-    y = np.arange(height) + rng.integers(0, 2 * most_y + 1, size=(count, 1))
-    x = np.arange(width) + rng.integers(0, 2 * most_x + 1, size=(count, 1))
+    return move(images, *draw_places(images.shape, augmentation, rng))
+
+
+def draw_places(shape, augmentation, rng):
+    """Draws where each row and each column of augmented images comes from.
+
+    Args:
+        shape: `(N, H, W, C)`.
+        augmentation: An `Augmentation`.
+        rng: A `numpy.random.Generator`.
+
+    Returns:
+        int32 arrays of shapes `(N, H)` and `(N, W)`; `OUTSIDE` is what lies outside the image and is to be 0.
+    """
+    count, height, width = shape[:3]
+    shifts = [int(augmentation.shift * side + 1e-9) for side in (height, width)]
+    rows, columns = (
+        np.arange(side) + rng.integers(-most, most + 1, size=(count, 1))
+        for side, most in zip((height, width), shifts, strict=True)
+    )
     if augmentation.flip:
-        x = np.where(rng.random((count, 1)) < 0.5, x[:, ::-1], x)
-    if most_y or most_x:
-        mode = "reflect" if augmentation.fill == "reflect" else "constant"
-        images = np.pad(images, ((0, 0), (most_y, most_y), (most_x, most_x), (0, 0)), mode=mode)
-    return images[np.arange(count)[:, None, None], y[:, :, None], x[:, None, :]]
+        columns = np.where(rng.random((count, 1)) < 0.5, columns[:, ::-1], columns)
+    return tuple(_filled(places, side, augmentation.fill) for places, side in ((rows, height), (columns, width)))
+
+
+def _filled(places, side, fill):
+    """Returns places of which those outside of an image's side are mirrored into it, or `OUTSIDE`."""
+    if fill == "reflect":
+        last = side - 1
+        inside = last - np.abs(last - np.abs(places))
+    else:
+        inside = np.where((places >= 0) & (places < side), places, OUTSIDE)
+    return inside.astype(np.int32)
+
+
+def move(images, rows, columns, xp=np):
+    """Returns images whose pixels come from the places that `draw_places` has drawn.
+
+    Args:
+        images: Array of shape `(N, H, W, C)`.
+        rows: Integer array of shape `(N, H)`.
+        columns: Integer array of shape `(N, W)`.
+        xp: The module whose arrays are given: `numpy` or `jax.numpy`.
+    """
+    count, height, width, channels = images.shape
+    rows, columns = rows[:, :, None], columns[:, None, :]
+    first = height * width * xp.arange(count)[:, None, None]
+    blank = count * height * width  # a pixel behind the last one
+    pixels = xp.where((rows == OUTSIDE) | (columns == OUTSIDE), blank, first + width * rows + columns)
+    source = xp.concatenate([images.reshape(-1, channels), xp.zeros((1, channels), np.float32)])
+    return xp.take(source, pixels.reshape(-1), axis=0).reshape(images.shape)
 
 
 def _one_hot(labels, classes):

@@ -1,9 +1,14 @@
 """How data reach Keras: one helper for `fit`, `evaluate` and `predict`, one for whoever needs batch after batch."""
 
 import itertools
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import keras
 import numpy as np
+
+AHEAD = 2  # batches that are made before they are used
 
 
 def feed(batches, endless=False):
@@ -11,12 +16,15 @@ def feed(batches, endless=False):
 
     On TensorFlow that is a `tf.data.Dataset` without autotuning: the destructor of an autotuned iterator waits for a
     thread that sleeps for up to a minute, so that `fit` returns late (TensorFlow 2.21). Other backends get a generator
-    to train on, since Keras ends an epoch of a `PyDataset` once before the first, and else the batches.
+    to train on, since Keras ends an epoch of a `PyDataset` once before the first, and else the batches. On JAX the
+    device itself finishes batches that say how, so that an accelerator does not wait for the processor.
 
     Args:
         batches: A `keras.utils.PyDataset` with `batch(epoch, index) -> (images, labels)` and the first `epoch`,
             such as `decathlon.Batches`; labels are an array, or a dictionary of arrays for a model of several outputs.
-            What a batch holds must depend on epoch and index alone.
+            What a batch holds must depend on epoch and index alone. If `batches.is_finishable`, then
+            `batches.unfinished(epoch, index) -> (parts, labels)` gives what
+            `batches.finish(*parts, mean=batches.mean, xp=jax.numpy)`, which is compiled, makes the images of.
         endless: Whether to go on with the next epoch after the last batch, for `fit`; give `steps_per_epoch` too.
 
     Returns:
@@ -29,16 +37,22 @@ def feed(batches, endless=False):
     ```
     """
 
-    def generate():
+    if _finishes_on_device(batches):
+        batches = _FinishedOnDevice(batches)
+
+    def places():
         for epoch in itertools.count(batches.epoch):
             for index in range(len(batches)):
-                yield batches.batch(epoch, index)
+                yield epoch, index
             if not endless:
                 return
 
     if keras.backend.backend() != "tensorflow":
-        return generate() if endless else batches
+        return _made_ahead(batches.batch, places()) if endless else batches
     import tensorflow as tf
+
+    def generate():
+        return itertools.starmap(batches.batch, places())
 
     def specification(values):
         array = np.asarray(values)
@@ -50,11 +64,59 @@ def feed(batches, endless=False):
     dataset = tf.data.Dataset.from_generator(generate, output_signature=signature).with_options(options)
     if not endless:
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
-    return _without_autotuner(dataset.prefetch(2))
+    return _without_autotuner(dataset.prefetch(AHEAD))
+
+
+def _made_ahead(make, places):
+    """Yields `make(*place)` of each place, made in a thread of its own while the one before is used."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting = deque(thread.submit(make, *place) for place in itertools.islice(places, AHEAD))
+        while waiting:
+            yield waiting.popleft().result()
+            waiting.extend(thread.submit(make, *place) for place in itertools.islice(places, 1))
+
+
+def _finishes_on_device(batches):
+    return keras.backend.backend() == "jax" and getattr(batches, "is_finishable", False)
+
+
+class _FinishedOnDevice(keras.utils.PyDataset):
+    """Batches whose images JAX finishes, on its device.
+
+    Args:
+        batches: Batches with `unfinished` and `finish`: see `feed`.
+    """
+
+    def __init__(self, batches):
+        import jax
+
+        super().__init__()
+        self._batches = batches
+        finish = jax.jit(batches.finish, static_argnames="xp")
+        self._finish = partial(finish, mean=jax.device_put(batches.mean), xp=jax.numpy)
+
+    @property
+    def epoch(self):
+        return self._batches.epoch
+
+    def __len__(self):
+        return len(self._batches)
+
+    def __getitem__(self, index):
+        return self.batch(self.epoch, index)
+
+    def on_epoch_end(self):
+        self._batches.on_epoch_end()
+
+    def batch(self, epoch, index):
+        parts, labels = self._batches.unfinished(epoch, index)
+        return self._finish(*parts), labels
 
 
 def batches_of(data, batch_size=128):
     """Yields `(images, labels)` of each batch once, in order; labels are `None` where there are none.
+
+    They are NumPy arrays, but images that a device finishes (see `feed`) stay there.
 
     Args:
         data: An array of images, a pair `(images, labels)` of arrays, a `keras.utils.PyDataset`, or a
@@ -72,6 +134,9 @@ def batches_of(data, batch_size=128):
     """
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
+    if _finishes_on_device(data):
+        finished = _FinishedOnDevice(data)
+        return (finished[index] for index in range(len(data)))
     if isinstance(data, keras.utils.PyDataset):
         return (_pair(data[index]) for index in range(len(data)))
     if hasattr(data, "element_spec"):

@@ -1,5 +1,6 @@
 """A Keras classifier taken apart: its features, logits and last layer, from one pass over data."""
 
+from collections import deque
 from dataclasses import dataclass, field
 
 import keras
@@ -96,15 +97,20 @@ class Network:
                 f"to take them from. Received: a {type(self.model).__name__} named {self.model.name!r}"
             )
         image_scores = image_scores or {}
-        forward = self._forward_with_features if features else self._forward
+        run = self._compiled_once(self._forward_with_features if features else self._forward)
+
+        def begin():
+            for number, (images, labels, count) in enumerate(full_batches(data, batch_size)):
+                if number == 0:
+                    self._check_images(images)
+                yield images, labels, count, run(ops.convert_to_tensor(images))
+
         parts = []
-        for images, labels, count in full_batches(data, batch_size):
-            if not parts:
-                self._check_images(images)
-            found = self.compiled(forward)(images)
+        begun = begin() if image_scores else _one_behind(begin())  # scores may draw too, each after its own batch
+        for images, labels, count, tensors in begun:
+            found = [ops.convert_to_numpy(tensor)[:count] for tensor in tensors]
             if not parts:
                 self._check_outputs(found[0])
-            found = [array[:count] for array in found]
             parts.append((labels, found, [score(self, images)[:count] for score in image_scores.values()]))
         if not parts:
             raise ValueError("`data` must hold one batch at least. Received: none")
@@ -139,11 +145,15 @@ class Network:
             function: Function of a batch of images to tensors; compiled once per function.
             argument: What tells it from other compiled functions of the same name, such as its settings.
         """
+        run = self._compiled_once(function, argument)
+        return lambda images: [ops.convert_to_numpy(array) for array in run(ops.convert_to_tensor(images))]
+
+    def _compiled_once(self, function, argument=None):
+        """Returns `function` of a tensor, compiled; an accelerator may still be computing what it returns."""
         key = (getattr(function, "__name__", function), argument)
         if key not in self._compiled:
             self._compiled[key] = _compile(function, self.model)
-        run = self._compiled[key]
-        return lambda images: [ops.convert_to_numpy(array) for array in run(ops.convert_to_tensor(images))]
+        return self._compiled[key]
 
     def _forward(self, images):
         return (ops.cast(self.logits(images), "float32"),)
@@ -176,6 +186,16 @@ class Network:
         if self._dense is None:
             self.gives_probabilities = looks_like_probabilities(outputs)
             self.gives_log_probabilities = (outputs <= 0).all() and looks_like_probabilities(np.exp(outputs))
+
+
+def _one_behind(items):
+    """Yields each item when the next one is there too, for which an accelerator computes meanwhile."""
+    waiting = deque()
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > 1:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def looks_like_probabilities(values):

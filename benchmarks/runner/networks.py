@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 import kls
+from benchmarks.runner.devices import has_accelerator
 from kls.network import Network
 from kls.overfitting import OverfittingCE
 from kls.regularizers import L2
@@ -16,6 +17,7 @@ WEIGHTS = "weights.weights.h5"
 LAST_RATE = 1e-6  # where a cosine schedule ends
 MONTE_CARLO_PASSES = 20
 NEGATIVES = 16384
+MOST_UNINTERRUPTED = 32
 OPTIMIZERS = {
     "adam": kls.optimizers.Adam,
     "momentum": partial(kls.optimizers.SGD, momentum=0.9),
@@ -135,10 +137,11 @@ def compiled_model(trial, dataset, steps_per_epoch, origins=(), synchronized=Fal
     optimizer = OPTIMIZERS[trial.optimizer](learning_rate(trial, steps_per_epoch))
     accuracy = kls.metrics.FamiliarAccuracy()
     metrics = [accuracy]
+    steps_per_call = uninterrupted_steps(steps_per_epoch)
     if trial.loss == "outlier_exposure":
         (model,) = origins
         loss = kls.OutlierExposure(trial.gamma, trial.outlier_weight, from_logits=True)
-        model.compile(optimizer, loss, metrics=metrics)
+        model.compile(optimizer, loss, metrics=metrics, steps_per_execution=steps_per_call)
         return _with_built_optimizer(model)
     keras.utils.set_random_seed(trial.seed)  # a network begins with the same weights, whoever its teachers are
     model = build_model(trial, dataset, synchronized)
@@ -157,18 +160,33 @@ def compiled_model(trial, dataset, steps_per_epoch, origins=(), synchronized=Fal
         )
         if contrast is not None and trial.weight_decay is not None:
             decay_weights(contrast, trial.weight_decay)
-        model.compile(optimizer, metrics=metrics)
+        model.compile(optimizer, metrics=metrics, steps_per_execution=steps_per_call)
     elif trial.loss == "denoising":
         losses = {"class": kls.FocalStd(trial.focal, trial.std_weight, from_logits=True), "image": "mse"}
-        model.compile(optimizer, losses, metrics={"class": metrics})
+        model.compile(optimizer, losses, metrics={"class": metrics}, steps_per_execution=steps_per_call)
     elif trial.loss in OVERFITTING:
         loss = OverfittingCE(dataset.classes, OVERFITTING[trial.loss], from_logits=True)
-        model.compile(optimizer, loss, metrics=[*metrics, loss.class_weights])
+        metrics.append(loss.class_weights)
+        model.compile(optimizer, loss, metrics=metrics, steps_per_execution=steps_per_call)
     else:
         loss = AssignableSmoothedCE(trial.gamma, dataset.classes)
         accuracy.label_weights = loss.weights
-        model.compile(optimizer, loss, metrics=metrics)
+        model.compile(optimizer, loss, metrics=metrics, steps_per_execution=steps_per_call)
     return _with_built_optimizer(model)
+
+
+def uninterrupted_steps(steps_per_epoch):
+    """Returns how many training steps an accelerator is given before Keras's callbacks are called again.
+
+    On JAX what Keras does in Python around a step of a small network takes an accelerator longer than the step. Keras
+    goes on to the end of so many steps, which must therefore divide those of an epoch. The steps are the same.
+
+    Args:
+        steps_per_epoch: Training steps per epoch.
+    """
+    if keras.backend.backend() != "jax" or not has_accelerator():
+        return 1
+    return max(steps for steps in range(1, MOST_UNINTERRUPTED + 1) if steps_per_epoch % steps == 0)
 
 
 def _with_built_optimizer(model):

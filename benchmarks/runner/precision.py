@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 import kls
+from benchmarks.runner.devices import has_accelerator
 from benchmarks.runner.networks import precision_policy
 from benchmarks.runner.store import write_atomically
 from benchmarks.runner.trial import PRECISIONS
@@ -106,11 +107,6 @@ def measure_rates(image_shape, batch_size):
                 model.train_on_batch(images, labels)
             seconds[precision].append(time.perf_counter() - start)
     return {precision: round(ROUND_STEPS * batch_size / min(taken), 1) for precision, taken in seconds.items()}
-
-
-def has_accelerator():
-    """Whether Keras sees a device beside the processor."""
-    return any("cpu" not in device.lower() for device in keras.distribution.list_devices())
 
 
 def multiplies_bfloat16():

@@ -13,8 +13,8 @@ import time
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 
+from benchmarks.runner.devices import has_accelerator
 from benchmarks.runner.plan import PlanError
-from benchmarks.runner.precision import has_accelerator
 from benchmarks.runner.reuse import key_of
 from benchmarks.runner.threads import limit_threads, threads_per_operation
 

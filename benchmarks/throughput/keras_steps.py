@@ -51,14 +51,17 @@ def make_trial(dataset, model, batch_size, precision):
 
 
 class StepClock(keras.callbacks.Callback):
-    """Sums the seconds from the first step's begin to the last one's end of each epoch, or of a prediction."""
+    """Sums the seconds from the first step's begin to the last one's end of each epoch, or of a prediction.
+
+    On JAX a step is only begun when Keras says that it has ended; the last one's results are waited for.
+    """
 
     async_safe = True
 
     def __init__(self):
         super().__init__()
         self.seconds = 0.0
-        self._first = self._last = None
+        self._first = self._last = self._results = None
 
     def on_train_batch_begin(self, batch, logs=None):
         if self._first is None:
@@ -67,8 +70,12 @@ class StepClock(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         now = time.perf_counter()
         self._last = now if self._last is None else max(self._last, now)  # Keras calls from several threads
+        self._results = logs
 
     def on_epoch_end(self, epoch, logs=None):
+        if keras.backend.backend() != "tensorflow":
+            keras.tree.map_structure(keras.ops.convert_to_numpy, self._results)
+            self._last = time.perf_counter()
         self.seconds += self._last - self._first
         self._first = self._last = None
 
@@ -82,6 +89,8 @@ class StepClock(keras.callbacks.Callback):
 class HeldBatches:
     """The first batches of training batches, made once and then given again and again.
 
+    JAX keeps them on its device; TensorFlow's `fit` takes arrays from this process in any case.
+
     Args:
         batches: What `training_batches` returns.
         count: How many to hold, at most.
@@ -91,6 +100,8 @@ class HeldBatches:
         self.epoch = batches.epoch
         self._length = len(batches)
         self._held = [batches.batch(batches.epoch, index) for index in range(min(count, len(batches)))]
+        if keras.backend.backend() == "jax":
+            self._held = keras.tree.map_structure(keras.ops.convert_to_tensor, self._held)
 
     def __len__(self):
         return self._length
@@ -231,6 +242,21 @@ FORMS = {
 }
 
 
+def plan_training(form, seconds):
+    """Returns `(steps per epoch, epochs)` of a turn, in whole calls of the steps that Keras takes at once.
+
+    Args:
+        form: A `RunnerForm` or `StockForm`.
+        seconds: How long the turn lasts at least.
+    """
+    at_once = form.model.steps_per_execution
+    longest = form.longest // at_once
+    calls = min(WARM_UP_STEPS, longest)
+    warm, _ = form.train(calls * at_once, 1)
+    calls, epochs = plan_turn(seconds, warm / calls, longest)
+    return calls * at_once, epochs
+
+
 def prepare(settings):
     """Builds, compiles and warms up a form; returns what it took and the function of its turns.
 
@@ -243,11 +269,11 @@ def prepare(settings):
     with precision_policy(trial.precision):
         start = time.perf_counter()
         form = FORMS[settings["form"]](trial, dataset)
-        form.train(1, 1)
+        form.train(form.model.steps_per_execution, 1)
         prepare_seconds = time.perf_counter() - start
     form.infer(1, 1)
+    training = plan_training(form, settings["seconds"])
     steps = min(WARM_UP_STEPS, form.longest)
-    training = plan_turn(settings["seconds"], form.train(steps, 1)[0] / steps, form.longest)
     inference = plan_turn(INFERENCE_SHARE * settings["seconds"], form.infer(steps, 1)[0] / steps, form.longest)
 
     def turn():

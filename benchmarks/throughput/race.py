@@ -6,6 +6,7 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
+SHARED_DEVICE = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # else JAX's first process takes most of its memory
 TAIL = 15  # lines of the log of a process that has died
 
 

@@ -19,11 +19,12 @@ import kls
 from benchmarks.runner.tables import Table
 from benchmarks.throughput import peers
 from benchmarks.throughput.images import open_images
-from benchmarks.throughput.machine import machine_note
-from benchmarks.throughput.race import Racer, alternate
+from benchmarks.throughput.machine import accelerators, machine_note
+from benchmarks.throughput.race import SHARED_DEVICE, Racer, alternate
 
-SIDE = 4096
-PACKAGES = ("keras", "tensorflow", "torch", "numpy")
+SIDE, COPIED = 4096, 2**28  # of the matrices; bytes of the copy
+ACCELERATED_SIDE, ACCELERATED_COPIED = 8192, 2**31  # what takes a millisecond there
+PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy")
 BYTES = {"float32": 4, "mixed_bfloat16": 2}
 UNITS = {"float32": "float32", "mixed_bfloat16": "bfloat16"}
 WEIGHT_TRAFFIC = 4 * 10  # bytes: Adam's step, and weights read and gradients written, of each float32 weight
@@ -127,13 +128,15 @@ def measure_limits(repeats, out):
         A frame with `product`, floating-point operations per second, and `copy`, bytes read and written per second.
     """
     program = str(Path(peers.__file__).with_name("limits.py"))
+    libraries = ("tensorflow", "jax", "torch") if accelerators() else ("numpy", "tensorflow", "torch")
     rows = []
     with ExitStack() as stack:
         racers = {}
-        for name in ("numpy", "tensorflow", "torch"):
+        for name in libraries:
             if importlib.util.find_spec(name) is not None:
-                command = [sys.executable, program, name, str(SIDE)]
-                racers[name] = stack.enter_context(Racer(name, command, out / "logs" / f"limits-{name}.log"))
+                command = [sys.executable, program, name, *map(str, problem_size())]
+                log = out / "logs" / f"limits-{name}.log"
+                racers[name] = stack.enter_context(Racer(name, command, log, SHARED_DEVICE))
                 racers[name].ask()
         for number, name, answer in alternate(racers, repeats):
             rows += [
@@ -141,6 +144,11 @@ def measure_limits(repeats, out):
                 for precision, rates in answer.items()
             ]
     return pd.DataFrame(rows)
+
+
+def problem_size():
+    """Returns the side of the matrices that are multiplied, and the bytes that are copied, on this machine."""
+    return (ACCELERATED_SIDE, ACCELERATED_COPIED) if accelerators() else (SIDE, COPIED)
 
 
 def best_rates(limits):
@@ -220,9 +228,11 @@ def roofline_table(frame, limits):
         for row in frame.to_dict("records")
     ]
     rates = best_rates(limits)
+    side, copied = problem_size()
     return Table(
         "roofline",
-        f"What arithmetic (a product of {SIDE:,} x {SIDE:,} matrices) and memory (a copy of 256 MiB) allow, in "
+        f"What arithmetic (a product of {side:,} x {side:,} matrices) and memory (a copy of {copied / 2**20:,.0f} "
+        "MiB) allow, in "
         "images/s, beside what was measured: medians of n rounds, the limits those of the fastest library and of "
         f"n = {limits['round'].nunique()}.",
         (

@@ -15,11 +15,11 @@ from benchmarks.throughput.figures import steps_figure
 from benchmarks.throughput.images import open_images
 from benchmarks.throughput.keras_steps import FORMS as KERAS_FORMS
 from benchmarks.throughput.keras_steps import GAMMA, INFERENCE_SHARE
-from benchmarks.throughput.machine import machine_note
-from benchmarks.throughput.race import Racer, alternate
+from benchmarks.throughput.machine import accelerators, machine_note
+from benchmarks.throughput.race import SHARED_DEVICE, Racer, alternate
 from kls.targets import epsilon_from_gamma
 
-TORCH_FORMS = ("torch", "torch-compile")
+TORCH_FORMS = ("torch", "torch-compile", "torch-graphs")
 FORMS = (*KERAS_FORMS, *TORCH_FORMS)
 CALLS = {"kls": "kls-fit", "keras": "keras-fit"}
 CELL = ["network", "batch_size", "precision"]
@@ -28,9 +28,11 @@ MEBIBYTE = 2**20
 
 
 def installed_forms(names=None):
-    """Returns the forms of `names`, by default all, without PyTorch's where it is not installed."""
-    has_torch = importlib.util.find_spec("torch") is not None
-    return [name for name in names or FORMS if has_torch or name not in TORCH_FORMS]
+    """Returns the forms of `names`, by default all, without those of PyTorch that cannot run here."""
+    missing = set(TORCH_FORMS) if importlib.util.find_spec("torch") is None else set()
+    if not accelerators():
+        missing.add("torch-graphs")  # CUDA's
+    return [name for name in names or FORMS if name not in missing]
 
 
 def measure(options):
@@ -79,7 +81,8 @@ def race(network, batch_size, dataset, options):
             for form in installed_forms(options.forms):
                 settings = _settings(form, network, batch_size, precision, dataset, options.seconds)
                 name = f"{network}-{batch_size}-{precision}-{form}"
-                racer = stack.enter_context(Racer(name, _command(settings), options.out / "logs" / f"{name}.log"))
+                log = options.out / "logs" / f"{name}.log"
+                racer = stack.enter_context(Racer(name, _command(settings), log, SHARED_DEVICE))
                 answer = racer.ask()
                 if "skipped" in answer:
                     skipped.append(f"{name}: {answer['skipped']}.")
@@ -185,9 +188,10 @@ def steps_table(frame, dataset, notes=()):
         notes=(
             "kls: through the studies' batches and `fit`; kls-arrays: the same steps on batches made beforehand; "
             "keras: Keras's own batch normalisation and loss, arrays in memory; torch: eager, channels_last, autocast; "
-            "torch-compile: the same under torch.compile. Seconds are those of the steps alone, but for kls-fit and "
-            "keras-fit: those of the whole call of `fit` or `predict`; these two are held against each other. Peak: "
-            "largest resident memory of the process. To first step: building, tracing and one step, without imports.",
+            "torch-compile: the same under torch.compile; torch-graphs: with CUDA graphs besides (reduce-overhead). "
+            "Seconds are those of the steps alone, but for kls-fit and keras-fit: those of the whole call of `fit` or "
+            "`predict`; these two are held against each other. Peak: largest resident memory of the process. To first "
+            "step: building, tracing and one step, without imports.",
             *notes,
             machine_note(PACKAGES, keras.backend.backend()),
         ),

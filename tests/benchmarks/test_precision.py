@@ -110,12 +110,6 @@ def test_without_units_for_bfloat16_nothing_is_measured(tmp_path, measured, monk
     assert not (tmp_path / "precision.json").exists()
 
 
-@pytest.mark.parametrize(("devices", "found"), [(["cpu:0"], False), (["cpu:0", "gpu:0"], True), (["tpu:0"], True)])
-def test_accelerators_are_what_is_no_cpu(devices, found, monkeypatch):
-    monkeypatch.setattr("keras.distribution.list_devices", lambda: devices)
-    assert precision.has_accelerator() is found
-
-
 @pytest.mark.parametrize(
     ("flags", "found"), [("sse avx512f amx_bf16 amx_tile", True), ("avx512_bf16", True), ("sse avx2", False)]
 )

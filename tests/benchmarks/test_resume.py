@@ -32,6 +32,13 @@ sys.modules["tensorflow"] = None
 from benchmarks.decathlon import main
 sys.exit(main(sys.argv[1:]))
 """
+AS_ON_AN_ACCELERATOR = """
+import sys
+from benchmarks.decathlon import main
+from benchmarks.runner import networks
+networks.has_accelerator = lambda: True
+sys.exit(main(sys.argv[1:]))
+"""
 TIMES = {"seconds", "images_per_second"}
 
 
@@ -118,10 +125,23 @@ def test_ctrl_c_ends_with_a_sentence(tmp_path, data_dir):
     assert not (tmp_path / "results.csv").exists()
 
 
-def test_it_runs_on_jax_where_there_is_no_tensorflow(tmp_path, data_dir):
+@pytest.fixture(scope="module")
+def on_jax(tmp_path_factory, data_dir):
     pytest.importorskip("jax")
-    run = run_study(tmp_path, data_dir, "-c", WITHOUT_TENSORFLOW, epochs=1, backend="jax")
+    out = tmp_path_factory.mktemp("jax")
+    run = run_study(out, data_dir, "-c", WITHOUT_TENSORFLOW, epochs=1, backend="jax")
     assert run.returncode == 0, run.stderr[-2000:]
-    assert len(results(tmp_path)) == 1
-    assert json.loads((trial_directory(tmp_path) / "record.json").read_text())["backend"] == "jax"
-    assert (tmp_path / "figures" / "accuracy.png").exists()
+    return out
+
+
+def test_it_runs_on_jax_where_there_is_no_tensorflow(on_jax):
+    assert len(results(on_jax)) == 1
+    assert json.loads((trial_directory(on_jax) / "record.json").read_text())["backend"] == "jax"
+    assert (on_jax / "figures" / "accuracy.png").exists()
+
+
+def test_steps_that_no_callback_interrupts_are_the_same(on_jax, tmp_path, data_dir):
+    run = run_study(tmp_path, data_dir, "-c", AS_ON_AN_ACCELERATOR, epochs=1, backend="jax")
+    assert run.returncode == 0, run.stderr[-2000:]
+    for name in ("weights.weights.h5", "history.csv"):
+        assert (trial_directory(tmp_path) / name).read_bytes() == (trial_directory(on_jax) / name).read_bytes(), name

@@ -278,6 +278,28 @@ def test_any_augmentation_of_any_shape_is_one_of_the_variants(height, width, cha
         assert any(flip or not key[2] for key in find_variant(one, variants))
 
 
+@pytest.mark.parametrize("fill", [None, "zero", "reflect"])
+@pytest.mark.parametrize("with_mean", [True, False])
+def test_jax_finishes_a_batch_to_the_same_bits(fill, with_mean, training):
+    jax = pytest.importorskip("jax")
+    mean = np.random.default_rng(1).random((20, 30, 3), np.float32) if with_mean else None
+    batches = training(augmentation=fill and Augmentation(shift=0.2, fill=fill), mean=mean)
+    finish = jax.jit(batches.finish, static_argnames="xp")
+    for index in range(len(batches)):
+        parts, labels = batches.unfinished(3, index)
+        images, expected_labels = batches.batch(3, index)
+        assert sum(part.nbytes for part in parts) < images.nbytes / 3
+        found = finish(*parts, mean=batches.mean, xp=jax.numpy)
+        assert found.dtype == images.dtype
+        np.testing.assert_array_equal(found, images)
+        np.testing.assert_array_equal(labels, expected_labels)
+
+
+def test_a_mixed_batch_is_not_finished_elsewhere(training):
+    assert training().is_finishable
+    assert not training(mixing=MixUp()).is_finishable
+
+
 def test_memory_mapped_arrays_give_the_same_batches(images, labels, tmp_path):
     np.save(tmp_path / "images.npy", images)
     np.save(tmp_path / "labels.npy", labels)

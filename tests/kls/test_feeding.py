@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from kls.feeding import feed
+from kls.feeding import _made_ahead, batches_of, feed
 
 TENSORFLOW = keras.backend.backend() == "tensorflow"
 
@@ -23,6 +23,21 @@ class Counting(keras.utils.PyDataset):
     def batch(self, epoch, index):
         size = 2 if index < 3 else 1
         return np.full((size, 2), epoch, "float32"), np.full(size, index, "int64")
+
+
+class Finishable(Counting):
+    """The same batches from their epochs in bytes, the index beside it."""
+
+    is_finishable = True
+    mean = np.float32(1)
+
+    def unfinished(self, epoch, index):
+        images, labels = super().batch(epoch + 1, index)
+        return (images.astype(np.uint8),), labels
+
+    @staticmethod
+    def finish(images, mean, xp):
+        return images.astype(np.float32) - mean
 
 
 class TwoTargets(Counting):
@@ -70,6 +85,39 @@ class TestTensorFlow:
 def test_other_backends_evaluate_the_batches_as_they_are():
     batches = Counting()
     assert feed(batches) is batches
+
+
+class TestFinishing:
+    def test_images_are_finished_on_the_device_of_jax_alone(self):
+        if keras.backend.backend() != "jax":
+            assert seen(batches_of(Finishable()), None) == seen(batches_of(Counting()), None)
+            return
+        for fed in (feed(Finishable()), batches_of(Finishable())):
+            batches = list(fed)
+            assert all(keras.ops.is_tensor(x) for x, _ in batches)
+            assert seen(batches, None) == seen(Counting(), None)
+        assert seen(feed(Finishable(), endless=True), 9) == seen(feed(Counting(), endless=True), 9)
+
+
+class TestMakingAhead:
+    def test_batches_come_in_order_and_two_are_made_before_they_are_asked_for(self):
+        made = []
+        batches = _made_ahead(lambda *place: made.append(place) or place, itertools.product(range(2), range(3)))
+        assert next(batches) == (0, 0)
+        assert len(made) <= 2
+        assert list(batches) == [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+        assert len(made) == 6
+
+    def test_an_error_reaches_who_asks_for_the_batch(self):
+        def make(place):
+            if place == 2:
+                raise OSError("the disk is gone")
+            return place
+
+        batches = _made_ahead(make, ((place,) for place in itertools.count()))
+        assert [next(batches), next(batches)] == [0, 1]
+        with pytest.raises(OSError, match="the disk is gone"):
+            next(batches)
 
 
 def test_fit_sees_every_batch_of_the_first_epoch_and_the_next():

@@ -393,17 +393,34 @@ class TestData:
 class TestOneForwardPass:
     def test_a_call_per_batch_and_none_of_predict(self, network, monkeypatch):
         calls = []
-        compiled = network.compiled
+        compiled_once = network._compiled_once
 
-        def counting(function, argument=None):
-            run = compiled(function, argument)
+        def counting(function):
+            run = compiled_once(function)
             return lambda images: calls.append(len(images)) or run(images)
 
-        monkeypatch.setattr(network, "compiled", counting)
+        monkeypatch.setattr(network, "_compiled_once", counting)
         monkeypatch.setattr(network.model, "predict", None)
         monkeypatch.setattr(network.model, "predict_on_batch", None)
         network.outputs((X, Y), features=True, batch_size=8)
         assert calls == [8, 8, 8]  # the last one filled up
+
+    def test_a_batch_is_begun_before_the_one_before_is_waited_for(self, network, monkeypatch):
+        events = []
+        run, to_numpy = network._compiled_once(network._forward), keras.ops.convert_to_numpy
+        monkeypatch.setattr(
+            network, "_compiled_once", lambda function: lambda images: events.append("run") or run(images)
+        )
+        monkeypatch.setattr("keras.ops.convert_to_numpy", lambda tensor: events.append("wait") or to_numpy(tensor))
+        network.outputs(X, batch_size=8)
+        assert [event for event, _ in zip(events, range(6), strict=False)] == [
+            "run",
+            "run",
+            "wait",
+            "run",
+            "wait",
+            "wait",
+        ]
 
     @pytest.mark.parametrize("features", [False, True])
     def test_is_traced_once_for_all_batches_and_data_sets(self, features):

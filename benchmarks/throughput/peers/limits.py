@@ -1,4 +1,7 @@
-"""The rates of a large matrix product and of a large copy: `limits.py LIBRARY SIDE`, as a process that takes turns."""
+"""The rates of a large matrix product and of a large copy, as a process that takes turns.
+
+`limits.py LIBRARY SIDE BYTES`: the side of the matrices, and how much is copied.
+"""
 
 import sys
 import time
@@ -6,26 +9,25 @@ import time
 import numpy as np
 from answering import answer
 
-COPIED = 2**28  # bytes
 TRIES = 3
 
 
-def with_numpy(side):
+def with_numpy(side, copied):
     """NumPy: no product of bfloat16."""
     matrix = np.random.default_rng(0).random((side, side), np.float32)
     return {
-        "float32": (lambda: matrix @ matrix, _copy_of_array(np.float32)),
-        "bfloat16": (None, _copy_of_array(np.uint16)),
+        "float32": (lambda: matrix @ matrix, _copy_of_array(np.float32, copied)),
+        "bfloat16": (None, _copy_of_array(np.uint16, copied)),
     }
 
 
-def _copy_of_array(dtype):
-    source = np.ones(COPIED // np.dtype(dtype).itemsize, dtype)
+def _copy_of_array(dtype, copied):
+    source = np.ones(copied // np.dtype(dtype).itemsize, dtype)
     target = np.empty_like(source)
     return lambda: np.copyto(target, source)
 
 
-def with_tensorflow(side):
+def with_tensorflow(side, copied):
     """TensorFlow: products alone, since its copies of whole tensors are none."""
     import tensorflow as tf
 
@@ -37,10 +39,26 @@ def with_tensorflow(side):
     return {"float32": (product(tf.float32), None), "bfloat16": (product(tf.bfloat16), None)}
 
 
-def with_torch(side):
-    """PyTorch, on the graphics card where there is one."""
+def with_jax(side, copied):
+    """JAX, on the graphics card where there is one."""
+    import jax
+    import jax.numpy as jnp
+
+    multiply, double = jax.jit(jnp.matmul), jax.jit(lambda values: values * 2)
+
+    def functions(dtype):
+        matrix = jax.random.uniform(jax.random.key(0), (side, side)).astype(dtype)
+        source = jnp.ones(copied // matrix.dtype.itemsize, dtype)
+        return lambda: multiply(matrix, matrix).block_until_ready(), lambda: double(source).block_until_ready()
+
+    return {"float32": functions(jnp.float32), "bfloat16": functions(jnp.bfloat16)}
+
+
+def with_torch(side, copied):
+    """PyTorch, on the graphics card where there is one, in TensorFloat-32 for float32 as convolutions are."""
     import torch
 
+    torch.set_float32_matmul_precision("high")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def wait():
@@ -49,20 +67,20 @@ def with_torch(side):
 
     def functions(dtype):
         matrix = torch.rand((side, side), device=device).to(dtype)
-        source = torch.ones(COPIED // matrix.element_size(), dtype=dtype, device=device)
+        source = torch.ones(copied // matrix.element_size(), dtype=dtype, device=device)
         target = torch.empty_like(source)
         return lambda: (matrix @ matrix, wait()), lambda: (target.copy_(source), wait())
 
     return {"float32": functions(torch.float32), "bfloat16": functions(torch.bfloat16)}
 
 
-LIBRARIES = {"numpy": with_numpy, "tensorflow": with_tensorflow, "torch": with_torch}
+LIBRARIES = {"numpy": with_numpy, "tensorflow": with_tensorflow, "jax": with_jax, "torch": with_torch}
 
 
-def prepare(library, side):
+def prepare(library, side, copied):
     """Makes the matrices; returns nothing and the function of the turns."""
-    functions = LIBRARIES[library](side)
-    work = (2 * side**3, 2 * COPIED)  # operations; bytes read and written
+    functions = LIBRARIES[library](side, copied)
+    work = (2 * side**3, 2 * copied)  # operations; bytes read and written
 
     def turn():
         return {
@@ -89,4 +107,4 @@ def _rate(function, work):
     return work / min(seconds)
 
 
-answer(lambda: prepare(sys.argv[1], int(sys.argv[2])))
+answer(lambda: prepare(sys.argv[1], *map(int, sys.argv[2:])))

@@ -15,6 +15,7 @@ from answering import answer, plan_turn, resident
 
 WARM_UP_STEPS = 3
 HELD_BATCHES = 16
+COMPILE_MODES = {"torch-compile": "default", "torch-graphs": "reduce-overhead"}
 
 
 class Form:
@@ -30,7 +31,8 @@ class Form:
     def __init__(self, network, images, labels, settings):
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network = network.to(self.device, memory_format=torch.channels_last)
-        self.compiled = torch.compile(self.network) if settings["form"] == "torch-compile" else self.network
+        mode = COMPILE_MODES.get(settings["form"])
+        self.compiled = torch.compile(self.network, mode=mode) if mode else self.network
         self.optimizer = torch.optim.Adam(self.network.parameter_groups(), lr=1e-3, fused=True)
         self.loss = torch.nn.CrossEntropyLoss(label_smoothing=settings["label_smoothing"])
         self.bfloat16 = settings["precision"] == "mixed_bfloat16"
@@ -99,7 +101,7 @@ def prepare(settings):
     try:
         form.train(1)
     except Exception as error:  # a compiler that is missing or fails raises anything
-        if settings["form"] != "torch-compile":
+        if settings["form"] not in COMPILE_MODES:
             raise
         return {"skipped": f"torch.compile failed: {str(error).strip().splitlines()[0][:200]}"}, None
     prepare_seconds = time.perf_counter() - start

@@ -52,6 +52,35 @@ def test_the_clock_sums_epochs_without_what_lies_between_them(monkeypatch):
     assert clock.seconds == 4.5
 
 
+def test_the_clock_waits_for_what_jax_has_only_begun(monkeypatch):
+    waited = []
+    times = iter([10.0, 11.0, 15.0])
+    monkeypatch.setattr(keras_steps.time, "perf_counter", lambda: next(times))
+    monkeypatch.setattr("keras.backend.backend", lambda: "jax")
+    monkeypatch.setattr("keras.ops.convert_to_numpy", waited.append)
+    clock = StepClock()
+    clock.on_train_batch_begin(0)
+    clock.on_train_batch_end(0, {"loss": "result of the last step"})
+    clock.on_epoch_end(0)
+    assert waited == ["result of the last step"]
+    assert clock.seconds == 5
+
+
+@pytest.mark.parametrize(("at_once", "expected"), [(1, (20, 1)), (8, (24, 1)), (30, (30, 1)), (100, (100, 1))])
+def test_turns_are_of_whole_calls(at_once, expected):
+    """A step takes 0.1 s; a turn of 2 s is wanted."""
+
+    class Form:
+        model = type("Model", (), {"steps_per_execution": at_once})
+        longest = 120
+
+        def train(self, steps, epochs):
+            assert steps % at_once == 0
+            return 0.1 * steps * epochs, None
+
+    assert keras_steps.plan_training(Form(), 2.0) == expected
+
+
 def test_held_batches_are_the_first_ones_again_and_again(stripes, make_trial):
     batches = training_batches(make_trial(), stripes)
     held = HeldBatches(batches, count=2)

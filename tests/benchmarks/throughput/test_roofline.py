@@ -84,3 +84,14 @@ def test_limits_are_measured(monkeypatch, tmp_path):
     assert list(frame["precision"]) == ["float32", "bfloat16"]
     assert (frame["copy"] > 0).all()
     assert list(frame["product"] > 0) == [True, False]
+
+
+def test_limits_of_a_card_are_those_of_the_libraries_that_use_it(monkeypatch, tmp_path):
+    pytest.importorskip("jax")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name in ("numpy", "jax") else None)
+    monkeypatch.setattr(roofline, "accelerators", lambda: ["Some Card"])
+    monkeypatch.setattr(roofline, "ACCELERATED_SIDE", 32)
+    monkeypatch.setattr(roofline, "ACCELERATED_COPIED", 2**12)
+    frame = roofline.measure_limits(1, tmp_path)
+    assert list(frame["library"]) == ["jax", "jax"]
+    assert (frame[["product", "copy"]] > 0).all(axis=None)

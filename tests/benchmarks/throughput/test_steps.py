@@ -51,6 +51,13 @@ def test_forms_of_pytorch_are_left_out_where_it_is_not_installed(monkeypatch):
     assert steps.installed_forms(["keras", "torch"]) == ["keras"]
 
 
+def test_cuda_graphs_are_for_cards(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    for cards, expected in ([], []), (["Some Card"], ["torch-graphs"]):
+        monkeypatch.setattr(steps, "accelerators", lambda cards=cards: cards)
+        assert [form for form in steps.installed_forms() if form == "torch-graphs"] == expected
+
+
 def test_what_a_process_cannot_measure_is_noted(monkeypatch, stripes, tmp_path):
     program = """
 import json, sys
