@@ -10,6 +10,7 @@ import decathlon
 from benchmarks.runner.awake import cores_awake
 from benchmarks.runner.data import open_outliers, open_unfamiliar
 from benchmarks.runner.estimate import epoch_work, steps_per_epoch
+from benchmarks.runner.memory import keep_freed_memory
 from benchmarks.runner.networks import WEIGHTS
 from benchmarks.runner.outputs import Wanted, is_complete
 from benchmarks.runner.plan import Plan, PlanError
@@ -164,6 +165,7 @@ def run(plan, store, sources, strategy="none", keep_features=False, scores=(), c
         store.write_results()
     trainer = Trainer(plan, store, sources, strategy, wanted)
     work = {trial: epoch_work(trial, datasets[trial.dataset]) for trial in waiting}
+    keep_freed_memory()
     with cores_awake(), open_report(len(plan.trials), work, workers) as report:
         if workers > 1:
             trained = train_side_by_side(waiting, trainer, report, workers)

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 
 from benchmarks.runner.devices import has_accelerator
+from benchmarks.runner.memory import keep_freed_memory
 from benchmarks.runner.plan import PlanError
 from benchmarks.runner.reuse import key_of
 from benchmarks.runner.threads import limit_threads, threads_per_operation
@@ -187,6 +188,7 @@ def serve(connection, train, threads):
     """Trains the trials that come through a connection, until the process is ended or its parent gone."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     limit_threads(threads)
+    keep_freed_memory()
     while True:
         trial = connection.recv()
         report = RemoteReport(connection)

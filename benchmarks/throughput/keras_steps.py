@@ -12,6 +12,7 @@ import numpy as np
 
 import decathlon
 from benchmarks.runner.awake import cores_awake
+from benchmarks.runner.memory import keep_freed_memory
 from benchmarks.runner.networks import build_model, compiled_model, precision_policy
 from benchmarks.runner.outputs import evaluation_batches
 from benchmarks.runner.train import training_batches
@@ -120,6 +121,7 @@ class RunnerForm:
     """
 
     def __init__(self, trial, dataset, in_memory=False):
+        keep_freed_memory()
         batches = training_batches(trial, dataset)
         self.model = compiled_model(trial, dataset, len(batches))
         self.batches = HeldBatches(batches) if in_memory else batches
