@@ -156,8 +156,6 @@ class Batches(keras.utils.PyDataset):
 
     def batch(self, epoch, index):
         """Returns `(images, labels)` of batch `index` of an epoch."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"`index` must be in 0..{len(self) - 1}. Received: index={index}")
         if self.mixing is None:
             parts, labels = self.unfinished(epoch, index)
             return self.finish(*parts, mean=self.mean), labels
@@ -212,6 +210,8 @@ class Batches(keras.utils.PyDataset):
         return np.concatenate(parts, axis=1, dtype=np.float32)
 
     def _rows(self, epoch, index):
+        if not 0 <= index < len(self):
+            raise IndexError(f"`index` must be in 0..{len(self) - 1}. Received: index={index}")
         rows = slice(index * self.batch_size, (index + 1) * self.batch_size)
         return self._permutation(epoch)[rows] if self.training else rows
 
