@@ -33,7 +33,7 @@ PARTS = {  # what measures it, and which networks by default
 
 
 def main(arguments=None):
-    """Measures what is asked for and returns the exit code: 0, 1 if a process died, 2 if it cannot be measured."""
+    """Measures what is asked for and returns the exit code: 0, 1 if a process died or none can run, 2 without data."""
     options = _parser().parse_args(arguments)
     try:
         for part in options.what or PARTS:

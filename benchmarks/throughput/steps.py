@@ -16,7 +16,7 @@ from benchmarks.throughput.images import open_images
 from benchmarks.throughput.keras_steps import FORMS as KERAS_FORMS
 from benchmarks.throughput.keras_steps import GAMMA, INFERENCE_SHARE
 from benchmarks.throughput.machine import accelerators, machine_note
-from benchmarks.throughput.race import SHARED_DEVICE, Racer, alternate
+from benchmarks.throughput.race import SHARED_DEVICE, RaceError, Racer, alternate
 from kls.targets import epsilon_from_gamma
 
 TORCH_FORMS = ("torch", "torch-compile", "torch-graphs")
@@ -43,7 +43,7 @@ def measure(options):
 
     Raises:
         DataError: If the data set is not prepared.
-        RaceError: If a process dies.
+        RaceError: If a process dies, or no form can run here.
     """
     dataset = open_images(options.datasets, options.image_size, options.data_dir, options.out / "data")
     frames, notes = [], []
@@ -53,7 +53,11 @@ def measure(options):
             frames.append(frame)
             notes += skipped
             frame = pd.concat(frames, ignore_index=True)
-            steps_table(frame, dataset, notes).write(options.out / "tables", frame)
+            if not frame.empty:
+                steps_table(frame, dataset, notes).write(options.out / "tables", frame)
+    if frame.empty:
+        reason = " ".join(notes) or f"None of {', '.join(options.forms)} can run here."
+        raise RaceError(f"nothing was measured. {reason}")
     steps_table(frame, dataset, notes).show(options.out / "tables", frame)
     figure = options.out / "figures" / "steps.png"
     figure.parent.mkdir(parents=True, exist_ok=True)

@@ -58,6 +58,14 @@ def test_cuda_graphs_are_for_cards(monkeypatch):
         assert [form for form in steps.installed_forms() if form == "torch-graphs"] == expected
 
 
+def test_forms_that_cannot_run_are_an_error(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(steps, "accelerators", lambda: [])
+    arguments = ["steps", "--forms", "torch-graphs", "--networks", "resnet8v1", "--image-size", "8"]
+    assert main([*arguments, "--data-dir", str(tmp_path / "data"), "--out", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err == "error: nothing was measured. None of torch-graphs can run here.\n"
+    assert not (tmp_path / "out" / "tables").exists()
+
+
 def test_what_a_process_cannot_measure_is_noted(monkeypatch, stripes, tmp_path):
     program = """
 import json, sys
