@@ -175,7 +175,7 @@ class Batches(keras.utils.PyDataset):
         """
         rows = self._rows(epoch, index)
         rng = np.random.default_rng([AUGMENTATION, self.seed, epoch, index])
-        return self._parts(self.images[rows], rng), self._labels(rows)
+        return self.parts(self.images[rows], rng), self._labels(rows)
 
     @staticmethod
     def finish(images, *places, mean=None, xp=np):
@@ -194,9 +194,10 @@ class Batches(keras.utils.PyDataset):
 
     def normalise(self, images, rng):
         """Returns images in [0, 255] as float32 in [0, 1] minus the mean, augmented with what `rng` draws."""
-        return self.finish(*self._parts(images, rng), mean=self.mean)
+        return self.finish(*self.parts(images, rng), mean=self.mean)
 
-    def _parts(self, images, rng):
+    def parts(self, images, rng):
+        """Returns what `finish` makes of images in [0, 255]: them, and in training the places that `rng` draws."""
         places = () if self.augmentation is None else draw_places(images.shape, self.augmentation, rng)
         return np.asarray(images), *places
 
@@ -279,6 +280,9 @@ class WithOutliers(_Wrapper):
     (12, [1, 2, 4, 5, 7, 8, 10, 11])
     """
 
+    is_finishable = True
+    finish = staticmethod(Batches.finish)
+
     def __init__(self, familiar, images, batch_size):
         super().__init__(familiar)
         if not familiar.has_class_indices:
@@ -298,17 +302,26 @@ class WithOutliers(_Wrapper):
         self.batch_size = batch_size
         self._order = np.random.default_rng([OUTLIER_ORDER, familiar.seed]).permutation(len(images))
 
+    @property
+    def mean(self):
+        return self.familiar.mean
+
     def batch(self, epoch, index):
         """Returns `(images, labels)` of batch `index` of an epoch."""
-        familiar, labels = self.familiar.batch(epoch, index)
+        parts, labels = self.unfinished(epoch, index)
+        return self.finish(*parts, mean=self.mean), labels
+
+    def unfinished(self, epoch, index):
+        """Returns `(parts, labels)` of a batch, whose images are `finish(*parts, mean=self.mean)`."""
+        familiar, labels = self.familiar.unfinished(epoch, index)
         seed = self.familiar.seed
         offset = np.random.default_rng([OUTLIER_OFFSET, seed, epoch]).integers(len(self.images))
         places = offset + index * self.batch_size + np.arange(self.batch_size)
         rng = np.random.default_rng([OUTLIER_AUGMENTATION, seed, epoch, index])
-        outliers = self.familiar.normalise(self.images[self._order[places % len(self.images)]], rng)
-        spread = _evenly(len(familiar), len(outliers))
-        labels = np.concatenate([labels, np.full(len(outliers), OUTLIER)])
-        return np.concatenate([familiar, outliers])[spread], labels[spread]
+        outliers = self.familiar.parts(self.images[self._order[places % len(self.images)]], rng)
+        spread = _evenly(len(labels), self.batch_size)
+        parts = tuple(np.concatenate(pair)[spread] for pair in zip(familiar, outliers, strict=True))
+        return parts, np.concatenate([labels, np.full(self.batch_size, OUTLIER)])[spread]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.runner import keep_awake
 
 MOST_CORES = 8  # more are seldom all in use by a small network
-NO_LIMIT = {Path("/sys/fs/cgroup/cpu.max"): "max", Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"): "-1"}  # cgroups v2, v1
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 @contextmanager
@@ -46,9 +46,23 @@ def cores_to_keep():
 
 
 def _is_limited():
-    """Whether a container may use a part of its cores' time alone."""
-    limits = {path: none for path, none in NO_LIMIT.items() if path.is_file()}
-    return any(not path.read_text().startswith(none) for path, none in limits.items())
+    """Whether this process may use a part of its cores' time alone."""
+    return any(path.is_file() and not path.read_text().startswith(none) for path, none in _limits())
+
+
+def _limits():
+    """Yields the files of this process's control groups that may limit it, and how no limit begins there."""
+    own = Path("/proc/self/cgroup")
+    for line in own.read_text().splitlines() if own.is_file() else ():
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":  # version 2
+            folder, name, none = CONTROL_GROUPS, "cpu.max", "max"
+        elif "cpu" in controllers.split(","):
+            folder, name, none = CONTROL_GROUPS / "cpu", "cpu.cfs_quota_us", "-1"
+        else:
+            continue
+        group = folder / group.removeprefix("/")
+        yield from ((each / name, none) for each in (group, *group.parents) if each.is_relative_to(folder))
 
 
 def _keeper(core):
@@ -56,7 +70,7 @@ def _keeper(core):
 
     It stays in this process's session: Linux weighs idle priority within a session alone.
     """
-    command = [sys.executable, "-I", "-S", keep_awake.__file__, str(core)]
+    command = [sys.executable, "-I", "-S", keep_awake.__file__, str(core), str(os.getpid())]
     keeper = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         os.sched_setscheduler(keeper.pid, os.SCHED_IDLE, os.sched_param(0))

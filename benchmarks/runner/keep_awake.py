@@ -1,6 +1,6 @@
-"""Waits busily on a core of a virtual machine while its host steals time there: `keep_awake.py CORE` (Linux).
+"""Waits busily on a core of a virtual machine while its host steals time there: `keep_awake.py CORE PARENT` (Linux).
 
-Ends when the process that has started it does. Imports nothing but Python's own, to start at once.
+Ends when the process that has started it, PARENT, does. Imports nothing but Python's own, to start at once.
 """
 
 import os
@@ -14,9 +14,8 @@ WAIT_SECONDS = 2.0
 LEAST_STOLEN = 0.08  # of the time that is watched: two of its 25 ticks
 
 
-def keep_awake(core):
+def keep_awake(core, parent):
     """Watches a core and waits busily there whenever time is stolen, until this process has another parent."""
-    parent = os.getppid()
     while os.getppid() == parent:
         before = ticks(core)
         time.sleep(WATCH_SECONDS)
@@ -56,4 +55,4 @@ def wait_busily():
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    keep_awake(int(sys.argv[1]))
+    keep_awake(*map(int, sys.argv[1:]))

@@ -137,42 +137,51 @@ def compiled_model(trial, dataset, steps_per_epoch, origins=(), synchronized=Fal
     optimizer = OPTIMIZERS[trial.optimizer](learning_rate(trial, steps_per_epoch))
     accuracy = kls.metrics.FamiliarAccuracy()
     metrics = [accuracy]
-    steps_per_call = uninterrupted_steps(steps_per_epoch)
     if trial.loss == "outlier_exposure":
         (model,) = origins
         loss = kls.OutlierExposure(trial.gamma, trial.outlier_weight, from_logits=True)
-        model.compile(optimizer, loss, metrics=metrics, steps_per_execution=steps_per_call)
-        return _with_built_optimizer(model)
-    keras.utils.set_random_seed(trial.seed)  # a network begins with the same weights, whoever its teachers are
-    model = build_model(trial, dataset, synchronized)
-    if trial.loss == "distillation":
-        if trial.teacher_dropout:
-            origins = [kls.monte_carlo(teacher, trial.teacher_dropout, MONTE_CARLO_PASSES) for teacher in origins]
-        contrast = contrast_of(trial, dataset) if trial.distillation == "crd" else None
-        model = kls.Distiller(
-            model,
-            origins or None,
-            trial.distillation or "kd",
-            trial.teacher_weight,
-            trial.temperature,
-            from_logits=True,
-            contrast=contrast,
-        )
-        if contrast is not None and trial.weight_decay is not None:
-            decay_weights(contrast, trial.weight_decay)
-        model.compile(optimizer, metrics=metrics, steps_per_execution=steps_per_call)
-    elif trial.loss == "denoising":
-        losses = {"class": kls.FocalStd(trial.focal, trial.std_weight, from_logits=True), "image": "mse"}
-        model.compile(optimizer, losses, metrics={"class": metrics}, steps_per_execution=steps_per_call)
-    elif trial.loss in OVERFITTING:
-        loss = OverfittingCE(dataset.classes, OVERFITTING[trial.loss], from_logits=True)
-        metrics.append(loss.class_weights)
-        model.compile(optimizer, loss, metrics=metrics, steps_per_execution=steps_per_call)
+    elif trial.loss == "distillation":
+        model, loss = _distiller(trial, dataset, origins, synchronized), None
     else:
-        loss = AssignableSmoothedCE(trial.gamma, dataset.classes)
-        accuracy.label_weights = loss.weights
-        model.compile(optimizer, loss, metrics=metrics, steps_per_execution=steps_per_call)
-    return _with_built_optimizer(model)
+        model = _new_network(trial, dataset, synchronized)
+        if trial.loss == "denoising":
+            loss = {"class": kls.FocalStd(trial.focal, trial.std_weight, from_logits=True), "image": "mse"}
+            metrics = {"class": metrics}
+        elif trial.loss in OVERFITTING:
+            loss = OverfittingCE(dataset.classes, OVERFITTING[trial.loss], from_logits=True)
+            metrics.append(loss.class_weights)
+        else:
+            loss = AssignableSmoothedCE(trial.gamma, dataset.classes)
+            accuracy.label_weights = loss.weights
+    model.compile(optimizer, loss, metrics=metrics, steps_per_execution=uninterrupted_steps(steps_per_epoch))
+    model.optimizer.build(model.trainable_variables)  # TensorFlow traces a step that creates them twice
+    return model
+
+
+def _new_network(trial, dataset, synchronized):
+    """Returns a trial's network: it begins with the same weights, whoever its teachers are."""
+    keras.utils.set_random_seed(trial.seed)
+    return build_model(trial, dataset, synchronized)
+
+
+def _distiller(trial, dataset, teachers, synchronized):
+    """Returns the `kls.Distiller` of a new network, which learns from teachers."""
+    student = _new_network(trial, dataset, synchronized)
+    if trial.teacher_dropout:
+        teachers = [kls.monte_carlo(teacher, trial.teacher_dropout, MONTE_CARLO_PASSES) for teacher in teachers]
+    contrast = contrast_of(trial, dataset) if trial.distillation == "crd" else None
+    distiller = kls.Distiller(
+        student,
+        teachers or None,
+        trial.distillation or "kd",
+        trial.teacher_weight,
+        trial.temperature,
+        from_logits=True,
+        contrast=contrast,
+    )
+    if contrast is not None and trial.weight_decay is not None:
+        decay_weights(contrast, trial.weight_decay)
+    return distiller
 
 
 def uninterrupted_steps(steps_per_epoch):
@@ -187,12 +196,6 @@ def uninterrupted_steps(steps_per_epoch):
     if keras.backend.backend() != "jax" or not has_accelerator():
         return 1
     return max(steps for steps in range(1, MOST_UNINTERRUPTED + 1) if steps_per_epoch % steps == 0)
-
-
-def _with_built_optimizer(model):
-    """Gives a compiled model's optimizer its variables: a step that creates them is traced twice by TensorFlow."""
-    model.optimizer.build(model.trainable_variables)
-    return model
 
 
 def network_of(model):

@@ -17,6 +17,7 @@ from pathlib import Path
 import decathlon.store
 import kls
 from benchmarks.runner.options import positive
+from benchmarks.runner.run import STOPPED
 from benchmarks.runner.trial import PRECISIONS
 from benchmarks.throughput import measures, roofline, startup, step_profile, steps
 from benchmarks.throughput.race import RaceError
@@ -33,15 +34,19 @@ PARTS = {  # what measures it, and which networks by default
 
 
 def main(arguments=None):
-    """Measures what is asked for and returns the exit code: 0, 1 if a process died or none can run, 2 without data."""
+    """Measures what is asked for and returns the exit code: 0, 1 if a process died or none can run, 2 if it cannot be
+    measured, 130 if it was stopped."""
     options = _parser().parse_args(arguments)
     try:
         for part in options.what or PARTS:
             measure, networks = PARTS[part]
             measure(argparse.Namespace(**{**vars(options), "networks": options.networks or networks}))
-    except (decathlon.store.DataError, RaceError) as error:
+    except (decathlon.store.DataError, RaceError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1 if isinstance(error, RaceError) else 2
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return STOPPED
     return 0
 
 
@@ -95,7 +100,7 @@ def _parser():
         "--samples", type=positive, default=measures.SAMPLES, metavar="N", help="measures: default %(default)s"
     )
     parser.add_argument(
-        "--classes", type=positive, default=measures.CLASSES, metavar="K", help="measures: default %(default)s"
+        "--classes", type=_classes, default=measures.CLASSES, metavar="K", help="measures: default %(default)s"
     )
     return parser
 
@@ -104,6 +109,13 @@ def _part(name):
     if name not in PARTS:
         raise argparse.ArgumentTypeError(f"must be among {', '.join(PARTS)}. Received: {name!r}")
     return name
+
+
+def _classes(text):
+    value = int(text)
+    if value < 2:
+        raise argparse.ArgumentTypeError(f"must be at least 2. Received: {text}")
+    return value
 
 
 def _seconds(text):

@@ -13,6 +13,16 @@ NAME = "colour_digits"
 CHANNELS = 3
 
 
+def check_batch_sizes(batch_sizes, dataset):
+    """Raises `ValueError` unless each batch can be filled with the training images of a data set."""
+    count = dataset.counts["train"]
+    if max(batch_sizes) > count:
+        raise ValueError(
+            f"--batch-sizes must be at most {count}, the training images of {dataset.name}. "
+            f"Received: {' '.join(map(str, batch_sizes))}."
+        )
+
+
 def open_images(name, size, data_dir, out):
     """Opens a prepared data set, by default scikit-learn's digits enlarged to images in colour.
 

@@ -54,7 +54,8 @@ def make_trial(dataset, model, batch_size, precision):
 class StepClock(keras.callbacks.Callback):
     """Sums the seconds from the first step's begin to the last one's end of each epoch, or of a prediction.
 
-    On JAX a step is only begun when Keras says that it has ended; the last one's results are waited for.
+    On another backend than TensorFlow a step may only have begun when Keras says that it has ended; the last one's
+    results are waited for.
     """
 
     async_safe = True
@@ -111,6 +112,19 @@ class HeldBatches:
         return self._held[index % len(self._held)]
 
 
+def whole(batches):
+    """Returns the images of all batches as one array.
+
+    Args:
+        batches: `decathlon.Batches` for evaluation.
+    """
+    images = np.empty(batches.images.shape, np.float32)
+    for index in range(len(batches)):
+        start = index * batches.batch_size
+        images[start : start + batches.batch_size] = batches[index][0]
+    return images
+
+
 class RunnerForm:
     """A trial as the studies train it.
 
@@ -130,7 +144,7 @@ class RunnerForm:
         images, labels = dataset.split("train")
         count = self.longest * trial.batch_size
         evaluated = evaluation_batches(trial, dataset, images[:count], labels[:count])
-        self._evaluated = np.concatenate([x for x, _ in evaluated]) if in_memory else evaluated
+        self._evaluated = whole(evaluated) if in_memory else evaluated
         self._batch_size = trial.batch_size
 
     def train(self, steps, epochs):
@@ -184,7 +198,7 @@ class StockForm:
         images, labels = dataset.split("train")
         self.longest = len(images) // trial.batch_size
         batches = evaluation_batches(trial, dataset, images, labels)
-        self._images = np.concatenate([x for x, _ in batches])
+        self._images = whole(batches)
         self._labels = keras.utils.to_categorical(labels, dataset.classes)
         self._batch_size = trial.batch_size
 

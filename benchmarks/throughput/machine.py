@@ -33,7 +33,8 @@ def accelerators():
     if shutil.which("nvidia-smi") is None:
         return []
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    return subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+    answer = subprocess.run(command, capture_output=True, text=True)
+    return answer.stdout.splitlines() if answer.returncode == 0 else []
 
 
 def is_installed(package):

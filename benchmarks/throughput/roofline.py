@@ -21,6 +21,7 @@ from benchmarks.throughput import peers
 from benchmarks.throughput.images import open_images
 from benchmarks.throughput.machine import accelerators, machine_note
 from benchmarks.throughput.race import SHARED_DEVICE, Racer, alternate
+from benchmarks.throughput.steps import measured_on
 
 SIDE, COPIED = 4096, 2**28  # of the matrices; bytes of the copy
 ACCELERATED_SIDE, ACCELERATED_COPIED = 8192, 2**31  # what takes a millisecond there
@@ -154,17 +155,20 @@ def problem_size():
 def best_rates(limits):
     """Returns `{precision: {kind: (rate, library)}}`: the largest of the libraries' medians over the rounds.
 
+    A rate that no library has measured is NaN, of the library `None`.
+
     Args:
         limits: As `measure_limits` returns it.
     """
     medians = limits.groupby(["precision", "library"])[["product", "copy"]].median()
     return {
-        precision: {
-            kind: (float(of_library.loc[precision, kind].max()), of_library.loc[precision, kind].idxmax())
-            for kind in ("product", "copy")
-        }
+        precision: {kind: _fastest(of_library.loc[precision, kind].dropna()) for kind in ("product", "copy")}
         for precision, of_library in medians.groupby("precision")
     }
+
+
+def _fastest(rates):
+    return (float(rates.max()), rates.idxmax()) if len(rates) else (math.nan, None)
 
 
 def bounds(networks, dataset, precisions, batch_sizes, limits, steps=None):
@@ -190,25 +194,25 @@ def bounds(networks, dataset, precisions, batch_sizes, limits, steps=None):
                     traffic = work.values * BYTES[precision] + of_weights
                     rate = rates[UNITS[precision]]
                     by_arithmetic, by_memory = rate["product"][0] / work.operations, rate["copy"][0] / traffic
-                    measured = _measured(steps, network, batch_size, precision, name)
+                    cell = {"network": network, "batch_size": batch_size, "precision": precision, "form": "kls"}
+                    measured = _measured(steps, cell | measured_on(dataset), name)
                     rows.append(
                         {
                             **{"network": network, "pass": name, "batch_size": batch_size, "precision": precision},
                             **{"operations": work.operations, "bytes": traffic},
                             **{"by_arithmetic": by_arithmetic, "by_memory": by_memory, "measured": measured},
-                            "share": measured / min(by_arithmetic, by_memory),
+                            "share": measured
+                            / min(limit for limit in (by_arithmetic, by_memory) if not math.isnan(limit)),
                         }
                     )
     return rows
 
 
-def _measured(steps, network, batch_size, precision, name):
-    """Returns the median rate of `kls` in `steps.csv`, NaN where it is not in it."""
+def _measured(steps, cell, name):
+    """Returns the median rate in the rows of `steps.csv` with the values of `cell`, NaN where there are none."""
     if steps is None:
         return math.nan
-    rows = (steps["network"] == network) & (steps["batch_size"] == batch_size)
-    rows &= (steps["precision"] == precision) & (steps["form"] == "kls")
-    return steps[rows][name].median()
+    return steps[(steps.reindex(columns=list(cell)) == pd.Series(cell)).all(axis=1)][name].median()
 
 
 def roofline_table(frame, limits):
@@ -222,8 +226,7 @@ def roofline_table(frame, limits):
         (
             *(row["network"], row["pass"], str(row["batch_size"]), row["precision"]),
             *(f"{row['operations'] / 1e9:.3f}", f"{row['bytes'] / 1e6:.1f}"),
-            *(f"{row['by_arithmetic']:,.0f}", f"{row['by_memory']:,.0f}"),
-            *("–" if math.isnan(row["measured"]) else text for text in _measured_texts(row)),
+            *map(_whole_number, (row["by_arithmetic"], row["by_memory"], row["measured"], 100 * row["share"])),
         )
         for row in frame.to_dict("records")
     ]
@@ -242,8 +245,8 @@ def roofline_table(frame, limits):
         tuple(rows),
         notes=(
             "; ".join(
-                f"{precision}: {rate['product'][0] / 1e9:,.0f} GFLOP/s ({rate['product'][1]}), "
-                f"{rate['copy'][0] / 1e9:.1f} GB/s read and written ({rate['copy'][1]})"
+                f"{precision}: {_rate_text(rate['product'], ',.0f', 'GFLOP/s')}, "
+                f"{_rate_text(rate['copy'], '.1f', 'GB/s read and written')}"
                 for precision, rate in rates.items()
             )
             + ".",
@@ -255,5 +258,10 @@ def roofline_table(frame, limits):
     )
 
 
-def _measured_texts(row):
-    return f"{row['measured']:,.0f}", f"{100 * row['share']:.0f}"
+def _rate_text(rate, digits, unit):
+    value, library = rate
+    return f"no {unit}" if library is None else f"{value / 1e9:{digits}} {unit} ({library})"
+
+
+def _whole_number(value):
+    return "–" if math.isnan(value) else f"{value:,.0f}"

@@ -7,7 +7,7 @@ import keras
 import pandas as pd
 
 from benchmarks.runner.tables import Table
-from benchmarks.throughput.images import open_images
+from benchmarks.throughput.images import check_batch_sizes, open_images
 from benchmarks.throughput.machine import machine_note
 from benchmarks.throughput.profiled_step import GROUPS, PROFILED_STEPS
 from benchmarks.throughput.race import Racer, alternate
@@ -26,12 +26,14 @@ def measure(options):
 
     Raises:
         DataError: If the data set is not prepared.
+        ValueError: If it has fewer images than a batch.
         RaceError: If a process dies.
     """
     if keras.backend.backend() != "tensorflow":
         print(f"profile is left out: it needs the TensorFlow backend. Keras runs on {keras.backend.backend()}.")
         return
     dataset = open_images(options.datasets, options.image_size, options.data_dir, options.out / "data")
+    check_batch_sizes(options.batch_sizes[:1], dataset)
     rows = []
     for network in options.networks:
         for precision in options.precisions:

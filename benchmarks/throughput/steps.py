@@ -12,7 +12,7 @@ import pandas as pd
 from benchmarks.runner.tables import Table
 from benchmarks.throughput import peers
 from benchmarks.throughput.figures import steps_figure
-from benchmarks.throughput.images import open_images
+from benchmarks.throughput.images import check_batch_sizes, open_images
 from benchmarks.throughput.keras_steps import FORMS as KERAS_FORMS
 from benchmarks.throughput.keras_steps import GAMMA, INFERENCE_SHARE
 from benchmarks.throughput.machine import accelerators, machine_note
@@ -43,9 +43,11 @@ def measure(options):
 
     Raises:
         DataError: If the data set is not prepared.
+        ValueError: If it has fewer images than a batch.
         RaceError: If a process dies, or no form can run here.
     """
     dataset = open_images(options.datasets, options.image_size, options.data_dir, options.out / "data")
+    check_batch_sizes(options.batch_sizes, dataset)
     frames, notes = [], []
     for network in options.networks:
         for batch_size in options.batch_sizes:
@@ -78,7 +80,7 @@ def race(network, batch_size, dataset, options):
     Returns:
         A frame with a row per precision, form and round, and what was skipped, as sentences.
     """
-    rows, skipped = [], []
+    rows, skipped, data = [], [], measured_on(dataset)
     with ExitStack() as stack:
         racers, prepare_seconds = {}, {}
         for precision in options.precisions:
@@ -95,13 +97,18 @@ def race(network, batch_size, dataset, options):
                 prepare_seconds[precision, form] = answer["prepare_seconds"]
                 print(f"{name}  prepared in {answer['prepare_seconds']:.1f} s", flush=True)
         for number, (precision, form), answer in alternate(racers, options.repeats):
-            place = {"network": network, "batch_size": batch_size, "precision": precision, "round": number}
+            place = {"network": network, "batch_size": batch_size, "precision": precision, "round": number, **data}
             rest = {"memory": answer["memory"], "prepare_seconds": prepare_seconds[precision, form]}
             for name, suffix in ((form, ""), (CALLS.get(form), "_call")):
                 if name:
                     rates = {kind: answer[f"{kind}{suffix}"] for kind in ("training", "inference")}
                     rows.append({**place, "form": name, **rates, **rest})
     return pd.DataFrame(rows), skipped
+
+
+def measured_on(dataset):
+    """Returns what a rate depends on besides its form: the images and Keras's backend, as columns of a frame."""
+    return {"dataset": dataset.name, "image_size": dataset.size, "backend": keras.backend.backend()}
 
 
 def _settings(form, network, batch_size, precision, dataset, seconds):
@@ -132,7 +139,8 @@ def summary(frame):
     """Returns a frame with a row per cell and form: medians over the rounds, `n`, and medians of the rounds' ratios.
 
     `ratio` is by what factor `kls` trains faster than the form in the same round, in the same precision; calls of `fit`
-    are held against calls. `to_stock` is the form's training rate over that of stock Keras in float32.
+    are held against calls. `to_stock` is the form's training rate over that of stock Keras in float32, `to_torch` over
+    that of PyTorch's fastest form in the same round and precision.
 
     Args:
         frame: As `race` returns it.
@@ -142,12 +150,15 @@ def summary(frame):
         call = form in CALLS.values()
         own = _training(frame, network, batch_size, precision, "kls-fit" if call else "kls")
         stock = _training(frame, network, batch_size, "float32", "keras-fit" if call else "keras")
+        of_torch = [_training(frame, network, batch_size, precision, name) for name in TORCH_FORMS]
+        fastest = pd.concat(of_torch, axis=1).max(axis=1)
         training = rounds.set_index("round")["training"]
         rows.append(
             {
                 **{"network": network, "batch_size": batch_size, "precision": precision, "form": form},
                 **{"training": training.median(), "inference": rounds["inference"].median()},
                 **{"ratio": (own / training).median(), "to_stock": (training / stock).median()},
+                "to_torch": (training / fastest).median(),
                 **{"memory": rounds["memory"].max(), "prepare_seconds": rounds["prepare_seconds"].iloc[0]},
                 "n": len(rounds),
             }
@@ -173,7 +184,8 @@ def steps_table(frame, dataset, notes=()):
     rows = [
         (
             *(row.network, str(row.batch_size), row.precision, row.form),
-            *(f"{row.training:,.0f}", f"{row.inference:,.0f}", _ratio(row.ratio), _ratio(row.to_stock)),
+            *(f"{row.training:,.0f}", f"{row.inference:,.0f}"),
+            *(_ratio(row.ratio), _ratio(row.to_stock), _ratio(row.to_torch)),
             *(f"{row.memory / MEBIBYTE:,.0f}", f"{row.prepare_seconds:.1f}", str(row.n)),
         )
         for row in summary(frame).itertuples()
@@ -183,19 +195,20 @@ def steps_table(frame, dataset, notes=()):
         "steps",
         f"Training and inference of {height}x{width}x{channels} images ({dataset.name}, {dataset.classes} classes), "
         "images/s: medians of n alternated rounds. kls / form: the median of the rounds' ratios of training, in the "
-        "same precision; x stock: the form's training against that of stock Keras in float32.",
+        "same precision; x stock: the form's training against that of stock Keras in float32; x PyTorch: against "
+        "that of PyTorch's fastest form in the round, in the same precision.",
         (
             *("network", "batch", "precision", "form", "training", "inference", "kls / form", "x stock"),
-            *("peak MiB", "to first step, s", "n"),
+            *("x PyTorch", "peak MiB", "to first step, s", "n"),
         ),
         tuple(rows),
         notes=(
             "kls: through the studies' batches and `fit`; kls-arrays: the same steps on batches made beforehand; "
-            "keras: Keras's own batch normalisation and loss, arrays in memory; torch: eager, channels_last, autocast; "
+            "keras: Keras's own layers, loss and optimiser, arrays in memory; torch: eager, channels_last, autocast; "
             "torch-compile: the same under torch.compile; torch-graphs: with CUDA graphs besides (reduce-overhead). "
             "Seconds are those of the steps alone, but for kls-fit and keras-fit: those of the whole call of `fit` or "
-            "`predict`; these two are held against each other. Peak: largest resident memory of the process. To first "
-            "step: building, tracing and one step, without imports.",
+            "`predict`; these two are held against each other. Peak: largest resident memory of the process, with "
+            "the arrays of keras and kls-arrays. To first step: building, tracing and one step, without imports.",
             *notes,
             machine_note(PACKAGES, keras.backend.backend()),
         ),

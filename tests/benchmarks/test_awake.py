@@ -60,12 +60,19 @@ def test_what_a_sandbox_forbids_is_left_out(monkeypatch):
         ("fpu hypervisor", {}, {1}, [1]),
         ("fpu", {}, {0, 3}, []),
         ("fpu hypervisor", {"cpu.max": "150000 100000"}, {0, 3}, []),
+        ("fpu hypervisor", {"job/cpu.max": "150000 100000"}, {0, 3}, []),
+        ("fpu hypervisor", {"job/step/cpu.max": "150000 100000", "job/cpu.max": "max 100000"}, {0, 3}, []),
+        ("fpu hypervisor", {"job/step/cpu.max": "max 100000", "other/cpu.max": "150000 100000"}, {0, 3}, [0, 3]),
         ("fpu hypervisor", {"cpu/cpu.cfs_quota_us": "150000"}, {0, 3}, []),
+        ("fpu hypervisor", {"cpu/docker/cpu.cfs_quota_us": "150000"}, {0, 3}, []),
         ("fpu hypervisor", {}, set(range(9)), []),
     ],
 )
 def test_cores_are_kept_on_small_virtual_machines_without_a_limit(flags, limits, cores, kept, monkeypatch):
-    files = {"/proc/cpuinfo": f"flags\t\t: {flags} lm\n"}
+    files = {
+        "/proc/cpuinfo": f"flags\t\t: {flags} lm\n",
+        "/proc/self/cgroup": "12:cpuset:/other\n4:cpu,cpuacct:/docker\n0::/job/step\n",
+    }
     files |= {f"/sys/fs/cgroup/{name}": text for name, text in limits.items()}
     monkeypatch.setattr(Path, "is_file", lambda path: str(path) in files)
     monkeypatch.setattr(Path, "read_text", lambda path: files[str(path)])
@@ -74,7 +81,7 @@ def test_cores_are_kept_on_small_virtual_machines_without_a_limit(flags, limits,
 
 
 def test_a_core_is_kept_whenever_time_is_stolen_until_the_parent_is_gone(monkeypatch):
-    parents = iter([7, 7, 7, 7, 1])  # the first is asked for once, then before each watch
+    parents = iter([7, 7, 7, 1])  # before each watch
     stolen = [[0, 10], [20, 22], [30, 31]]  # ticks before and after three watches of 25
     moments = (
         [25 * watch + at - ticks, 0, 0, 0, 0, 0, 0, ticks, 0, 0]
@@ -86,9 +93,15 @@ def test_a_core_is_kept_whenever_time_is_stolen_until_the_parent_is_gone(monkeyp
     monkeypatch.setattr(keep_awake, "ticks", lambda core: next(moments))
     monkeypatch.setattr(keep_awake.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(keep_awake, "wait_busily", lambda: next(waits))
-    keep_awake.keep_awake(0)
+    keep_awake.keep_awake(0, parent=7)
     assert next(waits) == 2  # 10 and 2 ticks of 25, not 1
     assert next(parents, None) is None
+
+
+def test_a_core_is_left_alone_where_the_parent_was_gone_before(monkeypatch):
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    monkeypatch.delattr(keep_awake, "ticks")
+    keep_awake.keep_awake(0, parent=7)
 
 
 def test_ticks_are_those_of_the_core(monkeypatch):

@@ -1,4 +1,5 @@
 import csv
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -52,6 +53,26 @@ def test_finished_trials_are_not_trained_again(plan, store, data_dir, monkeypatc
     assert run(plan, store, data_dir) == 0
     assert asked == finished(store) == [1.0, 0.9, 0.8]
     assert "3 of 3 trials are finished already" in capsys.readouterr().out
+
+
+def test_trials_are_trained_with_cores_awake_and_freed_memory_kept(plan, store, data_dir, monkeypatch):
+    happened = []
+
+    @contextmanager
+    def awake():
+        happened.append("awake")
+        yield
+        happened.append("asleep")
+
+    def outcome(gamma):
+        happened.append(gamma)
+        return RECORD
+
+    monkeypatch.setattr(run_module, "cores_awake", awake)
+    monkeypatch.setattr(run_module, "keep_freed_memory", lambda: happened.append("kept"))
+    trainer(monkeypatch, outcome)
+    assert run(plan, store, data_dir) == 0
+    assert happened == ["kept", "awake", 1.0, 0.9, 0.8, "asleep"]
 
 
 def test_a_failed_trial_is_recorded_and_the_others_go_on(plan, store, data_dir, monkeypatch, capsys):

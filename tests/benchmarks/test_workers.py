@@ -307,6 +307,23 @@ def test_ctrl_c_names_all_trials_that_it_stopped(make_trial, store, data_dir, mo
     assert "Stopped in trials 1, 2 of 3. Finished epochs are kept" in capsys.readouterr().out
 
 
+def test_a_worker_has_its_threads_and_keeps_freed_memory_before_its_first_trial(monkeypatch):
+    class EndedError(Exception):
+        pass
+
+    class Connection:
+        def recv(self):
+            raise EndedError
+
+    happened = []
+    monkeypatch.setattr(workers, "_end_with_parent", lambda: None)
+    monkeypatch.setattr(workers, "limit_threads", happened.append)
+    monkeypatch.setattr(workers, "keep_freed_memory", lambda: happened.append("kept"))
+    with pytest.raises(EndedError):
+        workers.serve(Connection(), train=None, threads=3)
+    assert happened == [3, "kept"]
+
+
 def test_batches_are_told_at_intervals_and_the_last_of_an_epoch(make_trial, monkeypatch):
     sent, now = [], [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])

@@ -278,12 +278,10 @@ def test_any_augmentation_of_any_shape_is_one_of_the_variants(height, width, cha
         assert any(flip or not key[2] for key in find_variant(one, variants))
 
 
-@pytest.mark.parametrize("fill", [None, "zero", "reflect"])
-@pytest.mark.parametrize("with_mean", [True, False])
-def test_jax_finishes_a_batch_to_the_same_bits(fill, with_mean, training):
+def assert_finished_by_jax(batches):
+    """Asserts that JAX makes the same bits of a batch's parts, which are much smaller than its images."""
     jax = pytest.importorskip("jax")
-    mean = np.random.default_rng(1).random((20, 30, 3), np.float32) if with_mean else None
-    batches = training(augmentation=fill and Augmentation(shift=0.2, fill=fill), mean=mean)
+    assert batches.is_finishable
     finish = jax.jit(batches.finish, static_argnames="xp")
     for index in range(len(batches)):
         parts, labels = batches.unfinished(3, index)
@@ -295,8 +293,19 @@ def test_jax_finishes_a_batch_to_the_same_bits(fill, with_mean, training):
         np.testing.assert_array_equal(labels, expected_labels)
 
 
+FINISHED = [
+    {"augmentation": fill and Augmentation(shift=0.2, fill=fill), "mean": mean}
+    for fill in (None, "zero", "reflect")
+    for mean in (None, np.random.default_rng(1).random((20, 30, 3), np.float32))
+]
+
+
+@pytest.mark.parametrize("options", FINISHED)
+def test_jax_finishes_a_batch_to_the_same_bits(options, training):
+    assert_finished_by_jax(training(**options))
+
+
 def test_a_mixed_batch_is_not_finished_elsewhere(training):
-    assert training().is_finishable
     assert not training(mixing=MixUp()).is_finishable
 
 
@@ -662,6 +671,10 @@ class TestWithOutliers:
             assert set(drawn[-1]) <= table
             assert len(set(drawn[-1])) > 20
         assert len({tuple(one) for one in drawn}) == 3
+
+    @pytest.mark.parametrize("options", FINISHED)
+    def test_jax_finishes_a_batch_to_the_same_bits(self, options, images, training):
+        assert_finished_by_jax(WithOutliers(training(**options), images[:9], 5))
 
     def test_outliers_are_varied_otherwise_than_the_familiar_images_beside_them(self, images):
         same = np.repeat(images[:1], 64, axis=0)

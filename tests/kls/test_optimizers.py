@@ -97,6 +97,39 @@ def test_variables_of_two_dtypes_and_of_tensorflow_are_updated_as_by_keras(own, 
 
 
 @tensorflow_only
+@pytest.mark.parametrize("pair", [(Adam, keras.optimizers.Adam, {}), (SGD, keras.optimizers.SGD, {"momentum": 0.9})])
+def test_sparse_gradients_are_taken_as_by_keras(pair):
+    import tensorflow as tf
+
+    own, stock, arguments = pair
+    found = []
+    for optimizer in (own(0.1, **arguments), stock(0.1, **arguments)):
+        variable = keras.Variable(np.ones((4, 2)), dtype="float32")
+        for rows in ([1, 1], [3, 0]):
+            gradient = tf.IndexedSlices(tf.constant([[1.0, 2.0], [3.0, 4.0]]), tf.constant(rows), tf.constant([4, 2]))
+            optimizer.apply([gradient], [variable])
+        found.append(keras.ops.convert_to_numpy(variable))
+    np.testing.assert_array_equal(*found)
+    assert (found[0] != 1).any()
+
+
+@tensorflow_only
+@pytest.mark.parametrize("optimizer", [Adam, lambda rate: SGD(rate, momentum=0.9)])
+def test_a_strategy_of_one_device_changes_nothing(optimizer):
+    import tensorflow as tf
+
+    x, y = (np.concatenate(parts) for parts in zip(*batches(), strict=True))
+    found = []
+    for strategy in (tf.distribute.MirroredStrategy(["CPU:0"]), tf.distribute.get_strategy()):
+        with strategy.scope():
+            model = small_model(optimizer(0.05))
+        model.fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0)
+        found.append(model.get_weights())
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
+
+
+@tensorflow_only
 def test_gradients_are_gathered_over_steps_as_by_keras():
     arguments = {"learning_rate": 0.05, "gradient_accumulation_steps": 2}
     for found, expected in zip(trained(Adam(**arguments)), trained(keras.optimizers.Adam(**arguments)), strict=True):

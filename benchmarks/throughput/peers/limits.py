@@ -3,6 +3,7 @@
 `limits.py LIBRARY SIDE BYTES`: the side of the matrices, and how much is copied.
 """
 
+import math
 import sys
 import time
 
@@ -96,9 +97,9 @@ def prepare(library, side, copied):
 
 
 def _rate(function, work):
-    """Returns the work per second of the fastest of some calls, 0 where there is no function."""
+    """Returns the work per second of the fastest of some calls, NaN where there is no function."""
     if function is None:
-        return 0.0
+        return math.nan
     seconds = []
     for _ in range(TRIES):
         start = time.perf_counter()

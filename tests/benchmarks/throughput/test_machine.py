@@ -1,6 +1,7 @@
 import os
 
 import keras
+import pytest
 
 from benchmarks.throughput import machine
 
@@ -11,6 +12,18 @@ def test_the_note_names_cores_and_versions():
     assert f"keras {keras.__version__}" in note
     assert "no-such-package" not in note
     assert note.endswith("; Keras on jax.")
+
+
+@pytest.mark.parametrize(
+    ("code", "output", "expected"),
+    [(0, "Some Card\nAnother\n", ["Some Card", "Another"]), (9, "NVIDIA-SMI has failed because\n", [])],
+)
+def test_cards_are_what_nvidias_tool_lists_unless_it_fails(code, output, expected, monkeypatch, tmp_path):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\nprintf '%s' '{output}'\nexit {code}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert machine.accelerators() == expected
 
 
 def test_flags_that_matter_and_accelerators_are_named(monkeypatch):

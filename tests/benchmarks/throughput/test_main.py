@@ -35,6 +35,7 @@ def test_parts_and_networks_can_be_chosen(called):
         (["steps", "--forms", "theano"], "argument --forms: invalid choice: 'theano'"),
         (["steps", "--precisions", "float8"], "argument --precisions: invalid choice: 'float8'"),
         (["steps", "--seconds", "0"], "must be finite and above 0. Received: 0"),
+        (["measures", "--classes", "1"], "must be at least 2. Received: 1"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message, capsys):
@@ -49,6 +50,30 @@ def test_a_data_set_that_is_not_prepared_ends_with_2(part, tmp_path, capsys):
     arguments = [part, "--datasets", "cifar10", "--data-dir", str(tmp_path), "--out", str(tmp_path / "out")]
     assert command.main(arguments) == 2
     assert "error: cifar10 is not prepared" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", ["steps", "profile"])
+def test_a_batch_of_more_images_than_there_are_ends_with_2(part, tmp_path, capsys):
+    arguments = [part, "--batch-sizes", "1438", "--image-size", "8", "--data-dir", str(tmp_path / "data")]
+    assert command.main([*arguments, "--out", str(tmp_path / "out")]) == 2
+    message = "error: --batch-sizes must be at most 1437, the training images of colour_digits. Received: 1438.\n"
+    assert capsys.readouterr().err == message
+
+
+def test_an_out_that_is_a_file_ends_with_2(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    arguments = ["steps", "--image-size", "8", "--data-dir", str(tmp_path / "data"), "--out", str(tmp_path / "file")]
+    assert command.main(arguments) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_a_key_stops_it_with_130(monkeypatch, capsys):
+    def press(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(command.PARTS, "steps", (press, ()))
+    assert command.main(["steps"]) == 130
+    assert capsys.readouterr().err == "Stopped.\n"
 
 
 def test_a_process_that_dies_ends_with_1(monkeypatch, capsys):

@@ -36,7 +36,11 @@ def test_grouped_convolutions_count_their_own_inputs_alone():
 
 @pytest.fixture
 def limits():
-    rates = [("numpy", "float32", 1, 50.0, 8.0), ("numpy", "float32", 2, 70.0, 8.0), ("numpy", "bfloat16", 1, 0.0, 9.0)]
+    rates = [
+        ("numpy", "float32", 1, 50.0, 8.0),
+        ("numpy", "float32", 2, 70.0, 8.0),
+        ("numpy", "bfloat16", 1, math.nan, 9.0),
+    ]
     rates += [
         ("torch", "float32", 1, 55.0, 9.0),
         ("torch", "float32", 2, 55.0, 9.0),
@@ -54,15 +58,21 @@ def test_the_best_library_is_taken(limits):
 
 
 def test_bounds_are_rates_over_work(limits, stripes):
+    place = {"dataset": stripes.name, "image_size": stripes.size, "backend": keras.backend.backend()}
     steps = pd.DataFrame(
         {
+            **place,
             **{"network": "resnet8v1", "batch_size": 10, "precision": "float32", "form": form, "round": number},
             **{"training": rate, "inference": 3 * rate},
         }
         for form, rates in (("kls", (100, 300, 200)), ("keras", (1, 1, 1)))
         for number, rate in enumerate(rates)
     )
-    rows = roofline.bounds(["resnet8v1"], stripes, ("float32", "mixed_bfloat16"), [10], limits, steps)
+
+    def bounded(steps):
+        return roofline.bounds(["resnet8v1"], stripes, ("float32", "mixed_bfloat16"), [10], limits, steps)
+
+    rows = bounded(steps)
     work = count_work(kls.models.build("resnet8v1", (8, 8, 1), 3), training=True)
     inference, inference_bfloat16, training, training_bfloat16 = rows
     assert training["bytes"] == 4 * work.values + 40 * work.weights / 10
@@ -72,9 +82,26 @@ def test_bounds_are_rates_over_work(limits, stripes):
     assert (training["measured"], inference["measured"]) == (200, 600)
     assert training["share"] == 200 / min(training["by_arithmetic"], training["by_memory"])
     assert math.isnan(inference_bfloat16["measured"])
+    elsewhere = steps.assign(image_size=32)
+    assert all(math.isnan(row["measured"]) for row in bounded(elsewhere))
+    assert all(math.isnan(row["measured"]) for row in bounded(steps.drop(columns="backend")))
     table = roofline.roofline_table(pd.DataFrame(rows), limits)
     assert [row[-2:] == ("–", "–") for row in table.rows] == [False, True, False, True]
     assert table.notes[0].startswith("bfloat16: 500 GFLOP/s (torch), 9.0 GB/s read and written (numpy); float32: 60")
+
+
+def test_a_limit_that_was_not_measured_is_none(limits, stripes):
+    """TensorFlow alone on a card: products, but no copy."""
+    limits = limits[limits["library"] == "torch"].assign(library="tensorflow", copy=math.nan)
+    assert roofline.best_rates(limits)["float32"] == {"product": (55e9, "tensorflow"), "copy": (math.nan, None)}
+    rows = roofline.bounds(["resnet8v1"], stripes, ("float32",), [10], limits)
+    table = roofline.roofline_table(pd.DataFrame(rows), limits)
+    assert [row[-3:] for row in table.rows] == [("–", "–", "–")] * 2
+    assert "float32: 55 GFLOP/s (tensorflow), no GB/s read and written" in table.notes[0]
+    steps = roofline.measured_on(stripes) | {"network": "resnet8v1", "batch_size": 10, "precision": "float32"}
+    steps = pd.DataFrame([steps | {"form": "kls", "training": 100, "inference": 300}])
+    for row in roofline.bounds(["resnet8v1"], stripes, ("float32",), [10], limits, steps):
+        assert row["share"] == row["measured"] / row["by_arithmetic"]
 
 
 def test_limits_are_measured(monkeypatch, tmp_path):
@@ -84,6 +111,7 @@ def test_limits_are_measured(monkeypatch, tmp_path):
     assert list(frame["precision"]) == ["float32", "bfloat16"]
     assert (frame["copy"] > 0).all()
     assert list(frame["product"] > 0) == [True, False]
+    assert math.isnan(frame["product"][1])
 
 
 def test_limits_of_a_card_are_those_of_the_libraries_that_use_it(monkeypatch, tmp_path):

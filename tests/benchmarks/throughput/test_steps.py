@@ -1,6 +1,7 @@
 import json
 import sys
 
+import keras
 import pandas as pd
 import pytest
 
@@ -14,6 +15,7 @@ RATES = {  # by round
     ("float32", "keras-fit"): (50, 30, 75),
     ("mixed_bfloat16", "kls"): (400, 500, 300),
     ("mixed_bfloat16", "torch"): (200, 200, 200),
+    ("mixed_bfloat16", "torch-compile"): (100, 100, 600),
 }
 
 
@@ -36,13 +38,15 @@ def test_ratios_are_medians_of_the_rounds_ratios(frame):
     assert ratios["float32", "keras"] == 2
     assert ratios["float32", "keras-fit"] == 3  # of 150/50, 150/30 and 150/75: calls against calls
     assert ratios["mixed_bfloat16", "torch"] == 2  # of 2, 2.5 and 1.5: within a precision
+    assert found["to_torch"]["mixed_bfloat16", "kls"] == 2  # of 400/200, 500/200 and 300/600
+    assert found["to_torch"]["mixed_bfloat16", "torch"] == 1
     assert found["to_stock"]["mixed_bfloat16", "kls"] == 4
     assert found["to_stock"]["float32", "kls-fit"] == 3
 
 
 def test_what_was_not_measured_is_a_dash(frame, stripes):
     (row,) = steps.steps_table(frame[frame["form"] == "torch"], stripes).rows
-    assert row == ("resnet20v1", "64", "mixed_bfloat16", "torch", "200", "400", "–", "–", "3", "1.5", "3")
+    assert row == ("resnet20v1", "64", "mixed_bfloat16", "torch", "200", "400", "–", "–", "1.00", "3", "1.5", "3")
 
 
 def test_forms_of_pytorch_are_left_out_where_it_is_not_installed(monkeypatch):
@@ -94,6 +98,9 @@ def test_forms_take_turns_on_real_images(tmp_path, capsys):
     assert list(frame["round"]) == [1] * 4 + [2] * 4
     assert (frame[["training", "inference", "prepare_seconds"]] > 0).all(axis=None)
     assert (frame["memory"] > 1e8).all()
+    assert frame[["dataset", "image_size", "backend"]].drop_duplicates().values.tolist() == [
+        ["colour_digits", 8, keras.backend.backend()]
+    ]
     rates = frame.pivot(index="round", columns="form", values="training")
     assert (rates["kls-fit"] < rates["kls"]).all()
     assert (rates["keras-fit"] < rates["keras"]).all()
