@@ -108,7 +108,8 @@ def race(network, batch_size, dataset, options):
 
 def measured_on(dataset):
     """Returns what a rate depends on besides its form: the images and Keras's backend, as columns of a frame."""
-    return {"dataset": dataset.name, "image_size": dataset.size, "backend": keras.backend.backend()}
+    shape = "x".join(map(str, dataset.image_shape))
+    return {"dataset": dataset.name, "image_shape": shape, "backend": keras.backend.backend()}
 
 
 def _settings(form, network, batch_size, precision, dataset, seconds):

@@ -57,11 +57,10 @@ def test_the_best_library_is_taken(limits):
     }
 
 
-def test_bounds_are_rates_over_work(limits, stripes):
-    place = {"dataset": stripes.name, "image_size": stripes.size, "backend": keras.backend.backend()}
+def test_bounds_are_rates_over_work(limits, stripes, tmp_path):
     steps = pd.DataFrame(
         {
-            **place,
+            **roofline.measured_on(stripes),
             **{"network": "resnet8v1", "batch_size": 10, "precision": "float32", "form": form, "round": number},
             **{"training": rate, "inference": 3 * rate},
         }
@@ -70,6 +69,8 @@ def test_bounds_are_rates_over_work(limits, stripes):
     )
 
     def bounded(steps):
+        steps.to_csv(tmp_path / "steps.csv", index=False)
+        steps = pd.read_csv(tmp_path / "steps.csv")
         return roofline.bounds(["resnet8v1"], stripes, ("float32", "mixed_bfloat16"), [10], limits, steps)
 
     rows = bounded(steps)
@@ -82,7 +83,7 @@ def test_bounds_are_rates_over_work(limits, stripes):
     assert (training["measured"], inference["measured"]) == (200, 600)
     assert training["share"] == 200 / min(training["by_arithmetic"], training["by_memory"])
     assert math.isnan(inference_bfloat16["measured"])
-    elsewhere = steps.assign(image_size=32)
+    elsewhere = steps.assign(image_shape="32x32x1")
     assert all(math.isnan(row["measured"]) for row in bounded(elsewhere))
     assert all(math.isnan(row["measured"]) for row in bounded(steps.drop(columns="backend")))
     table = roofline.roofline_table(pd.DataFrame(rows), limits)

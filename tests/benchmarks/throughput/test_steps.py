@@ -98,8 +98,8 @@ def test_forms_take_turns_on_real_images(tmp_path, capsys):
     assert list(frame["round"]) == [1] * 4 + [2] * 4
     assert (frame[["training", "inference", "prepare_seconds"]] > 0).all(axis=None)
     assert (frame["memory"] > 1e8).all()
-    assert frame[["dataset", "image_size", "backend"]].drop_duplicates().values.tolist() == [
-        ["colour_digits", 8, keras.backend.backend()]
+    assert frame[["dataset", "image_shape", "backend"]].drop_duplicates().values.tolist() == [
+        ["colour_digits", "8x8x3", keras.backend.backend()]
     ]
     rates = frame.pivot(index="round", columns="form", values="training")
     assert (rates["kls-fit"] < rates["kls"]).all()
