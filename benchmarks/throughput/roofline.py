@@ -194,6 +194,7 @@ def bounds(networks, dataset, precisions, batch_sizes, limits, steps=None):
                     traffic = work.values * BYTES[precision] + of_weights
                     rate = rates[UNITS[precision]]
                     by_arithmetic, by_memory = rate["product"][0] / work.operations, rate["copy"][0] / traffic
+                    nearer = min(limit for limit in (by_arithmetic, by_memory) if not math.isnan(limit))
                     cell = {"network": network, "batch_size": batch_size, "precision": precision, "form": "kls"}
                     measured = _measured(steps, cell | measured_on(dataset), name)
                     rows.append(
@@ -201,8 +202,7 @@ def bounds(networks, dataset, precisions, batch_sizes, limits, steps=None):
                             **{"network": network, "pass": name, "batch_size": batch_size, "precision": precision},
                             **{"operations": work.operations, "bytes": traffic},
                             **{"by_arithmetic": by_arithmetic, "by_memory": by_memory, "measured": measured},
-                            "share": measured
-                            / min(limit for limit in (by_arithmetic, by_memory) if not math.isnan(limit)),
+                            "share": measured / nearer,
                         }
                     )
     return rows
