@@ -153,9 +153,33 @@ def compiled_model(trial, dataset, steps_per_epoch, origins=(), synchronized=Fal
         else:
             loss = AssignableSmoothedCE(trial.gamma, dataset.classes)
             accuracy.label_weights = loss.weights
+    follow_steps(getattr(model, "student", model), trial.statistics * trial.epochs * steps_per_epoch)
     model.compile(optimizer, loss, metrics=metrics, steps_per_execution=uninterrupted_steps(steps_per_epoch))
     model.optimizer.build(model.trainable_variables)  # TensorFlow traces a step that creates them twice
     return model
+
+
+def follow_steps(model, window):
+    """Lets the moving statistics of batch normalisation average over a number of steps at most, not over more.
+
+    Averages with momentum m are over some 1 / (1 - m) steps. Keras's 0.99 looks back over more steps than a short
+    training has: the statistics lag behind the weights (Wu & Johnson 2021, "Rethinking 'Batch' in BatchNorm", section
+    3) and still hold what they began with, so that a network is judged by other statistics than those of its images.
+    Over a tenth of all steps, as TensorFlow's `ExponentialMovingAverage(num_updates)` ends with, what they began with
+    counts e^-10 in the end. A layer whose own momentum is smaller keeps it: long trainings are as they were.
+
+    Args:
+        model: A Keras model that is not trained yet.
+        window: Number of steps.
+    """
+    for layer in _layers(model):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = min(layer.momentum, max(0.0, 1 - 1 / window))
+
+
+def _layers(model):
+    """Returns all layers of a model, those of nested models too."""
+    return [layer for child in model.layers for layer in (_layers(child) if hasattr(child, "layers") else [child])]
 
 
 def _new_network(trial, dataset, synchronized):

@@ -56,6 +56,8 @@ class Trial:
         focal: `k` of `kls.FocalStd`.
         std_weight: That of `kls.FocalStd`.
         configuration: What the study calls it.
+        statistics: Share of all training steps that batch normalisation's moving statistics average over at most;
+            see `networks.follow_steps`.
     """
 
     dataset: str
@@ -97,6 +99,7 @@ class Trial:
     focal: float | None = None
     std_weight: float | None = None
     configuration: str | None = None
+    statistics: float = 0.1
 
     def __post_init__(self):
         object.__setattr__(self, "gamma", float(self.gamma))

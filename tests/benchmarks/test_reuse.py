@@ -151,7 +151,7 @@ class TestWhatIsKept:
             {"gamma": 1.0},
             {"seed": 3},
             {"shift": 0.0, "flip": True, "fill": "reflect"},
-            {"epochs": 7, "schedule": (), "learning_rate": 0.1},
+            {"schedule": (), "learning_rate": 0.1},
             {"configuration": "LS"},
         ],
     )

@@ -13,7 +13,7 @@ OTHERS = {
     "outlier_weight": 0.5, "teacher": "wrn40-2 gamma=1", "teacher_weight": 1.0, "temperature": 2.0,
     "distillation": "multi", "offline": True, "teacher_dropout": 0.2, "dropout": 0.2, "mixing": "ricap",
     "weight_decay": 5e-4, "window": 10, "soft_labels": "cdef", "noise": 0.3, "noise_sides": (10, 14), "focal": 1.0,
-    "std_weight": 5.0, "configuration": "on-mt-ldl+",
+    "std_weight": 5.0, "configuration": "on-mt-ldl+", "statistics": 0.2,
 }  # fmt: skip
 
 
@@ -22,7 +22,7 @@ def test_equal_recipes_have_equal_ids():
 
 
 def test_the_id_is_the_same_in_every_process_and_version():
-    assert TRIAL.id == "1b63088937b3"
+    assert TRIAL.id == "dcc92deb32e0"
 
 
 def test_a_trial_is_called_by_what_is_done_to_it():
