@@ -7,7 +7,9 @@ from numbers import Integral
 import keras
 import numpy as np
 
-from decathlon.mixing import RICAP, CutMix, CutOut, MixUp
+from decathlon.arguments import check_array, check_kind, check_number, check_whole, shown
+from decathlon.display import Shown
+from decathlon.mixing import RICAP, CutMix, CutOut, Mixing, MixUp
 
 __all__ = [
     "RICAP",
@@ -23,6 +25,7 @@ __all__ = [
 ]
 
 FILLS = ("zero", "reflect")
+SAMPLE = 1000  # images that are looked at to tell on what scale all are
 OUTSIDE = -1  # a place that is not in an image
 LEVELS = np.arange(256, dtype=np.float32) / 255  # what the bytes of an image stand for
 # Streams of random numbers that never meet.
@@ -45,13 +48,13 @@ class Augmentation:
     fill: str = "zero"
 
     def __post_init__(self):
-        if not 0 <= self.shift < 0.5:
-            raise ValueError(f"`shift` must be in [0, 0.5). Received: shift={self.shift}")
+        check_number(self.shift, "shift", "[0, 0.5)")
+        check_kind(self.flip, "flip", bool, "True or False")
         if self.fill not in FILLS:
             raise ValueError(f"`fill` must be one of {', '.join(FILLS)}. Received: fill={self.fill!r}")
 
 
-class Batches(keras.utils.PyDataset):
+class Batches(Shown, keras.utils.PyDataset):
     """Batches of float32 images in [0, 1] minus the mean, and labels.
 
     What a batch holds depends on `(seed, epoch, index)` and nothing else, so a resumed run sees what an
@@ -62,7 +65,7 @@ class Batches(keras.utils.PyDataset):
     `(B, K + D)`.
 
     Args:
-        images: uint8 array of shape `(N, H, W, C)`; memory-mapped ones are read row by row.
+        images: Array of shape `(N, H, W, C)`: uint8, or floats in [0, 255]. Memory-mapped ones are read row by row.
         labels: Integer array of shape `(N,)`, each in 0..K-1, or float array of shape `(N, K)` whose rows are
             distributions over the classes.
         classes: K.
@@ -79,9 +82,10 @@ class Batches(keras.utils.PyDataset):
             unmixed images, so it does not go with `mixing`.
 
     Raises:
-        ValueError: If labels are neither integers in 0..K-1 in one row nor distributions over K classes, if images,
-            labels and `appended` differ in number, if `appended` is given with a mixing, or if a training set does not
-            fill one batch.
+        ValueError: If images are of another type or, by up to 1,000 of them, on another scale, if labels are neither
+            integers in 0..K-1 in one row nor distributions over K classes, if images, labels and `appended` differ in
+            number, if `appended` is given with a mixing, if a training set does not fill one batch, or if another
+            argument is of another type or out of range.
 
     Example:
 
@@ -110,13 +114,19 @@ class Batches(keras.utils.PyDataset):
         appended=None,
     ):
         super().__init__()
+        check_whole(classes, "classes", 1)
+        check_kind(training, "training", bool, "True or False")
+        check_kind(augmentation, "augmentation", Augmentation | None, "an `Augmentation` or None")
+        check_kind(mixing, "mixing", Mixing | None, "a `Mixing` or None")
+        check_whole(seed, "seed", 0)
+        check_whole(epoch, "epoch", 0)
         _check_labels(images, labels, classes)
+        check_whole(batch_size, "batch_size", 1, len(images) if training else math.inf)
+        _check_images(images)
+        if mean is not None:
+            _check_mean(mean, images.shape[1:])
         if appended is not None:
             _check_appended(images, appended, mixing)
-        if batch_size < 1 or (training and len(images) < batch_size):
-            raise ValueError(
-                f"`batch_size` must be in 1..{len(images)}, the number of images. Received: batch_size={batch_size}"
-            )
         self.images = images
         self.labels = labels
         self.classes = classes
@@ -187,7 +197,8 @@ class Batches(keras.utils.PyDataset):
             mean: float32 array of shape `(H, W, C)`, or `None`.
             xp: The module whose arrays are given, with the functions of NumPy: `numpy` or `jax.numpy`.
         """
-        images = xp.take(LEVELS, images) if images.dtype == np.uint8 else images / np.float32(255)
+        is_bytes = images.dtype == np.uint8
+        images = xp.take(LEVELS, images) if is_bytes else images.astype(np.float32) / np.float32(255)
         if mean is not None:
             images = images - mean
         return move(images, *places, xp) if places else images
@@ -200,6 +211,19 @@ class Batches(keras.utils.PyDataset):
         """Returns what `finish` makes of images in [0, 255]: them, and in training the places that `rng` draws."""
         places = () if self.augmentation is None else draw_places(images.shape, self.augmentation, rng)
         return np.asarray(images), *places
+
+    def _facts(self):
+        return {
+            "batches": self.num_batches,
+            "batch_size": self.batch_size,
+            "images": self.images.shape,
+            "classes": self.classes,
+            "training": self.training,
+            "augmentation": self.augmentation,
+            "mixing": self.mixing and str(self.mixing),
+            "seed": self.seed,
+            "epoch": self.epoch,
+        }
 
     def _labels(self, rows):
         labels = self.labels[rows]
@@ -224,7 +248,7 @@ class Batches(keras.utils.PyDataset):
         return order
 
 
-class _Wrapper(keras.utils.PyDataset):
+class _Wrapper(Shown, keras.utils.PyDataset):
     """Batches made from other batches: as many, of the same epoch."""
 
     def __init__(self, inner):
@@ -263,12 +287,13 @@ class WithOutliers(_Wrapper):
 
     Args:
         familiar: Training `Batches` whose labels are class indices: without a mixing, and with nothing appended.
-        images: uint8 array of outliers, of shape `(M, H, W, C)` with the H, W, C of the familiar ones.
+        images: Array of outliers of shape `(M, H, W, C)` with the H, W, C of the familiar ones: uint8, or floats in
+            [0, 255].
         batch_size: Outliers per batch, added to the familiar images.
 
     Raises:
-        ValueError: If the familiar labels are distributions, if the outliers are of another shape, or if there are
-            none.
+        ValueError: If the familiar labels are distributions, if the outliers are of another type or shape or on
+            another scale, or if there are none.
 
     Example:
 
@@ -284,19 +309,19 @@ class WithOutliers(_Wrapper):
     finish = staticmethod(Batches.finish)
 
     def __init__(self, familiar, images, batch_size):
-        super().__init__(familiar)
+        super().__init__(check_kind(familiar, "familiar", Batches, "`Batches`"))
         if not familiar.has_class_indices:
             raise ValueError(
                 "`familiar` must have class indices as labels, beside which -1 marks an outlier. Received: labels of "
                 f"shape {familiar.labels.shape}, mixing={familiar.mixing}, "
                 f"appended={familiar.appended if familiar.appended is None else familiar.appended.shape}"
             )
-        if images.shape[1:] != familiar.images.shape[1:] or len(images) == 0:
+        if check_array(images, "images").shape[1:] != familiar.images.shape[1:] or len(images) == 0:
             raise ValueError(
                 f"`images` must hold outliers of shape {familiar.images.shape[1:]}. Received: shape {images.shape}"
             )
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
+        check_whole(batch_size, "batch_size", 1)
+        _check_images(images)
         self.familiar = familiar
         self.images = images
         self.batch_size = batch_size
@@ -323,6 +348,9 @@ class WithOutliers(_Wrapper):
         parts = tuple(np.concatenate(pair)[spread] for pair in zip(familiar, outliers, strict=True))
         return parts, np.concatenate([labels, np.full(self.batch_size, OUTLIER)])[spread]
 
+    def _facts(self):
+        return {"familiar": self.familiar, "images": self.images.shape, "batch_size": self.batch_size}
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -342,13 +370,14 @@ class Noise:
     sides: tuple[int, int] = (10, 14)
 
     def __post_init__(self):
-        if not 0 <= self.deviation < math.inf:
-            raise ValueError(f"`deviation` must be finite and not negative. Received: deviation={self.deviation}")
-        pair = isinstance(self.sides, tuple | list) and [isinstance(side, Integral) for side in self.sides]
+        check_number(self.deviation, "deviation", "[0, inf)")
+        pair = isinstance(self.sides, tuple | list) and [
+            isinstance(side, Integral) and not isinstance(side, bool) for side in self.sides
+        ]
         if pair != [True, True] or not 1 <= self.sides[0] <= self.sides[1]:
             raise ValueError(
                 "`sides` must be the smallest and the largest side: two whole numbers, at least 1, in ascending order. "
-                f"Received: sides={self.sides}"
+                f"Received: sides={shown(self.sides)}"
             )
 
     def __call__(self, images, mean, rng):
@@ -390,7 +419,7 @@ class Denoising(_Wrapper):
         noise: A `Noise`, or `None`: the images are given as they are.
 
     Raises:
-        ValueError: If the largest square does not fit into the images.
+        ValueError: If the largest square does not fit into the images, or if an argument is of another type.
 
     Example:
 
@@ -402,7 +431,8 @@ class Denoising(_Wrapper):
     """
 
     def __init__(self, batches, noise):
-        super().__init__(batches)
+        super().__init__(check_kind(batches, "batches", Batches, "`Batches`"))
+        check_kind(noise, "noise", Noise | None, "a `Noise` or None")
         height, width = batches.images.shape[1:3]
         if noise is not None and noise.sides[1] > min(height, width):
             raise ValueError(
@@ -420,6 +450,9 @@ class Denoising(_Wrapper):
             return images, targets
         rng = np.random.default_rng([NOISE, self.batches.seed, epoch if self.batches.training else 0, index])
         return self.noise(images, self.batches.mean, rng), targets
+
+    def _facts(self):
+        return {"batches": self.batches, "noise": self.noise}
 
 
 def _evenly(first, second):
@@ -497,7 +530,37 @@ def _one_hot(labels, classes):
     return distributions
 
 
+def _check_images(images):
+    """Raises `ValueError` for images that are no bytes and do not look like ones.
+
+    Floats are told by `SAMPLE` images, evenly spaced from the first to the last, lest a large array be read.
+    """
+    if images.ndim != 4 or 0 in images.shape:
+        raise ValueError(f"`images` must be of shape (N, H, W, C). Received: shape {images.shape}")
+    if images.dtype == np.uint8:
+        return
+    allowed = "`images` must be uint8, or floats in 0..255"
+    if images.dtype.kind != "f":
+        raise ValueError(f"{allowed}. Received: {images.dtype}")
+    rows = np.linspace(0, len(images) - 1, min(len(images), SAMPLE)).astype(int)
+    extremes = np.array([(image.min(), image.max()) for image in map(images.__getitem__, rows)])
+    least, most = extremes[:, 0].min(), extremes[:, 1].max()  # NaN if there is one
+    if not (least >= 0 and most <= 255):
+        raise ValueError(f"{allowed}. Received: {images.dtype} in [{least:.4g}, {most:.4g}]")
+    if most <= 1:
+        raise ValueError(f"{allowed}. Received: {images.dtype} in [0, 1]: multiply them by 255")
+
+
+def _check_mean(mean, shape):
+    """Raises `ValueError` unless a mean image has a shape and lies in [0, 1], as `Dataset.mean` does."""
+    if check_array(mean, "mean").dtype != np.float32 or mean.shape != shape:
+        raise ValueError(f"`mean` must be float32 of shape {shape}. Received: {mean.dtype} of shape {mean.shape}")
+    if not (mean.min() >= 0 and mean.max() <= 1):
+        raise ValueError(f"`mean` must lie in [0, 1]. Received: values in [{mean.min():.4g}, {mean.max():.4g}]")
+
+
 def _check_labels(images, labels, classes):
+    check_array(images, "images"), check_array(labels, "labels")
     if len(images) != len(labels) or len(labels) == 0:
         raise ValueError(
             f"`images` and `labels` must be of the same length, at least 1. Received: {len(images)} and {len(labels)}"
@@ -537,7 +600,7 @@ def _check_distributions(labels, classes):
 def _check_appended(images, appended, mixing):
     if mixing is not None:
         raise ValueError(f"`appended` belongs to unmixed images: `mixing` must be None. Received: mixing={mixing}")
-    if appended.dtype.kind != "f" or len(appended) != len(images):
+    if check_array(appended, "appended").dtype.kind != "f" or len(appended) != len(images):
         raise ValueError(
             f"`appended` must be floats of shape ({len(images)}, ...). Received: {appended.dtype} of shape "
             f"{appended.shape}"

@@ -6,12 +6,12 @@ import difflib
 import importlib
 import inspect
 import itertools
-import numbers
 from dataclasses import astuple, dataclass
 from unittest import mock
 
 import numpy as np
 
+from decathlon.arguments import check_array, check_kind, check_number, check_whole
 from decathlon.quiet import quiet_tensorflow
 
 MIX_LABELS = ("CutMix", "FourierMix", "MixUp", "Mosaic")  # the layers that change labels too
@@ -35,11 +35,11 @@ class Mixing:
     takes_raw_images = False
 
     def __call__(self, images, labels, rng):
-        if images.ndim != 4 or images.dtype.kind != "f":
+        if check_array(images, "images").ndim != 4 or images.dtype.kind != "f":
             raise ValueError(
                 f"`images` must be floats of shape (N, H, W, C). Received: {images.dtype} of shape {images.shape}"
             )
-        if labels.ndim != 2 or labels.dtype.kind != "f" or len(labels) != len(images):
+        if check_array(labels, "labels").ndim != 2 or labels.dtype.kind != "f" or len(labels) != len(images):
             raise ValueError(
                 f"`labels` must be float distributions of shape ({len(images)}, K). Received: {labels.dtype} of shape "
                 f"{labels.shape}"
@@ -77,7 +77,7 @@ class MixUp(Mixing):
     alpha: float = 1.0
 
     def __post_init__(self):
-        object.__setattr__(self, "alpha", _positive("alpha", self.alpha))
+        object.__setattr__(self, "alpha", check_number(self.alpha, "alpha", "(0, inf)"))
 
     def mix(self, images, labels, rng):
         weight = np.float32(rng.beta(self.alpha, self.alpha))
@@ -112,7 +112,7 @@ class CutMix(Mixing):
     alpha: float = 1.0
 
     def __post_init__(self):
-        object.__setattr__(self, "alpha", _positive("alpha", self.alpha))
+        object.__setattr__(self, "alpha", check_number(self.alpha, "alpha", "(0, inf)"))
 
     def mix(self, images, labels, rng):
         height, width = images.shape[1:3]
@@ -151,7 +151,7 @@ class RICAP(Mixing):
     beta: float = 0.3
 
     def __post_init__(self):
-        object.__setattr__(self, "beta", _positive("beta", self.beta))
+        object.__setattr__(self, "beta", check_number(self.beta, "beta", "(0, inf)"))
 
     def mix(self, images, labels, rng):
         height, width = images.shape[1:3]
@@ -188,8 +188,7 @@ class CutOut(Mixing):
     size: int = 16
 
     def __post_init__(self):
-        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
-            raise ValueError(f"`size` must be a positive integer. Received: size={self.size!r}")
+        object.__setattr__(self, "size", check_whole(self.size, "size", 1))
 
     def mix(self, images, labels, rng):
         rows, columns = (self._places(rng.integers(side, size=(len(images), 1)), side) for side in images.shape[1:3])
@@ -287,7 +286,7 @@ def mixing_named(text):
     >>> str(mixing_named("cutout:16"))
     'cutout'
     """
-    name, _, arguments = text.partition(":")
+    name, _, arguments = check_kind(text, "text", str, "a string").partition(":")
     try:
         values, named = _literals(arguments)
     except (SyntaxError, ValueError):
@@ -311,12 +310,6 @@ def _literals(text):
         raise ValueError(text)
     values = [ast.literal_eval(value) for value in call.args]
     return values, {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
-
-
-def _positive(name, value):
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < np.inf:
-        raise ValueError(f"`{name}` must be a positive number. Received: {name}={value!r}")
-    return float(value)
 
 
 def _blend(values, others, weight):
@@ -343,7 +336,7 @@ def _area(rows, columns):
 
 def _layer_class(name):
     """Returns the augmentation layer of a name, or tells the nearest names."""
-    package = name.partition(".")[0]
+    package = check_kind(name, "name", str, "a string").partition(".")[0]
     if package not in ("keras", "keras_cv"):
         raise ValueError(f"`name` must begin with keras. or keras_cv. Received: name={name!r}")
     with quiet_tensorflow():

@@ -26,7 +26,8 @@ def open_embedded(name, size):
     - `digits`: scikit-learn's 1,797 handwritten digits, 8x8, one in five of each class for validation.
     - `glyphs`: SYNTHETIC. 62 digits and letters drawn with matplotlib's fonts, turned, scaled and shifted by
       seed; the fonts of validation are not among those of training.
-    - `photos`: patches of scikit-learn's two photographs; validation patches come from the right third.
+    - `photos`: patches of scikit-learn's two photographs, `china.jpg` (a palace) and `flower.jpg`, as many of each;
+      validation patches come from the right third.
     - `noise`: SYNTHETIC. Uniform and Gaussian noise.
 
     Args:

@@ -358,6 +358,106 @@ def test_bad_labels_are_refused_by_name_and_value(images, labels, message):
         Batches(images, labels, 7, 8)
 
 
+@pytest.mark.parametrize(
+    ("images", "found"),
+    [
+        (np.full((60, 2, 2, 1), 0.5, np.float32), r"float32 in \[0, 1\]: multiply them by 255"),
+        (np.ones((60, 2, 2, 1)), r"float64 in \[0, 1\]: multiply them by 255"),
+        (np.full((60, 2, 2, 1), -0.5, np.float32), r"float32 in \[-0.5, -0.5\]"),
+        (np.full((60, 2, 2, 1), 256.0), r"float64 in \[256, 256\]"),
+        (np.full((60, 2, 2, 1), np.nan, np.float32), r"float32 in \[nan, nan\]"),
+        (np.full((60, 2, 2, 1), np.inf, np.float16), r"float16 in \[inf, inf\]"),
+        (np.ones((60, 2, 2, 1), np.int8), "int8"),
+        (np.ones((60, 2, 2, 1), np.int64), "int64"),
+        (np.ones((60, 2, 2, 1), bool), "bool"),
+        (np.ones((60, 2, 2, 1), complex), "complex128"),
+        (np.ones((60, 2, 2, 1), object), "object"),
+        (np.full((60, 2, 2, 1), "a"), "<U1"),
+    ],
+)
+def test_images_of_another_type_or_scale_are_refused(images, found):
+    with pytest.raises(ValueError, match=rf"^`images` must be uint8, or floats in 0\.\.255\. Received: {found}$"):
+        Batches(images, np.zeros(60, int), 7, 8)
+    if images.dtype != np.uint8:
+        familiar = Batches(np.ones((9, 2, 2, 1), np.uint8), np.zeros(9, int), 7, 8, training=True)
+        with pytest.raises(ValueError, match=rf"^`images` must be uint8, or floats .* Received: {found}$"):
+            WithOutliers(familiar, images, 4)
+
+
+@pytest.mark.parametrize("place", [0, 1999])
+def test_first_and_last_of_many_images_tell_their_scale(place):
+    images = np.full((2000, 1, 1, 1), 0.5, np.float32)
+    images[place] = 9
+    Batches(images, np.zeros(2000, int), 1, 8)
+    images[place] = np.nan
+    with pytest.raises(ValueError, match=r"float32 in \[nan, nan\]"):
+        Batches(images, np.zeros(2000, int), 1, 8)
+
+
+def test_of_a_large_float_array_a_thousand_images_are_read():
+    images = np.full((5000, 1, 1, 1), 9, np.float32).view(Watched)
+    images.read = []
+    Batches(images, np.zeros(5000, int), 1, 8)
+    assert len(images.read) == 1000
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_floats_up_to_255_make_the_batches_of_bytes(images, labels, dtype):
+    mean = np.full((20, 30, 3), 0.25, np.float32)
+    found, _ = Batches(images.astype(dtype), labels, 7, 60, mean=mean)[0]
+    expected, _ = Batches(images, labels, 7, 60, mean=mean)[0]
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": 1.5}, r"`classes` must be a whole number of at least 1\. Received: classes=1\.5"),
+        ({"classes": "7"}, r"`classes` must be .* Received: classes='7'"),
+        ({"batch_size": 2.0}, r"`batch_size` must be .* Received: batch_size=2\.0"),
+        ({"batch_size": None}, r"`batch_size` must be .* Received: batch_size=None"),
+        ({"seed": -1}, r"`seed` must be a whole number of at least 0\. Received: seed=-1"),
+        ({"seed": None}, r"`seed` must be .* Received: seed=None"),
+        ({"epoch": 0.5}, r"`epoch` must be .* Received: epoch=0\.5"),
+        ({"training": "no"}, r"`training` must be True or False\. Received: training='no'"),
+        ({"augmentation": True}, r"`augmentation` must be an `Augmentation` or None\. Received: augmentation=True"),
+        ({"mixing": "mixup"}, r"`mixing` must be a `Mixing` or None\. Received: mixing='mixup'"),
+        ({"images": [[1]]}, r"`images` must be a NumPy array without a mask\. Received: images=\[\[1\]\]"),
+        ({"images": np.ones((60, 2, 2), np.uint8)}, r"`images` must be of shape \(N, H, W, C\)\. .* \(60, 2, 2\)"),
+        ({"images": np.ones((60, 0, 2, 1), np.uint8)}, r"`images` must be of shape .* \(60, 0, 2, 1\)"),
+        ({"labels": [[0]] * 60}, r"`labels` must be a NumPy array without a mask\. Received: labels=\[\[0\]"),
+        ({"labels": np.ma.masked_array(np.zeros(60, int), True)}, "`labels` must be a NumPy array without a mask"),
+        ({"appended": [1.0] * 60}, "`appended` must be a NumPy array without a mask"),
+        ({"mean": 0.5}, r"`mean` must be a NumPy array .* Received: mean=0\.5"),
+        ({"mean": np.zeros((20, 30, 1), np.float32)}, r"`mean` must be float32 of shape \(20, 30, 3\)"),
+        ({"mean": np.zeros((20, 30, 3))}, "`mean` must be float32 .* Received: float64"),
+        ({"mean": np.full((20, 30, 3), 127, np.float32)}, r"`mean` must lie in \[0, 1\]\. .* \[127, 127\]"),
+    ],
+)
+def test_arguments_of_another_type_are_refused_when_made(images, labels, options, message):
+    with pytest.raises(ValueError, match=message):
+        Batches(**{"images": images, "labels": labels, "classes": 7, "batch_size": 8, **options})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda batches: WithOutliers("batches", np.ones((9, 2, 2, 1), np.uint8), 4), "`familiar` must be `Batches`"),
+        (lambda batches: WithOutliers(batches, [[1]], 4), "`images` must be a NumPy array"),
+        (lambda batches: WithOutliers(batches, batches.images, 1.5), "`batch_size` must be a whole number"),
+        (lambda batches: Denoising([1], Noise()), "`batches` must be `Batches`"),
+        (lambda batches: Denoising(batches, 0.3), "`noise` must be a `Noise` or None"),
+        (lambda batches: Noise("0.3"), r"`deviation` must be a number in \[0, inf\)\. Received: deviation='0.3'"),
+        (lambda batches: Augmentation("0.1"), r"`shift` must be a number in \[0, 0.5\)\. Received: shift='0.1'"),
+        (lambda batches: Augmentation(flip="no"), "`flip` must be True or False. Received: flip='no'"),
+    ],
+)
+def test_what_wraps_or_varies_batches_refuses_other_types(training, make, message):
+    with pytest.raises(ValueError, match=message):
+        make(training())
+
+
 def test_empty_set_is_refused(images):
     with pytest.raises(ValueError, match=r"at least 1\. Received: 0 and 0"):
         Batches(images[:0], np.zeros(0, int), 7, 8)
@@ -365,7 +465,8 @@ def test_empty_set_is_refused(images):
 
 @pytest.mark.parametrize(("batch_size", "training"), [(61, True), (0, True), (0, False), (-1, False)])
 def test_batch_size_out_of_range_is_refused(images, labels, batch_size, training):
-    message = f"`batch_size` must be in 1..60, the number of images. Received: batch_size={batch_size}"
+    allowed = "in 1..60" if training else "of at least 1"
+    message = f"`batch_size` must be a whole number {allowed}. Received: batch_size={batch_size}"
     with pytest.raises(ValueError, match=message):
         Batches(images, labels, 7, batch_size, training=training)
 
@@ -385,9 +486,9 @@ def test_index_out_of_range_is_refused(training, index):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"shift": 0.5}, r"`shift` must be in \[0, 0.5\). Received: shift=0.5"),
-        ({"shift": -0.1}, r"`shift` must be in \[0, 0.5\). Received: shift=-0.1"),
-        ({"shift": float("nan")}, "`shift` must be in .* Received: shift=nan"),
+        ({"shift": 0.5}, r"`shift` must be a number in \[0, 0.5\). Received: shift=0.5"),
+        ({"shift": -0.1}, r"`shift` must be a number in \[0, 0.5\). Received: shift=-0.1"),
+        ({"shift": float("nan")}, "`shift` must be a number in .* Received: shift=nan"),
         ({"fill": "edge"}, "`fill` must be one of zero, reflect. Received: fill='edge'"),
     ],
 )
@@ -735,7 +836,7 @@ class TestWithOutliers:
 
     @pytest.mark.parametrize("batch_size", [0, -1])
     def test_no_outliers_per_batch_are_refused(self, training, images, batch_size):
-        message = f"`batch_size` must be at least 1. Received: batch_size={batch_size}"
+        message = f"`batch_size` must be a whole number of at least 1. Received: batch_size={batch_size}"
         with pytest.raises(ValueError, match=message):
             WithOutliers(training(), images, batch_size)
 
@@ -887,15 +988,15 @@ class TestDenoising:
 
     @pytest.mark.parametrize("deviation", [-0.1, float("nan"), float("inf")])
     def test_bad_deviation_is_refused_by_name_and_value(self, deviation):
-        message = f"`deviation` must be finite and not negative. Received: deviation={deviation}"
+        message = rf"`deviation` must be a number in \[0, inf\). Received: deviation={deviation}"
         with pytest.raises(ValueError, match=message):
             Noise(deviation)
 
-    @pytest.mark.parametrize("sides", [(0, 3), (5, 4), (3.0, 4), (3,), (3, 4, 5), 3, "34"])
+    @pytest.mark.parametrize("sides", [(0, 3), (5, 4), (3.0, 4), (True, 4), (3,), (3, 4, 5), 3, "34"])
     def test_bad_sides_are_refused_by_name_and_value(self, sides):
         with pytest.raises(ValueError, match=r"`sides` must be .* Received: sides=") as caught:
             Noise(sides=sides)
-        assert str(caught.value).endswith(f"sides={sides}")
+        assert str(caught.value).endswith(f"sides={sides!r}")
 
     @pytest.mark.parametrize("index", [-1, 7])
     def test_index_out_of_range_is_refused(self, training, index):

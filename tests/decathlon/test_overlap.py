@@ -121,5 +121,43 @@ def test_images_of_another_size_are_brought_to_the_familiar_one(make):
     assert overlap(familiar, other, "train") is None
 
 
+class TestPhotos:
+    """Half of them shows a flower."""
+
+    @pytest.fixture
+    def flowers(self, tmp_path):
+        def prepare(name, *class_names):
+            arrays = {f"x_{part}": random_images(6, i) for i, part in enumerate(("train", "test"))}
+            arrays |= {f"y_{part}": np.arange(6) % len(class_names) for part in ("train", "test")}
+            np.savez(tmp_path / "set.npz", **arrays, class_names=class_names)
+            return decathlon.prepare(name, open_npz(tmp_path / "set.npz"), data_dir=tmp_path / "data")
+
+        return prepare
+
+    @pytest.fixture
+    def photos(self, tmp_path):
+        return decathlon.open("photos", 8, tmp_path / "photos")
+
+    @pytest.mark.parametrize(
+        ("name", "class_names", "found"),
+        [
+            ("vgg-flowers", ("0", "1"), "vgg-flowers"),
+            ("garden", ("oak", "Sunflowers"), "Sunflowers"),
+            ("plants", ("oak_tree", "wild_rose", "tulip"), "wild_rose"),
+        ],
+    )
+    def test_they_are_refused_beside_flowers(self, flowers, photos, name, class_names, found):
+        reason = f"half of photos shows a flower, scikit-learn's flower.jpg, and so do images of {found}"
+        assert overlap(flowers(name, *class_names), photos, "validation") == reason
+
+    @pytest.mark.parametrize("class_names", [("cat", "dog"), ("cauliflower", "flour", "prose")])
+    def test_beside_anything_else_they_are_taken(self, flowers, photos, class_names):
+        assert overlap(flowers("food", *class_names), photos, "validation") is None
+
+    def test_other_sets_are_taken_beside_flowers(self, flowers, make):
+        other = make("other", random_images(9, 8), random_images(9, 9))
+        assert overlap(flowers("vgg-flowers", "0", "1"), other, "test") is None
+
+
 def test_families_name_data_sets_of_the_catalogue():
     assert set().union(*FAMILIES) <= set(decathlon.CATALOG)

@@ -1,0 +1,89 @@
+"""Checks of arguments: an error names the argument, what is allowed and what was received."""
+
+import math
+import numbers
+import os
+import reprlib
+from pathlib import Path
+
+import numpy as np
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = 80
+
+
+def check_number(value, name, allowed):
+    """Returns a real number that lies in an interval, which is written as `"[0, 1)"`, as a float.
+
+    Raises:
+        ValueError: If it is no number of the interval; a `bool` or a string is no number.
+    """
+    low, high = (float(end) for end in allowed[1:-1].split(","))
+    number = _as_float(value)
+    above = low <= number if allowed[0] == "[" else low < number
+    below = number <= high if allowed[-1] == "]" else number < high
+    if above and below:
+        return number
+    raise ValueError(f"`{name}` must be a number in {allowed}. Received: {name}={shown(value)}")
+
+
+def check_whole(value, name, least, most=math.inf):
+    """Returns a whole number from `least` to `most` as an `int`.
+
+    Raises:
+        ValueError: If it is none; a `bool`, or a float such as 2.0, is no whole number.
+    """
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool) and least <= value <= most:
+        return int(value)
+    allowed = f"of at least {least}" if most == math.inf else f"in {least}..{most}"
+    raise ValueError(f"`{name}` must be a whole number {allowed}. Received: {name}={shown(value)}")
+
+
+def check_kind(value, name, kind, described):
+    """Returns a value that is of a type, or one of several.
+
+    Raises:
+        ValueError: If it is not; `described` says what is allowed.
+    """
+    if isinstance(value, kind):
+        return value
+    raise ValueError(f"`{name}` must be {described}. Received: {name}={shown(value)}")
+
+
+def check_array(value, name):
+    """Returns a NumPy array as it is, memory-mapped ones too.
+
+    Raises:
+        ValueError: If it is none, or a masked one, whose mask would be lost.
+    """
+    if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):
+        return value
+    raise ValueError(f"`{name}` must be a NumPy array without a mask. Received: {name}={shown(value)}")
+
+
+def check_path(value, name):
+    """Returns a path as a `Path`.
+
+    Raises:
+        ValueError: If it is neither a `Path` nor a string that is not empty.
+    """
+    if isinstance(value, str | os.PathLike) and value != "":
+        return Path(value)
+    raise ValueError(f"`{name}` must be a path. Received: {name}={shown(value)}")
+
+
+def shown(value):
+    """Returns a value as an error shows it: its `repr`, shortened; of an array dtype and shape."""
+    if hasattr(value, "dtype") and getattr(value, "shape", ()) != ():
+        return f"<{type(value).__name__} of dtype {value.dtype}, shape {tuple(value.shape)}>"
+    return _repr.repr(value)
+
+
+def _as_float(value):
+    """Returns a real number as a float, and NaN for anything else."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:  # an integer beyond all floats
+        return math.nan
