@@ -1,23 +1,25 @@
 """Bootstrap confidence intervals by sample weights: a resample is how often each sample was drawn."""
 
-import numbers
 from dataclasses import dataclass
 
 import numpy as np
+
+from kls.utils.arrays import check_number, check_whole
 
 CHUNK = 1 << 23  # weights that are in memory at once
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A measure with its bootstrap confidence interval.
+    """A metric with its confidence interval.
 
     Attributes:
-        value: The measure on all samples.
+        value: The metric on all samples.
         low: Lower end of the interval.
         high: Upper end.
-        level: Share of the resamples within it.
-        n: Number of resamples.
+        level: Confidence level; of a bootstrap interval the share of the resamples within it.
+        n: Number of resamples, 0 where none are needed.
+        method: How the interval was found.
     """
 
     value: float
@@ -25,6 +27,7 @@ class Interval:
     high: float
     level: float
     n: int
+    method: str = "bootstrap"
 
     def __str__(self):
         return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
@@ -48,15 +51,19 @@ def percentile_interval(measure, sizes, n, level, seed):
     Returns:
         An `Interval`.
     """
-    if not isinstance(n, numbers.Integral) or n < 1:
-        raise ValueError(f"`n` must be a whole number of at least 1. Received: n={n}")
-    if not isinstance(level, numbers.Real) or not 0 < level < 1:
-        raise ValueError(f"`level` must be in (0, 1). Received: level={level}")
+    check_resampling(n, level, seed)
     rng = np.random.default_rng(seed)
     (value,) = measure(*(np.ones((1, size)) for size in sizes))
     rows = max(1, CHUNK // sum(sizes))
     drawn = [measure(*(resample(rng, min(rows, n - start), size) for size in sizes)) for start in range(0, n, rows)]
     return interval_of(value, np.concatenate(drawn), level, lowest=0.0)
+
+
+def check_resampling(n, level, seed):
+    """Raises `ValueError` unless the three are a number of resamples, a confidence level and a seed."""
+    check_whole(n, "n", 1)
+    check_number(level, "level", "(0, 1)")
+    check_whole(seed, "seed", 0)
 
 
 def interval_of(value, drawn, level=0.95, lowest=None):

@@ -439,7 +439,7 @@ class TestPasses:
                 "name the layer by `features` of `evaluate` instead",
             ),
             ({"scaling": "nonsense"}, "`scaling` must be one of temperature, "),
-            ({"bins": 0}, "`bins` must be a whole number of at least 1"),
+            ({"bins": 0}, "`bins` must be a whole number in 1..10000"),
             ({"convention": "nonsense"}, "`convention` must be one of guo, "),
             ({"resamples": -1}, "`resamples`"),
         ],
