@@ -6,6 +6,7 @@ import numpy as np
 
 from kls.utils.arrays import check_number, check_whole
 
+NARROW = ("mce", "rmsce", "debiased", "classwise")  # metrics whose bootstrap holds too seldom near calibration
 CHUNK = 1 << 23  # weights that are in memory at once
 
 
@@ -92,3 +93,23 @@ def resample(rng, rows, size):
     drawn = rng.integers(0, size, (rows, size), dtype=np.int64)
     drawn += size * np.arange(rows)[:, None]
     return np.bincount(drawn.ravel(), minlength=rows * size).reshape(rows, size).astype(np.float64)
+
+
+def intervals_note(methods):
+    """Returns sentences on the intervals of a table: how they were found, and which of them are too narrow.
+
+    Args:
+        methods: `{name of a metric: method of its intervals}`.
+
+    Example:
+
+    >>> print(intervals_note({"accuracy": "Clopper-Pearson", "nll": "bootstrap", "brier": "bootstrap"}))
+    Brackets: 95 % confidence intervals (accuracy: Clopper-Pearson; nll, brier: bootstrap).
+    """
+    named = {}
+    for name, method in methods.items():
+        named.setdefault(method, []).append(name)
+    listed = "; ".join(f"{', '.join(names)}: {method}" for method, names in named.items())
+    narrow = [name for name in methods if name in NARROW]
+    warning = f" Of a nearly calibrated network those of {', '.join(narrow)} are too narrow." if narrow else ""
+    return f"Brackets: 95 % confidence intervals ({listed}).{warning}"
