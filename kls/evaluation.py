@@ -68,9 +68,9 @@ class Evaluation:
         """Returns every number as a `pandas.DataFrame`, one a row.
 
         Columns: `measure`, `value` (a fraction, or nats), `low` and `high` (ends of the 95 % interval, empty where none
-        was asked for), `interval` (how it was found), `scaling`, `score`, `group`, `data` (empty for the familiar data; `mean` for the mean of a
-        group), `n` (samples, familiar and unfamiliar ones together; of a mean: data sets), `bins` and `convention` (of
-        binned measures; of AUPR and FPR the `ood_convention`).
+        was asked for), `interval` (how it was found), `scaling`, `score`, `group`, `data` (empty for the familiar data;
+        `mean` for the mean of a group), `n` (samples, familiar and unfamiliar ones together; of a mean: data sets),
+        `bins` and `convention` (of binned measures; of AUPR and FPR the `ood_convention`).
         """
         import pandas as pd
 
