@@ -231,7 +231,7 @@ def accuracy_table(records, paper, failed=()):
     for dataset, model in dict.fromkeys(pairs):
         group = records[(records["dataset"] == dataset) & (records["model"] == model)]
         values = {gamma: cell["accuracy_best"] for gamma, cell in group.groupby("gamma")}
-        best = max((cell.mean() for cell in values.values()), default=None)
+        best = max(cell.mean() for cell in values.values()) if len(values) > 1 else None
         printed = _published_accuracies(paper, dataset, model)
         cells = [_cell(values.get(gamma), best, (dataset, model, gamma) in failures) for gamma in gammas]
         rows.append((display_name(dataset), model, _counts(values), *cells))
@@ -252,9 +252,8 @@ def accuracy_table(records, paper, failed=()):
         ]
     table = Table(
         "accuracy",
-        "Best accuracy on the evaluation split in %, per gamma (Tables 1 and 2 of Mezzini 2018). "
-        "n: trained networks per cell; "
-        "the paper does not say its own.",
+        "Accuracy of the best epoch in %, per gamma (Tables 1 and 2 of Mezzini 2018). The epoch is picked on the "
+        "evaluation split, which flatters it. n: trained networks per cell; the paper does not say its own.",
         ("data set", "model", "n", *(f"γ={gamma:g}" for gamma in gammas)),
         tuple(rows),
         notes=_notes(records),
@@ -295,8 +294,8 @@ def comparison_table(records, paper):
         )
     table = Table(
         "best",
-        "The best gamma against gamma = 1 (Table 3 of Mezzini 2018): accuracies in %, diff % = (best - base) / best. "
-        "The best is picked on the split it is measured on, which flatters it.",
+        "The best gamma against gamma = 1 (Table 3 of Mezzini 2018): accuracies of the best epoch in %, diff % = "
+        "(best - base) / best. Epoch and gamma are picked on the split they are measured on, which flatters them.",
         (
             "data set",
             "model",

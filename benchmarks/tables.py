@@ -18,10 +18,13 @@ import pandas as pd
 from benchmarks.runner.options import positive
 from benchmarks.runner.outputs import needs_network, score_of
 from benchmarks.runner.store import RunStore, StoreError, read_outputs
-from benchmarks.runner.tables import Table, percent, plain
+from benchmarks.runner.tables import Table, percent, plain, reversed_note
 from benchmarks.runner.trial import Trial
 from kls import calibration, ood
+from kls.bootstrap import intervals_note
 from kls.calibration.reliability import BINNINGS, CONVENTIONS
+from kls.ood.measures import CONVENTIONS as OOD_CONVENTIONS
+from kls.ood.measures import MEANINGS
 from kls.ood.scores import SCORES
 
 ALWAYS_SHOWN = ("dataset", "model", "loss", "gamma")
@@ -69,14 +72,20 @@ def _parser():
     )
     parser.add_argument("--convention", choices=CONVENTIONS, help="where bins of equal width close (default: guo)")
     parser.add_argument(
-        "--resamples", type=positive, metavar="N", help="show each network with its 95 %% bootstrap interval"
+        "--ood-convention",
+        choices=OOD_CONVENTIONS,
+        default="odin",
+        help="which side is positive in AUPR and FPR: ID, or OOD as in OpenOOD (default: odin)",
     )
+    parser.add_argument("--resamples", type=positive, metavar="N", help="show each network with its 95 %% intervals")
     parser.add_argument("--name", default="measures", help="name of the files in RUN_DIR/tables (default: measures)")
     return parser
 
 
 def measure_run(options):
-    """Returns a frame with a row per finished trial and a column per measure; `_low` and `_high` hold intervals.
+    """Returns a frame with a row per finished trial and a column per metric.
+
+    `_low`, `_high` and `_interval` hold confidence intervals and how they were found.
 
     Raises:
         StoreError: If there is no finished trial, or stored logits are missing or damaged.
@@ -118,7 +127,7 @@ def _measure_trial(record, options):
         settings = {"from_logits": True, **_settings(function, options)}
         row |= _with_interval(name, function, calibration.interval, (labels, logits), settings, options)
     if len(asked) < len(options.measure):
-        row |= _measure_ood(familiar, record, directory, options)
+        row |= {"ood_convention": options.ood_convention, **_measure_ood(familiar, record, directory, options)}
     return row
 
 
@@ -139,7 +148,9 @@ def _measure_ood(familiar, record, directory, options):
         sides = score_of(familiar, options.score), score_of(read_outputs(directory / f"{other}.npz"), options.score)
         for name in options.measure:
             if name in ood.MEASURES:
-                row |= _with_interval(f"{name}_{other}", ood.MEASURES[name], ood.interval, sides, {}, options)
+                sided = (name, options.ood_convention) in MEANINGS
+                settings = {"convention": options.ood_convention} if sided else {}
+                row |= _with_interval(f"{name}_{other}", ood.MEASURES[name], ood.interval, sides, settings, options)
     return row
 
 
@@ -154,12 +165,13 @@ def _with_interval(column, function, interval, arguments, settings, options):
     if options.resamples is None:
         return {column: function(*arguments, **settings)}
     found = interval(function, *arguments, n=options.resamples, **settings)
-    return {column: found.value, f"{column}_low": found.low, f"{column}_high": found.high}
+    ends = {f"{column}_low": found.low, f"{column}_high": found.high}
+    return {column: found.value, **ends, f"{column}_interval": found.method}
 
 
 def make_table(frame, options):
     """Returns the table for people: mean and deviation over seeds, or each network with its interval."""
-    measured = [name for name in frame if name not in (*RECIPE, "trial", "seed", "n")]
+    measured = [name for name in frame if name not in (*RECIPE, "trial", "seed", "n", "ood_convention")]
     columns = [name for name in measured if f"{name}_low" in frame] if options.resamples else measured
     told_apart = _told_apart(frame)
     shown = [*told_apart, "seed"] if options.resamples else told_apart
@@ -170,7 +182,9 @@ def make_table(frame, options):
     notes = [
         *(_settings_note(name, options) for name in options.measure if name in calibration.MEASURES),
         f"OOD measures by {options.score}." if any(name in ood.MEASURES for name in options.measure) else "",
-        f"Brackets: 95 % bootstrap intervals, {options.resamples} resamples." if options.resamples else "",
+        *(_side_note(name, options) for name in options.measure),
+        *reversed_note(frame[[name for name in columns if name.startswith("auroc_")]]),
+        *_intervals_notes(frame, columns, options),
     ]
     headings = {"dataset": "data set", "gamma": "γ"}
     return Table(
@@ -196,6 +210,20 @@ def _settings_note(name, options):
     taken = {key: defaults[key] for key in ("bins", "binning", "convention") if key in defaults}
     taken |= _settings(function, options)
     return f"{name}: {', '.join(f'{key} {value}' for key, value in taken.items())}." if taken else ""
+
+
+def _side_note(name, options):
+    """Returns a sentence on what a metric that has a positive side measures, empty for another."""
+    meaning = MEANINGS.get((name, options.ood_convention))
+    return f"{name}: {meaning} ({options.ood_convention}'s convention)." if meaning else ""
+
+
+def _intervals_notes(frame, columns, options):
+    """Returns sentences on the intervals, none where none were asked for."""
+    if not options.resamples:
+        return ()
+    methods = {name: frame[f"{name}_interval"].dropna().iloc[0] for name in columns}
+    return intervals_note(methods), f"Bootstrap: {options.resamples} resamples."
 
 
 def _cell(group, name, options):

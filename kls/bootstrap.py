@@ -1,23 +1,26 @@
 """Bootstrap confidence intervals by sample weights: a resample is how often each sample was drawn."""
 
-import numbers
 from dataclasses import dataclass
 
 import numpy as np
 
+from kls.utils.arrays import check_number, check_whole
+
+NARROW = ("mce", "rmsce", "debiased", "classwise")  # metrics whose bootstrap holds too seldom near calibration
 CHUNK = 1 << 23  # weights that are in memory at once
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A measure with its bootstrap confidence interval.
+    """A metric with its confidence interval.
 
     Attributes:
-        value: The measure on all samples.
+        value: The metric on all samples.
         low: Lower end of the interval.
         high: Upper end.
-        level: Share of the resamples within it.
-        n: Number of resamples.
+        level: Confidence level; of a bootstrap interval the share of the resamples within it.
+        n: Number of resamples, 0 where none are needed.
+        method: How the interval was found.
     """
 
     value: float
@@ -25,6 +28,7 @@ class Interval:
     high: float
     level: float
     n: int
+    method: str = "bootstrap"
 
     def __str__(self):
         return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
@@ -48,15 +52,19 @@ def percentile_interval(measure, sizes, n, level, seed):
     Returns:
         An `Interval`.
     """
-    if not isinstance(n, numbers.Integral) or n < 1:
-        raise ValueError(f"`n` must be a whole number of at least 1. Received: n={n}")
-    if not isinstance(level, numbers.Real) or not 0 < level < 1:
-        raise ValueError(f"`level` must be in (0, 1). Received: level={level}")
+    check_resampling(n, level, seed)
     rng = np.random.default_rng(seed)
     (value,) = measure(*(np.ones((1, size)) for size in sizes))
     rows = max(1, CHUNK // sum(sizes))
     drawn = [measure(*(resample(rng, min(rows, n - start), size) for size in sizes)) for start in range(0, n, rows)]
     return interval_of(value, np.concatenate(drawn), level, lowest=0.0)
+
+
+def check_resampling(n, level, seed):
+    """Raises `ValueError` unless the three are a number of resamples, a confidence level and a seed."""
+    check_whole(n, "n", 1)
+    check_number(level, "level", "(0, 1)")
+    check_whole(seed, "seed", 0)
 
 
 def interval_of(value, drawn, level=0.95, lowest=None):
@@ -85,3 +93,23 @@ def resample(rng, rows, size):
     drawn = rng.integers(0, size, (rows, size), dtype=np.int64)
     drawn += size * np.arange(rows)[:, None]
     return np.bincount(drawn.ravel(), minlength=rows * size).reshape(rows, size).astype(np.float64)
+
+
+def intervals_note(methods):
+    """Returns sentences on the intervals of a table: how they were found, and which of them are too narrow.
+
+    Args:
+        methods: `{name of a metric: method of its intervals}`.
+
+    Example:
+
+    >>> print(intervals_note({"accuracy": "Clopper-Pearson", "nll": "bootstrap", "brier": "bootstrap"}))
+    Brackets: 95 % confidence intervals (accuracy: Clopper-Pearson; nll, brier: bootstrap).
+    """
+    named = {}
+    for name, method in methods.items():
+        named.setdefault(method, []).append(name)
+    listed = "; ".join(f"{', '.join(names)}: {method}" for method, names in named.items())
+    narrow = [name for name in methods if name in NARROW]
+    warning = f" Of a nearly calibrated network those of {', '.join(narrow)} are too narrow." if narrow else ""
+    return f"Brackets: 95 % confidence intervals ({listed}).{warning}"

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from kls import plots
+from kls.bootstrap import intervals_note
 from kls.calibration import measures as calibration
 from kls.calibration.reliability import check_binning
 from kls.calibration.samples import as_indices
@@ -15,6 +16,7 @@ from kls.calibration.scaling import SCALERS, cross_fitted
 from kls.network import Network
 from kls.ood import measures as detection
 from kls.ood import scores as ood_scores
+from kls.utils.arrays import check_choice
 
 UNSCALED = "none"
 PERCENT = ("accuracy", "ece", "mce", "uce", "aurc", "auroc", "aupr_in", "aupr_out", "fpr95")
@@ -49,6 +51,7 @@ class Evaluation:
         scaler: The scaler that was fitted to `scaling_data`, `None` without them.
         bins: Number of bins of ECE, MCE and UCE.
         convention: Where these bins are closed.
+        ood_convention: Which side is positive in AUPR and FPR.
     """
 
     labels: np.ndarray
@@ -59,14 +62,15 @@ class Evaluation:
     scaler: object
     bins: int
     convention: str
+    ood_convention: str
 
     def to_frame(self):
         """Returns every number as a `pandas.DataFrame`, one a row.
 
-        Columns: `measure`, `value` (a fraction, or nats), `low` and `high` (ends of the bootstrap interval, empty where
-        none was asked for), `scaling`, `score`, `group`, `data` (empty for the familiar data; `mean` for the mean of a
-        group), `n` (samples, familiar and unfamiliar ones together; of a mean: data sets), `bins` and `convention` (of
-        binned measures).
+        Columns: `measure`, `value` (a fraction, or nats), `low` and `high` (ends of the 95 % interval, empty where none
+        was asked for), `interval` (how it was found), `scaling`, `score`, `group`, `data` (empty for the familiar data;
+        `mean` for the mean of a group), `n` (samples, familiar and unfamiliar ones together; of a mean: data sets),
+        `bins` and `convention` (of binned measures; of AUPR and FPR the `ood_convention`).
         """
         import pandas as pd
 
@@ -154,7 +158,7 @@ class Evaluation:
         return [row for row in self.rows if row["measure"] == measure and row["score"] == score]
 
     def _calibration_markdown(self):
-        lines = []
+        lines, rows = [], []
         for scaling in self.logits:
             rows = [row for row in self.rows if not row["score"] and row["scaling"] == scaling]
             lines.append(["as trained" if scaling == UNSCALED else scaling, *map(_cell, rows)])
@@ -163,7 +167,9 @@ class Evaluation:
             f"Calibration on {len(self.labels):,} samples; ECE, MCE and UCE with {self.bins} bins of equal width, "
             f"closed by {self.convention}'s convention in ECE and MCE."
         )
-        return "\n\n".join([" ".join(filter(None, [caption, self.scaling_note])), _table(lines, header)])
+        return "\n\n".join(
+            [" ".join(filter(None, [caption, self.scaling_note, _intervals_note(rows)])), _table(lines, header)]
+        )
 
     def _ood_markdown(self, measure):
         by_score = {score: self._ood_rows(measure, score) for score in self.scores}
@@ -171,7 +177,10 @@ class Evaluation:
         header = ["score", *(_column(row["group"], row["data"]) for row in rows)]
         lines = [[score, *map(_cell, found)] for score, found in by_score.items()]
         caption = f"{HEADINGS[measure]}: familiar against unfamiliar samples."
-        return "\n\n".join([caption, _table(lines, header)])
+        if (measure, self.ood_convention) in detection.MEANINGS:
+            meaning = detection.MEANINGS[measure, self.ood_convention]
+            caption = f"{HEADINGS[measure]}: {meaning} ({self.ood_convention}'s convention)."
+        return "\n\n".join([" ".join(filter(None, [caption, _intervals_note(rows)])), _table(lines, header)])
 
 
 def evaluate(
@@ -185,6 +194,7 @@ def evaluate(
     features=None,
     bins=15,
     convention="guo",
+    ood_convention="odin",
     resamples=0,
     batch_size=128,
     seed=0,
@@ -206,6 +216,7 @@ def evaluate(
         features: Name of the layer to take features from; the last layer's input by default.
         bins: Number of bins of ECE, MCE and UCE.
         convention: As in `kls.calibration.expected_calibration_error`.
+        ood_convention: Which side is positive in AUPR and FPR, as in `kls.ood.fpr_at_tpr`: `"odin"` or `"openood"`.
         resamples: Number of bootstrap resamples for 95 % intervals of every number; 0 for none.
         batch_size: Samples per batch, for arrays.
         seed: Integer from which the halves and the resamples are drawn.
@@ -227,6 +238,7 @@ def evaluate(
     ```
     """
     check_binning(bins, "width", convention)
+    check_choice(ood_convention, "ood_convention", detection.CONVENTIONS)
     if not isinstance(resamples, numbers.Integral) or resamples < 0:
         raise ValueError(f"`resamples` must be a whole number of at least 0. Received: resamples={resamples}")
     groups = _groups({} if ood is None else ood)
@@ -264,9 +276,9 @@ def evaluate(
     }
     rows = [
         *_calibration_rows(labels, logits, bins, convention, resamples, seed),
-        *_ood_rows(found_scores, resamples, seed),
+        *_ood_rows(found_scores, ood_convention, resamples, seed),
     ]
-    return Evaluation(labels, logits, found_scores, rows, note, fitted_scaler, bins, convention)
+    return Evaluation(labels, logits, found_scores, rows, note, fitted_scaler, bins, convention, ood_convention)
 
 
 def _groups(ood):
@@ -373,15 +385,16 @@ def _calibration_rows(labels, logits, bins, convention, resamples, seed):
     return rows
 
 
-def _ood_rows(found_scores, resamples, seed):
+def _ood_rows(found_scores, convention, resamples, seed):
     rows = []
     for score, (familiar, unfamiliar) in found_scores.items():
         for measure, function in detection.MEASURES.items():
+            sided = {"convention": convention} if (measure, convention) in detection.MEANINGS else {}
             found = []
             for (group, data), values in unfamiliar.items():
-                interval = partial(detection.interval, function, familiar, values, resamples, seed=seed)
-                value, n = function(familiar, values), len(familiar) + len(values)
-                place = {"score": score, "group": group, "data": data}
+                interval = partial(detection.interval, function, familiar, values, resamples, seed=seed, **sided)
+                value, n = function(familiar, values, **sided), len(familiar) + len(values)
+                place = {"score": score, "group": group, "data": data, **sided}
                 found.append(_row(measure, value, n, interval if resamples else None, **place))
             rows += _with_means(found)
     return rows
@@ -395,16 +408,23 @@ def _with_means(rows):
         result += members
         if len(members) > 1:
             mean = float(np.mean([row["value"] for row in members]))
-            first = members[0]
-            result.append(_row(first["measure"], mean, len(members), score=first["score"], group=group, data="mean"))
+            kept = {name: members[0][name] for name in ("score", "group", "convention")}
+            result.append(_row(members[0]["measure"], mean, len(members), data="mean", **kept))
     return result
 
 
 def _row(measure, value, n, interval=None, **place):
     found = interval() if interval else None
     empty = {"scaling": "", "score": "", "group": "", "data": "", "bins": None, "convention": ""}
-    limits = {"low": found.low, "high": found.high} if found else {"low": None, "high": None}
+    limits = {"low": None, "high": None, "interval": ""}
+    if found:
+        limits = {"low": found.low, "high": found.high, "interval": found.method}
     return {"measure": measure, "value": value, **limits, "n": n, **empty, **place}
+
+
+def _intervals_note(rows):
+    methods = {row["measure"]: row["interval"] for row in rows if row["interval"]}
+    return intervals_note(methods) if methods else ""
 
 
 def _column(group, data):

@@ -1,7 +1,8 @@
 """Features of three classes, seen in the plane of their templates."""
 
 import numpy as np
-from keras import ops
+
+from kls.utils.arrays import as_numbers, shown
 
 
 def template_plane(kernel, classes):
@@ -20,7 +21,8 @@ def template_plane(kernel, classes):
         `(origin, basis)`, float64 arrays of shapes `(D,)` and `(D, 2)`; the columns of `basis` are orthonormal.
 
     Raises:
-        ValueError: If `classes` are not three distinct ones of the kernel's, or if their templates lie on a line.
+        ValueError: If the kernel is no matrix of finite numbers, if `classes` are not three distinct ones of it, or if
+            their templates lie on a line.
 
     Example:
 
@@ -29,15 +31,19 @@ def template_plane(kernel, classes):
     >>> origin.tolist()
     [1.0, 1.0]
     """
-    kernel = ops.convert_to_numpy(kernel).astype(np.float64)
+    kernel = as_numbers(kernel, "kernel").astype(np.float64)
     if kernel.ndim != 2:
         raise ValueError(f"`kernel` must be of shape (D, K). Received: shape {kernel.shape}")
+    if not np.isfinite(kernel).all():
+        raise ValueError("`kernel` must hold finite numbers. Received: some that are not")
+    chosen = as_numbers(classes, "classes")
     allowed = range(kernel.shape[1])
-    if len(classes) != 3 or len({*classes} & {*allowed}) != 3:
+    if chosen.dtype.kind not in "iu" or chosen.shape != (3,) or len({*chosen.tolist()} & {*allowed}) != 3:
         raise ValueError(
-            f"`classes` must be three distinct class indices in 0..{allowed[-1]}. Received: classes={classes}"
+            f"`classes` must be three distinct class indices in 0..{len(allowed) - 1}. "
+            f"Received: classes={shown(classes)}"
         )
-    templates = kernel[:, list(classes)]
+    templates = kernel[:, chosen]
     edges = templates[:, 1:] - templates[:, :1]
     if np.linalg.matrix_rank(edges) < 2:
         raise ValueError(f"The templates of `classes` must not lie on a line. Received: classes={classes}")
@@ -68,7 +74,7 @@ def project_onto_templates(features, kernel, classes):
     [[-1.0, -1.0], [2.0, -1.0], [-1.0, 2.0]]
     """
     origin, basis = template_plane(kernel, classes)
-    features = ops.convert_to_numpy(features).astype(np.float64)
+    features = as_numbers(features, "features").astype(np.float64)
     if features.ndim != 2 or features.shape[1] != len(origin):
         raise ValueError(f"`features` must be of shape (N, {len(origin)}). Received: shape {features.shape}")
     return (features - origin) @ basis

@@ -5,7 +5,7 @@ import pandas as pd
 from benchmarks.mnist_zero.plan import PSEUDO, TEST, UNKNOWN, VALIDATION
 from benchmarks.runner.outputs import score_of
 from benchmarks.runner.store import read_outputs
-from benchmarks.runner.tables import Bold, Table, data_note, display_name, percent, plain
+from benchmarks.runner.tables import Bold, Table, data_note, display_name, percent, plain, reversed_note
 from kls.ood import Threshold, auroc, fpr_at_tpr
 
 SOFTMAX, ERROR, BOTH, AT_PAPERS_RATE = "msp", "denoising", "msp and denoising", "msp at tpr 0.9"
@@ -40,8 +40,9 @@ def measured(records, store):
 
     Returns:
         Frame with the columns dataset, class (what is left out), method, seed, trial, accuracy (of familiar test
-        images), criterion, auroc, fpr95, threshold, zero_accuracy (share of the unfamiliar test images that are found)
-        and else_accuracy (share of the familiar test images that are taken for familiar and classified rightly): all
+        images), criterion, auroc, fpr_at_95_id (share of the unfamiliar test images that pass where 95 % of the
+        familiar ones do), threshold, zero_accuracy (share of the unfamiliar test images that are found) and
+        else_accuracy (share of the familiar test images that are taken for familiar and classified rightly): all
         but the threshold as fractions, and NaN where there is none.
     """
     rows = []
@@ -72,7 +73,7 @@ def _criteria(outputs, right):
         familiar_test, unfamiliar_test = scores[name][TEST], scores[name][UNKNOWN]
         found[name] = {
             "auroc": auroc(familiar_test, unfamiliar_test),
-            "fpr95": fpr_at_tpr(familiar_test, unfamiliar_test),
+            "fpr_at_95_id": fpr_at_tpr(familiar_test, unfamiliar_test),
         }
         if PSEUDO in outputs:
             threshold = Threshold(None).choose(scores[name][VALIDATION], scores[name][PSEUDO])
@@ -129,7 +130,7 @@ def zero_table(networks, records, paper):
         "n: trained networks per row; the paper does not say its own.",
         ("data set", "left out", "method", "n", "accuracy %", "AUROC %", "criterion", "threshold", "zero %", "else %"),
         tuple(rows),
-        notes=_notes(records),
+        notes=(*_notes(records), *reversed_note(frame["auroc"])),
     )
     return table, frame
 
@@ -175,15 +176,16 @@ def detectors_table(networks):
     for (dataset, method), group in frame.groupby(["dataset", "method"], sort=False):
         means = group.groupby("criterion")["auroc"].mean()
         for criterion, cell in group.groupby("criterion", sort=False):
-            separation = _cell(cell["auroc"], bold=means[criterion] == means.max())
-            others = (_cell(cell[name]) for name in ("fpr95", "zero_accuracy", "else_accuracy"))
+            separation = _cell(cell["auroc"], bold=len(means) > 1 and means[criterion] == max(means.max(), 0.5))
+            others = (_cell(cell[name]) for name in ("fpr_at_95_id", "zero_accuracy", "else_accuracy"))
             rows.append((display_name(dataset), method, DETECTORS[criterion], str(len(cell)), separation, *others))
     table = Table(
         "detectors",
         "The same networks judged by other scores: AUROC and the share of unfamiliar images that pass where 95 % of "
         "the familiar ones do, on test images; zero and else accuracy at each score's own threshold, chosen as that of "
         "the maximum softmax. n: trained networks per row, over all classes left out.",
-        ("data set", "method", "score", "n", "AUROC %", "FPR95 %", "zero %", "else %"),
+        ("data set", "method", "score", "n", "AUROC %", "FPR % at 95 % of ID", "zero %", "else %"),
         tuple(rows),
+        reversed_note(frame["auroc"]),
     )
     return table, frame

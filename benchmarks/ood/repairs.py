@@ -13,7 +13,7 @@ import pandas as pd
 
 from benchmarks.runner.outputs import needs_network, score_of, score_of_logits
 from benchmarks.runner.store import read_outputs
-from benchmarks.runner.tables import Table, display_name
+from benchmarks.runner.tables import Table, display_name, reversed_note
 from kls.bootstrap import interval_of, resample
 from kls.calibration import TemperatureScaling, cross_fitted
 from kls.ood import auroc
@@ -200,6 +200,7 @@ def repairs_tables(frame, classes):
                 f"bootstrap interval ({RESAMPLES:,} resamples of the images; the temperatures are held fixed). "
                 "Temperatures: each half of the evaluation images is judged by the one that was fitted to the other "
                 "half. Scores that need more than logits are shown as trained, but for ODIN.",
+                *reversed_note(part["auroc"]),
             ),
         )
         tables.append((table, part))

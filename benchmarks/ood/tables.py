@@ -3,7 +3,7 @@
 import pandas as pd
 
 from benchmarks.runner.outputs import BINS, CONVENTION
-from benchmarks.runner.tables import Bold, Table, data_note, display_name, percent
+from benchmarks.runner.tables import Bold, Table, data_note, display_name, percent, reversed_note
 from kls.targets import epsilon_from_gamma
 
 BASELINE, OE, OD = "Baseline", "+OE", "+OD"
@@ -93,7 +93,8 @@ def accuracy_table(networks, paper):
         columns = [groups.get(method, of.records[:0]) for method in (BASELINE, OE, OD)]
         for measure, column, better in (("accuracy", "accuracy_last", max), ("ece", "ece", min)):
             values = [group[column].dropna() for group in columns]
-            best = better((group.mean() for group in values if len(group)), default=None)
+            means = [group.mean() for group in values if len(group)]
+            best = better(means) if len(means) > 1 else None
             counts = "/".join(str(len(group)) for group in values)
             heading = (display_name(name), {"accuracy": "accuracy %", "ece": "ECE %"}[measure], of.model)
             rows.append((*heading, counts, *(_cell(group, best) for group in values)))
@@ -172,7 +173,7 @@ def detection_table(networks, paper, images):
         "n: networks per cell.",
         ("data set", "unfamiliar", "images", "n", "Baseline", f"{models} OE", *(f"→ {model}" for model in students)),
         tuple(rows),
-        _notes(networks),
+        (*_notes(networks), *reversed_note(pd.Series([row["mean"] for row in numbers], dtype=float))),
     )
     return table, pd.DataFrame(numbers)
 

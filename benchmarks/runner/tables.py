@@ -7,6 +7,11 @@ from tabulate import tabulate
 import decathlon
 from benchmarks.runner.store import write_atomically
 
+DEVIATION = (
+    "±: standard deviation over the networks of a cell, with n - 1 in the denominator; published ones as printed."
+)
+REVERSED = "AUROC below 50 %: there the score takes OOD for ID samples more often than not; it is never bold."
+
 
 @dataclass(frozen=True)
 class Bold:
@@ -24,7 +29,7 @@ class Table:
         caption: What it shows, with n.
         header: Names of the columns.
         rows: Cells, each a string or `Bold`.
-        notes: Sentences to stand below.
+        notes: Sentences to stand below. What "±" means is added where a cell has it.
     """
 
     name: str
@@ -35,12 +40,12 @@ class Table:
 
     def markdown(self):
         body = tabulate(self._cells("**{}**", str), self.header, "pipe", disable_numparse=True)
-        return "\n\n".join([self.caption, body, *self.notes]) + "\n"
+        return "\n\n".join([self.caption, body, *self._all_notes()]) + "\n"
 
     def latex(self):
         header = [_escape_latex(name) for name in self.header]
         body = tabulate(self._cells(r"\textbf{{{}}}", _escape_latex), header, "latex_raw", disable_numparse=True)
-        notes = [rf"\par {_escape_latex(note)}" for note in self.notes]
+        notes = [rf"\par {_escape_latex(note)}" for note in self._all_notes()]
         return "\n".join([rf"% {self.caption}", body, *notes]) + "\n"
 
     def write(self, directory, frame):
@@ -53,6 +58,10 @@ class Table:
         """Writes the table as `write` does, and prints it."""
         self.write(directory, frame)
         print(f"\n{self.markdown()}", flush=True)
+
+    def _all_notes(self):
+        cells = (cell.text if isinstance(cell, Bold) else cell for row in self.rows for cell in row)
+        return [*self.notes, DEVIATION] if any("±" in cell for cell in cells) else self.notes
 
     def _cells(self, bold, escape):
         return [
@@ -95,6 +104,11 @@ def data_note(record):
         f"{record['train_images']:,} training and {record['evaluation_images']:,} evaluation images of "
         f"{record['image_size']} px in {record['classes']} classes{subset}"
     )
+
+
+def reversed_note(aurocs):
+    """Returns, as a tuple of notes, what AUROCs below one half mean; an empty one where there are none."""
+    return (REVERSED,) if (aurocs < 0.5).any(axis=None) else ()
 
 
 def percent(values):

@@ -8,14 +8,15 @@ Defined corners: all predictions right or all wrong are no special case (with co
 is 0); a set in which one class alone occurs is measured like any other.
 """
 
-import numbers
 from functools import partial
 
 import numpy as np
 
-from kls.bootstrap import percentile_interval
-from kls.calibration.reliability import check_binning, reliability
+from kls.bootstrap import check_resampling, percentile_interval
+from kls.calibration.reliability import check_binning, error_interval, reliability
 from kls.calibration.samples import as_indices, as_matrix, as_result, as_weights, per_sample, softmax
+from kls.proportions import proportion_interval
+from kls.utils.arrays import check_number
 
 
 def accuracy(y_true, probabilities, from_logits=False, sample_weight=None):
@@ -197,8 +198,7 @@ def classwise_calibration_error(
     0.3
     """
     check_binning(bins, binning, convention)
-    if not isinstance(threshold, numbers.Real) or not 0 <= threshold < 1:
-        raise ValueError(f"`threshold` must be in [0, 1). Received: threshold={threshold}")
+    check_number(threshold, "threshold", "[0, 1)")
     samples = per_sample(y_true, probabilities, from_logits)  # checks them
     matrix = as_matrix(probabilities, "probabilities")
     matrix = softmax(matrix).astype(matrix.dtype) if from_logits else np.minimum(matrix, 1)
@@ -389,32 +389,38 @@ def summarize(y_true, probabilities, bins=15, from_logits=False, convention="guo
 
 
 def interval(measure, y_true, probabilities, n=1000, level=0.95, seed=0, **options):
-    """Returns a measure with its bootstrap confidence interval.
+    """Returns a metric with its confidence interval.
 
-    Percentiles of the measure on resampled samples (Efron 1979), minus the bootstrap's estimate of the bias: see
-    `kls.bootstrap`. Of the largest gap of a bin (MCE, `norm="max"`) no bootstrap says much: one sample can make it.
+    Accuracy has the exact interval of a proportion (Clopper & Pearson 1934). ECE (`norm=1`) and UCE have one that
+    allows for their bias, which a bootstrap cannot see where a model is nearly calibrated; see
+    `kls.calibration.reliability.error_interval`. All else has percentiles of the metric on resampled samples (Efron
+    1979), minus the bootstrap's estimate of the bias: see `kls.bootstrap`. Of the largest gap of a bin (MCE,
+    `norm="max"`) no bootstrap says much: one sample can make it. The other errors over bins are covered less often than
+    the level says where a model is nearly calibrated: docs/coverage.md shows how often.
 
     Args:
         measure: A function of this module that returns a number.
-        y_true: Labels, as the measure takes them.
-        probabilities: Predictions, as the measure takes them.
+        y_true: Labels, as the metric takes them.
+        probabilities: Predictions, as the metric takes them.
         n: Number of resamples.
-        level: Share of the resamples within the interval.
+        level: Confidence level, in (0, 1).
         seed: Integer from which the resamples are drawn.
-        **options: Further arguments of the measure, but `sample_weight`, which the resamples are.
+        **options: Further arguments of the metric, but `sample_weight`, which the resamples are.
 
     Returns:
-        An `Interval` with `value`, `low`, `high`, `level` and `n`.
+        An `Interval` with `value`, `low`, `high`, `level`, `n` and `method`; `n` is 0 where nothing is resampled.
 
     Raises:
         ValueError: If an argument is not as above.
 
     Example:
 
-    >>> found = interval(accuracy, [0, 1] * 50, [[0.9, 0.1]] * 100, n=200)
-    >>> found.low <= found.value == 0.5 <= found.high
-    True
+    >>> print(interval(accuracy, [0] * 50, [[0.9, 0.1]] * 50))
+    1.0000 [0.9289, 1.0000]
     """
+    check_resampling(n, level, seed)
+    if measure in _CLOSED and options.get("norm", 1) == 1:
+        return _CLOSED[measure](level, y_true, probabilities, **options)
     return percentile_interval(
         lambda weights: measure(y_true, probabilities, sample_weight=weights, **options),
         [len(probabilities)],
@@ -422,6 +428,30 @@ def interval(measure, y_true, probabilities, n=1000, level=0.95, seed=0, **optio
         level,
         seed,
     )
+
+
+def _accuracy_interval(level, y_true, probabilities, from_logits=False):
+    correct = per_sample(y_true, probabilities, from_logits).correct
+    return proportion_interval(int(correct.sum()), len(correct), level)
+
+
+def _confidence_interval(
+    level, y_true, probabilities, bins=15, binning="width", norm=1, from_logits=False, convention="guo"
+):
+    samples = per_sample(y_true, probabilities, from_logits)
+    return error_interval(samples.confidence, samples.correct, level, bins, binning, convention)
+
+
+def _uncertainty_interval(level, y_true, probabilities, bins=15, from_logits=False):
+    samples = per_sample(y_true, probabilities, from_logits)
+    return error_interval(samples.uncertainty, ~samples.correct, level, bins)
+
+
+_CLOSED = {
+    accuracy: _accuracy_interval,
+    expected_calibration_error: _confidence_interval,
+    uncertainty_calibration_error: _uncertainty_interval,
+}
 
 
 def risk_coverage(y_true, probabilities, from_logits=False):

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kls.utils.arrays import as_numbers
+
 CHUNK = 1 << 17  # numbers that are worked on at once: they stay in a core's cache
 SUM_TOLERANCE = 1e-2  # bfloat16 rounds each probability by up to 0.4 %
 
@@ -36,9 +38,9 @@ def as_matrix(values, name):
         name: Its name in error messages.
 
     Raises:
-        ValueError: If there is no sample, or fewer than two classes.
+        ValueError: If they are no real numbers, if there is no sample, or fewer than two classes.
     """
-    values = np.asarray(values)
+    values = as_numbers(values, name)
     if values.dtype not in (np.float32, np.float64):
         values = values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
     if values.ndim != 2 or len(values) == 0 or values.shape[1] < 2:
@@ -61,11 +63,7 @@ def as_indices(y_true, count, classes):
     Raises:
         ValueError: If a label is none of these, with the first that is wrong.
     """
-    labels = np.asarray(y_true)
-    if labels.dtype.kind in "OSU":
-        raise ValueError(
-            f"`y_true` must hold whole numbers. Received: {labels.flat[0] if labels.size else labels.dtype}"
-        )
+    labels = as_numbers(y_true, "y_true")
     if labels.shape == (count, classes):
         hot = (labels == 1).sum(axis=1) == 1
         wrong = np.flatnonzero(~(hot & ((labels != 0).sum(axis=1) == 1)))
@@ -93,11 +91,11 @@ def as_weights(sample_weight, count):
     """Returns sample weights as float64 of shape `(N,)` or `(R, N)`; ones by default.
 
     Raises:
-        ValueError: If the shape is another, or if a weight is negative or not finite, or if all are 0.
+        ValueError: If the shape is another, or if a weight is no real number, negative or not finite, or if all are 0.
     """
     if sample_weight is None:
         return np.ones(count)
-    weights = np.asarray(sample_weight, np.float64)
+    weights = as_numbers(sample_weight, "sample_weight").astype(np.float64, copy=False)
     if weights.ndim not in (1, 2) or weights.shape[-1] != count:
         raise ValueError(
             f"`sample_weight` must be of shape ({count},), or (R, {count}) for R results. "

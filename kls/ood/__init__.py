@@ -2,6 +2,7 @@
 
 from kls.ood import scores
 from kls.ood.measures import (
+    CONVENTIONS,
     MEASURES,
     aupr_in,
     aupr_out,
@@ -15,6 +16,7 @@ from kls.ood.measures import (
 from kls.ood.threshold import Threshold
 
 __all__ = [
+    "CONVENTIONS",
     "MEASURES",
     "Threshold",
     "aupr_in",

@@ -1,6 +1,17 @@
-"""Measures of OOD detection on scores: how well does a threshold tell familiar from unfamiliar?
+"""Metrics of OOD detection on scores: how well does a threshold tell in-distribution (ID) samples from others (OOD)?
 
-All take the scores of familiar and of unfamiliar samples, arrays of shape `(N,)` and `(M,)`, larger = more familiar.
+All take the scores of familiar (ID) and of unfamiliar (OOD) samples, arrays of shape `(N,)` and `(M,)`, larger = more
+familiar. Packages take different sides in some of them, which `convention` says:
+
+- `"odin"`: the false positive rate is that of OOD samples where 95 % of the ID samples pass (Liang et al. 2018), and
+  AUPR is average precision, as scikit-learn recommends it.
+- `"openood"`: as in OpenOOD (Yang et al. 2022), PyTorch-OOD and the code of outlier exposure. The false positive rate
+  is that of ID samples where 95 % of the OOD samples are found. AUPR is an area by trapezoids, in OpenOOD and
+  PyTorch-OOD.
+
+AUROC is the same in both. Where scores tie, OpenOOD's code can skip a point of the curve (`drop_intermediate` of
+scikit-learn's `roc_curve`) and report the false positive rate of the next one; here no point is skipped.
+
 `sample_weight=(familiar weights, unfamiliar weights)`, of shapes `(N,)` and `(M,)`, weighs samples; of shapes `(R, N)`
 and `(R, M)` it gives an array of R results, which is how `interval` resamples. One sort, no loop over thresholds.
 
@@ -8,10 +19,16 @@ Defined corners: an empty side or a NaN score raises `ValueError` (infinite scor
 equal AUROC is 0.5, the AUPRs the shares of their positive class, and the false positive rate 1.
 """
 
+import math
+
 import numpy as np
 
-from kls.bootstrap import percentile_interval
+from kls.bootstrap import check_resampling, percentile_interval
 from kls.calibration.samples import as_result, as_weights
+from kls.proportions import METHOD, clopper_pearson, square_and_add
+from kls.utils.arrays import as_numbers, check_choice, check_number
+
+CONVENTIONS = ("odin", "openood")
 
 
 def auroc(familiar, unfamiliar, sample_weight=None):
@@ -47,32 +64,42 @@ def auroc(familiar, unfamiliar, sample_weight=None):
     return as_result((familiar_weight * beaten).sum(axis=-1) / pairs)
 
 
-def aupr_in(familiar, unfamiliar, sample_weight=None):
+def aupr_in(familiar, unfamiliar, sample_weight=None, convention="odin"):
     """Returns the area under the precision-recall curve with the familiar samples as positives.
 
     Average precision, `sum_t (recall_t - recall_{t-1}) precision_t` over the distinct thresholds from the highest down,
-    as in `sklearn.metrics.average_precision_score`: no interpolation.
+    as in `sklearn.metrics.average_precision_score`: no interpolation. With `convention="openood"` the area under
+    straight lines between these points, from a precision of 1 at a recall of 0, which flatters (Davis & Goadrich
+    2006).
 
     Args:
         familiar: Scores of familiar samples, shape `(N,)`.
         unfamiliar: Scores of unfamiliar samples, shape `(M,)`.
         sample_weight: As in `auroc`.
+        convention: `"odin"` for average precision, `"openood"` for trapezoids.
 
     Returns:
         Float in [0, 1], or an array of shape `(R,)`.
 
     Raises:
-        ValueError: If a side is empty or holds NaN.
+        ValueError: If a side is empty or holds NaN, or the convention is none.
 
     Example:
 
     >>> aupr_in([3.0, 2.0], [1.0])
     1.0
     """
-    return as_result(_average_precision(*_curve(familiar, unfamiliar, sample_weight)))
+    check_choice(convention, "convention", CONVENTIONS)
+    positives, negatives = _curve(familiar, unfamiliar, sample_weight)
+    total = positives + negatives
+    precision = np.divide(positives, total, out=np.ones_like(total), where=total > 0)
+    if convention == "openood":
+        precision = (precision + np.concatenate([np.ones_like(total[..., :1]), precision[..., :-1]], axis=-1)) / 2
+    steps = np.diff(positives, axis=-1, prepend=0)
+    return as_result((steps * precision).sum(axis=-1) / positives[..., -1])
 
 
-def aupr_out(familiar, unfamiliar, sample_weight=None):
+def aupr_out(familiar, unfamiliar, sample_weight=None, convention="odin"):
     """Returns the area under the precision-recall curve with the unfamiliar samples as positives.
 
     As `aupr_in`, over thresholds from the lowest score up.
@@ -81,47 +108,50 @@ def aupr_out(familiar, unfamiliar, sample_weight=None):
         familiar: Scores of familiar samples, shape `(N,)`.
         unfamiliar: Scores of unfamiliar samples, shape `(M,)`.
         sample_weight: As in `auroc`.
+        convention: `"odin"` for average precision, `"openood"` for trapezoids.
 
     Returns:
         Float in [0, 1], or an array of shape `(R,)`.
 
     Raises:
-        ValueError: If a side is empty or holds NaN.
+        ValueError: If a side is empty or holds NaN, or the convention is none.
 
     Example:
 
     >>> round(aupr_out([3.0, 1.0], [2.0]), 4)
     0.5
     """
-    familiar, unfamiliar = _scores(familiar, "familiar"), _scores(unfamiliar, "unfamiliar")
-    swapped = None if sample_weight is None else sample_weight[::-1]
-    return aupr_in(-unfamiliar, -familiar, swapped)
+    return aupr_in(*_swapped(familiar, unfamiliar, sample_weight), convention)
 
 
-def fpr_at_tpr(familiar, unfamiliar, tpr=0.95, sample_weight=None):
+def fpr_at_tpr(familiar, unfamiliar, tpr=0.95, sample_weight=None, convention="odin"):
     """Returns the share of unfamiliar samples at or above the threshold that keeps a share of the familiar ones.
 
     The threshold is the highest familiar score at which at least `tpr` of the familiar samples lie at or above it.
+    With `convention="openood"` the sides are changed: the share of familiar samples at or below the threshold that
+    finds a share `tpr` of the unfamiliar ones. The two numbers of one pair of samples can be far apart.
 
     Args:
         familiar: Scores of familiar samples, shape `(N,)`.
         unfamiliar: Scores of unfamiliar samples, shape `(M,)`.
-        tpr: Share of familiar samples to keep, in (0, 1].
+        tpr: Share of the positive side to keep, in (0, 1].
         sample_weight: As in `auroc`.
+        convention: Which side is positive: `"odin"` the familiar, `"openood"` the unfamiliar one.
 
     Returns:
         Float in [0, 1], or an array of shape `(R,)`; 1 where all scores are equal.
 
     Raises:
-        ValueError: If a side is empty or holds NaN, or `tpr` is outside (0, 1].
+        ValueError: If a side is empty or holds NaN, `tpr` is outside (0, 1], or the convention is none.
 
     Example:
 
     >>> fpr_at_tpr([4.0, 3.0, 2.0, 1.0], [2.5, 0.5], tpr=0.75)
     0.5
     """
-    if not 0 < tpr <= 1:
-        raise ValueError(f"`tpr` must be in (0, 1]. Received: tpr={tpr}")
+    check_number(tpr, "tpr", "(0, 1]")
+    if check_choice(convention, "convention", CONVENTIONS) == "openood":
+        familiar, unfamiliar, sample_weight = _swapped(familiar, unfamiliar, sample_weight)
     true, false = _curve(familiar, unfamiliar, sample_weight)
     kept = true >= tpr * true[..., -1:] * (1 - 1e-12)
     first = np.argmax(kept, axis=-1)[..., None]
@@ -175,8 +205,7 @@ def detection_accuracy(familiar, unfamiliar, threshold, sample_weight=None):
     >>> detection_accuracy([3.0, 2.0], [1.0, 2.5], threshold=2.0)
     0.75
     """
-    if np.isnan(threshold):
-        raise ValueError("`threshold` must be a number. Received: threshold=nan")
+    check_number(threshold, "threshold", "[-inf, inf]")
     familiar, unfamiliar, familiar_weight, unfamiliar_weight = _checked(familiar, unfamiliar, sample_weight)
     kept = (familiar_weight * (familiar >= threshold)).sum(axis=-1) / familiar_weight.sum(axis=-1)
     refused = (unfamiliar_weight * (unfamiliar < threshold)).sum(axis=-1) / unfamiliar_weight.sum(axis=-1)
@@ -209,19 +238,24 @@ def roc(familiar, unfamiliar):
 
 
 def interval(measure, familiar, unfamiliar, n=1000, level=0.95, seed=0, **options):
-    """Returns a measure with its bootstrap confidence interval; each side is resampled on its own.
+    """Returns a metric with its confidence interval.
+
+    The false positive rate has one that holds without any assumption on the scores: of the share at the threshold
+    (Clopper & Pearson 1934), and of the threshold, which is a quantile of the positive side, by order statistics. With
+    fewer than 72 positive samples the 95 % interval of their 5 % quantile has no end, and the rate may be anything up
+    to 1. Detection accuracy has that of its two shares. All else is resampled, each side on its own.
 
     Args:
         measure: A function of this module that returns a number.
         familiar: Scores of familiar samples, shape `(N,)`.
         unfamiliar: Scores of unfamiliar samples, shape `(M,)`.
         n: Number of resamples.
-        level: Share of the resamples within the interval.
+        level: Confidence level, in (0, 1).
         seed: Integer from which the resamples are drawn.
-        **options: Further arguments of the measure.
+        **options: Further arguments of the metric, but `sample_weight`, which the resamples are.
 
     Returns:
-        A `kls.calibration.Interval`.
+        A `kls.calibration.Interval`; its `n` is 0 where nothing is resampled.
 
     Raises:
         ValueError: If an argument is not as above.
@@ -232,7 +266,10 @@ def interval(measure, familiar, unfamiliar, n=1000, level=0.95, seed=0, **option
     >>> found.low <= found.value <= found.high
     True
     """
+    check_resampling(n, level, seed)
     familiar, unfamiliar = _scores(familiar, "familiar"), _scores(unfamiliar, "unfamiliar")
+    if measure in _CLOSED:
+        return _CLOSED[measure](level, familiar, unfamiliar, **options)
     return percentile_interval(
         lambda *weights: measure(familiar, unfamiliar, sample_weight=weights, **options),
         [len(familiar), len(unfamiliar)],
@@ -240,6 +277,35 @@ def interval(measure, familiar, unfamiliar, n=1000, level=0.95, seed=0, **option
         level,
         seed,
     )
+
+
+def _rate_interval(level, familiar, unfamiliar, tpr=0.95, convention="odin"):
+    """Returns the `Interval` of a false positive rate."""
+    from scipy.stats import binom
+
+    value = fpr_at_tpr(familiar, unfamiliar, tpr, convention=convention)
+    if convention == "openood":
+        familiar, unfamiliar, _ = _swapped(familiar, unfamiliar, None)
+    ordered = np.concatenate([[-math.inf], np.sort(familiar), [math.inf]])
+    below = binom(len(familiar), 1 - tpr)  # how many samples lie below the true quantile
+    tail = (1 - level) / 2
+    lowest, highest = ordered[int(below.ppf(tail))], ordered[int(below.isf(tail)) + 1]
+    of_threshold = (unfamiliar >= highest).mean(), (unfamiliar >= lowest).mean()
+    of_share = clopper_pearson(round(value * len(unfamiliar)), len(unfamiliar), level)
+    return square_and_add(value, (of_share, of_threshold), level, f"{METHOD}, order statistics")
+
+
+def _accuracy_interval(level, familiar, unfamiliar, threshold):
+    """Returns the `Interval` of a detection accuracy."""
+    value = detection_accuracy(familiar, unfamiliar, threshold)
+    ends = []
+    for right in (familiar >= threshold, unfamiliar < threshold):
+        low, high = clopper_pearson(int(right.sum()), len(right), level)
+        ends.append((value + (low - right.mean()) / 2, value + (high - right.mean()) / 2))
+    return square_and_add(value, ends, level, METHOD)
+
+
+_CLOSED = {fpr_at_tpr: _rate_interval, detection_accuracy: _accuracy_interval}
 
 
 def _curve(familiar, unfamiliar, sample_weight):
@@ -274,8 +340,14 @@ def _checked(familiar, unfamiliar, sample_weight):
     return familiar, unfamiliar, *weights
 
 
+def _swapped(familiar, unfamiliar, sample_weight):
+    """Returns the arguments with the unfamiliar samples in the place of the familiar ones."""
+    familiar, unfamiliar = _scores(familiar, "familiar"), _scores(unfamiliar, "unfamiliar")
+    return -unfamiliar, -familiar, sample_weight[::-1] if isinstance(sample_weight, tuple | list) else sample_weight
+
+
 def _scores(scores, name):
-    scores = np.asarray(scores, np.float64)
+    scores = as_numbers(scores, name).astype(np.float64, copy=False)
     if scores.ndim != 1 or len(scores) == 0:
         raise ValueError(f"`{name}` must hold scores of shape (N,) with N >= 1. Received: shape {scores.shape}")
     wrong = np.flatnonzero(np.isnan(scores))
@@ -284,12 +356,13 @@ def _scores(scores, name):
     return scores
 
 
-def _average_precision(positives, negatives):
-    """Sums precision over steps of recall, from the threshold that the first entries belong to."""
-    steps = np.diff(positives, axis=-1, prepend=0)
-    with np.errstate(invalid="ignore"):
-        precision = np.where(positives > 0, positives / (positives + negatives), 0.0)
-    return (steps * precision).sum(axis=-1) / positives[..., -1]
-
-
 MEASURES = {"auroc": auroc, "aupr_in": aupr_in, "aupr_out": aupr_out, "fpr95": fpr_at_tpr}
+
+MEANINGS = {
+    ("aupr_in", "odin"): "average precision with ID samples as positives",
+    ("aupr_in", "openood"): "area under the precision-recall curve by trapezoids with ID samples as positives",
+    ("aupr_out", "odin"): "average precision with OOD samples as positives",
+    ("aupr_out", "openood"): "area under the precision-recall curve by trapezoids with OOD samples as positives",
+    ("fpr95", "odin"): "share of OOD samples that pass for ID at the threshold that keeps 95 % of the ID samples",
+    ("fpr95", "openood"): "share of ID samples taken for OOD at the threshold that finds 95 % of the OOD samples",
+}

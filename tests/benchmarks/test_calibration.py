@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.runner.calibration import calibration_table
-from benchmarks.runner.tables import Bold
+from benchmarks.runner.tables import REVERSED, Bold
 
 
 def record(gamma, seed=0, dataset="cifar10", **measures):
@@ -10,7 +10,7 @@ def record(gamma, seed=0, dataset="cifar10", **measures):
     return {"dataset": dataset, "model": "resnet20v1", "gamma": gamma, "seed": seed, **measures}
 
 
-def test_the_best_of_a_column_is_the_highest_accuracy_and_auroc_and_the_lowest_error():
+def test_the_best_of_a_column_is_the_highest_auroc_and_the_lowest_error():
     records = [
         record(1.0, accuracy_last=0.93, ece=0.08, nll=0.4, brier=0.1, auroc_svhn=0.95),
         record(0.9, accuracy_last=0.94, ece=0.02, nll=0.5, brier=0.2, auroc_svhn=0.85),
@@ -19,9 +19,22 @@ def test_the_best_of_a_column_is_the_highest_accuracy_and_auroc_and_the_lowest_e
     assert table.header == ("data set", "model", "γ", "n", "accuracy %", "ECE %", "NLL", "Brier", "AUROC % svhn")
     assert table.rows == (
         ("cifar10", "resnet20v1", "1", "1", "93.00", "8.00", Bold("0.4000"), Bold("0.1000"), Bold("95.00")),
-        ("cifar10", "resnet20v1", "0.9", "1", Bold("94.00"), Bold("2.00"), "0.5000", "0.2000", "85.00"),
+        ("cifar10", "resnet20v1", "0.9", "1", "94.00", Bold("2.00"), "0.5000", "0.2000", "85.00"),
     )
     assert frame["auroc_svhn_mean"].tolist() == [0.95, 0.85]
+
+
+def test_an_auroc_below_one_half_is_never_bold_and_a_note_says_why():
+    records = [
+        record(1.0, auroc_svhn=0.45, auroc_dtd=0.4),
+        record(0.9, auroc_svhn=0.35, auroc_dtd=0.6),
+    ]
+    table, _ = calibration_table(pd.DataFrame(records))
+    assert table.header[-2:] == ("AUROC % dtd", "AUROC % svhn")
+    assert [row[-2:] for row in table.rows] == [("40.00", "45.00"), (Bold("60.00"), "35.00")]
+    assert table.notes == (REVERSED,)
+    table, _ = calibration_table(pd.DataFrame([record(1.0, auroc_svhn=0.5), record(0.9, auroc_svhn=0.9)]))
+    assert table.notes == ()
 
 
 def test_seeds_give_mean_and_deviation():

@@ -7,6 +7,7 @@ import pytest
 import decathlon
 from benchmarks import decathlon as study
 from benchmarks.decathlon import PAPER_ROWS, accuracy_table, comparison_table, gamma_grid, main, requested_gammas
+from benchmarks.runner.calibration import calibration_table
 from benchmarks.runner.plan import PlanError
 from benchmarks.runner.published import published
 from benchmarks.runner.tables import Bold
@@ -189,6 +190,20 @@ class TestTables:
         )
         assert frame["published"].tolist()[1:] == pytest.approx([0.9254, 0.9331])
 
+    def test_accuracy_has_one_winner_in_all_tables(self):
+        """The best epoch says gamma 0.9, the last one gamma 1."""
+        last = {"ece": 0.1, "nll": 0.5, "brier": 0.2}
+        records = pd.DataFrame(
+            [record(1.0, 0.93, accuracy_last=0.92, **last), record(0.9, 0.94, accuracy_last=0.91, **last)]
+        )
+        best, _ = accuracy_table(records, self.PAPER)
+        assert best.rows[0][3:] == (Bold("94.00"), "93.00")
+        assert "Accuracy of the best epoch" in best.caption
+        assert "picked on the evaluation split, which flatters it" in best.caption
+        of_last_epoch, _ = calibration_table(records)
+        assert [row[4] for row in of_last_epoch.rows] == ["92.00", "91.00"]
+        assert "last epoch" in of_last_epoch.caption
+
     def test_seeds_give_mean_and_deviation(self):
         records = pd.DataFrame([record(1.0, 0.9, seed=0), record(1.0, 0.8, seed=1), record(0.9, 0.5)])
         table, _ = accuracy_table(records, self.PAPER)
@@ -197,7 +212,7 @@ class TestTables:
     def test_a_failed_cell_says_so_and_is_no_number(self, make_trial):
         failed = make_trial(dataset="cifar10", model="resnet83v2", gamma=0.5)
         table, frame = accuracy_table(pd.DataFrame([record(1.0, 0.9)]), self.PAPER, [failed])
-        assert table.rows[0][3:] == ("failed", Bold("90.00"))
+        assert table.rows[0][3:] == ("failed", "90.00")
         assert frame["gamma"].tolist() == [1.0]
 
     def test_a_subset_and_a_synthetic_set_are_named_as_such(self):

@@ -6,8 +6,9 @@ import pytest
 from scipy.special import logsumexp
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from benchmarks.runner.tables import REVERSED
 from benchmarks.tables import main
-from kls import calibration
+from kls import calibration, ood
 
 
 @pytest.fixture
@@ -75,6 +76,45 @@ def test_intervals_stand_beside_each_network(run, capsys):
     assert f"{100 * first['ece']:.2f} [{100 * first['ece_low']:.2f}, {100 * first['ece_high']:.2f}]" in (
         capsys.readouterr().out
     )
+
+
+def test_the_intervals_of_a_table_are_named(run, capsys):
+    frame = table(run, "--measure", "accuracy", "ece", "mce", "fpr95", "--resamples", "20")
+    assert frame["accuracy_interval"].unique().tolist() == ["Clopper-Pearson"]
+    out = " ".join(capsys.readouterr().out.split())
+    assert "(accuracy: Clopper-Pearson; ece: bias bound; mce: bootstrap; fpr95_noise: Clopper-Pearson," in out
+    assert "Of a nearly calibrated network those of mce are too narrow. Bootstrap: 20 resamples." in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "convention", "side"),
+    [
+        ([], "odin", "keeps 95 % of the ID samples"),
+        (["--ood-convention", "openood"], "openood", "finds 95 % of the OOD samples"),
+    ],
+)
+def test_frame_and_table_name_the_side_of_fpr_and_aupr(run, arguments, convention, side, capsys):
+    frame = table(run, "--measure", "fpr95", "aupr_out", "--score", "energy", *arguments)
+    assert frame["ood_convention"].unique().tolist() == [convention]
+    for row in frame.itertuples():
+        (logits, _), unfamiliar = logits_of(run, row)
+        sides = [logsumexp(x.astype(np.float64), axis=1) for x in (logits, unfamiliar)]
+        assert row.fpr95_noise == ood.fpr_at_tpr(*sides, convention=convention)
+        assert row.aupr_out_noise == ood.aupr_out(*sides, convention=convention)
+    out = capsys.readouterr().out
+    assert side in out
+    assert out.count(f"({convention}'s convention)") == 2
+    assert "ood_convention" not in out
+
+
+def test_an_auroc_below_one_half_is_said_to_be_reversed(store, make_trial, capsys):
+    trial = make_trial()
+    store.begin(trial)
+    store.write_outputs(trial, "test", np.eye(3)[[0, 1]], np.array([0, 1]))
+    store.write_outputs(trial, "noise", 9 * np.eye(3)[[0, 1]], np.full(2, -1))
+    store.finish(trial, "study", {"evaluation": "test", "ood": {"noise": "0"}, "features": []})
+    table(store, "--measure", "auroc")
+    assert REVERSED in capsys.readouterr().out
 
 
 def test_students_are_seeds_of_one_recipe_only_if_their_teachers_are(store, make_trial, capsys):

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from benchmarks.runner.tables import Bold, Table, percent
+from benchmarks.runner.tables import DEVIATION, Bold, Table, percent
 
 TABLE = Table("name", "A caption.", ("set", "γ=1"), (("a_b", Bold("97.50 ± 0.10")), ("50 %", "–")), notes=("A note.",))
 
@@ -10,7 +10,17 @@ def test_markdown():
     assert TABLE.markdown() == (
         "A caption.\n\n| set   | γ=1              |\n|:------|:-----------------|\n"
         "| a_b   | **97.50 ± 0.10** |\n| 50 %  | –                |\n\nA note.\n"
+        "\n±: standard deviation over the networks of a cell, with n - 1 in the denominator; published ones as "
+        "printed.\n"
     )
+
+
+def test_a_deviation_is_defined_where_there_is_one_alone():
+    single = Table("name", "A caption.", ("set",), (("97.50",), (Bold("96.00"),)))
+    assert "±" not in single.markdown()
+    assert "pm" not in single.latex()
+    assert r"\par $\pm$: standard deviation" in TABLE.latex()
+    assert TABLE.markdown().count(DEVIATION) == 1
 
 
 def test_latex_escapes_and_sets_bold():

@@ -217,7 +217,8 @@ class TestNumbers:
             row = only(frame, score=score, data=name, measure=measure)
             assert row["value"] == pytest.approx(expected, abs=1e-6), (score, name, measure)
             assert row["n"] == len(X) + len(unfamiliar)
-            assert (row["group"], row["scaling"], row["convention"]) == ("", "", "")
+            side = "" if row["measure"] == "auroc" else "odin"
+            assert (row["group"], row["scaling"], row["convention"]) == ("", "", side)
 
     def test_every_score_is_the_score_on_its_own(self, everything, model, labelled):
         evaluation, _ = everything
@@ -439,8 +440,9 @@ class TestPasses:
                 "name the layer by `features` of `evaluate` instead",
             ),
             ({"scaling": "nonsense"}, "`scaling` must be one of temperature, "),
-            ({"bins": 0}, "`bins` must be a whole number of at least 1"),
-            ({"convention": "nonsense"}, "`convention` must be one of guo, "),
+            ({"bins": 0}, "`bins` must be a whole number in 1..10000"),
+            ({"convention": "nonsense"}, "`convention` must be one of 'guo', "),
+            ({"ood_convention": "guo"}, "`ood_convention` must be one of 'odin', 'openood'"),
             ({"resamples": -1}, "`resamples`"),
         ],
         ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
@@ -604,6 +606,25 @@ class TestResamples:
         row = only(frame, measure="fpr95", score="odin", data="noise")
         assert (row["low"], row["high"]) == (expected.low, expected.high)
 
+    def test_the_frame_and_the_tables_say_how_they_were_found(self, everything):
+        evaluation, _ = everything
+        frame = evaluation.to_frame()
+        assert only(frame, measure="accuracy", scaling="none")["interval"] == "Clopper-Pearson"
+        assert only(frame, measure="nll", scaling="none")["interval"] == "bootstrap"
+        first, auroc, fpr = (part for part in evaluation.to_markdown().split("\n\n") if "Brackets" in part)
+        assert "accuracy: Clopper-Pearson; ece, uce: bias bound; mce, nll" in first
+        assert "Of a nearly calibrated network those of mce are too narrow." in first
+        assert auroc.endswith("(auroc: bootstrap).")
+        assert fpr.endswith("(fpr95: Clopper-Pearson, order statistics).")
+
+    def test_a_perfect_model_is_not_certain(self, data):
+        perfect = np.eye(3)[data[1]] * 40.0
+        identity = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(3, use_bias=False)])
+        identity.layers[-1].set_weights([np.eye(3)])
+        row = only(kls.evaluate(identity, (perfect, data[1]), resamples=25).to_frame(), measure="accuracy")
+        assert (row["value"], row["high"]) == (1, 1)
+        assert row["low"] == pytest.approx(0.025 ** (1 / len(perfect)))
+
     def test_a_constant_model_has_intervals_of_next_to_no_width(self, data):
         model = dense()
         model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
@@ -633,6 +654,31 @@ class TestResamples:
         pd.testing.assert_series_equal(one["value"][plain], other["value"][plain])
         assert one["value"][~plain].tolist() != other["value"][~plain].tolist()
         assert (one["low"] != other["low"]).mean() > 0.5
+
+
+class TestOODConvention:
+    OOD = {"near": {"blobs": NEAR}, "far": {"wide": FAR, "noise": NOISE}}  # noqa: RUF012
+
+    @pytest.mark.parametrize("convention", ["odin", "openood"])
+    def test_numbers_and_intervals_are_of_its_side(self, model, data, convention):
+        evaluation = kls.evaluate(model, data, self.OOD, ood_convention=convention, resamples=12)
+        frame, (familiar, unfamiliar) = evaluation.to_frame(), evaluation.scores["msp"]
+        for measure in ("aupr_in", "aupr_out", "fpr95"):
+            metric = ood.MEASURES[measure]
+            rows = [only(frame, measure=measure, data=name) for name in ("wide", "noise", "mean")]
+            sides = [(familiar, unfamiliar["far", name]) for name in ("wide", "noise")]
+            assert [row["value"] for row in rows[:2]] == [metric(*pair, convention=convention) for pair in sides]
+            expected = ood.interval(metric, *sides[0], n=12, convention=convention)
+            assert (rows[0]["low"], rows[0]["high"]) == (expected.low, expected.high)
+            assert {row["convention"] for row in rows} == {convention}
+        assert set(frame[frame["measure"] == "auroc"]["convention"]) == {""}
+
+    def test_every_table_names_its_side(self, model, data):
+        captions = {"odin": "keeps 95 % of the ID samples", "openood": "finds 95 % of the OOD samples"}
+        for convention, caption in captions.items():
+            markdown = kls.evaluate(model, data, self.OOD, ood_convention=convention).to_markdown(ood.MEASURES)
+            assert f"{caption} ({convention}'s convention)" in markdown
+            assert markdown.count(f"({convention}'s convention)") == 3
 
 
 class TestMarkdown:

@@ -52,3 +52,11 @@ def test_a_sure_mistake_counts_as_no_confidence():
 def test_what_is_no_probability_is_refused():
     with pytest.raises(ValueError, match="from_logits=True"):
         class_scores([0], [[3.0, 1.0]])
+
+
+@pytest.mark.parametrize(
+    "labels", [[0, 1, 10**9], ["a", "b", "c"], [0, 1, 2j], np.ma.masked_array([0, 1, 2], [0, 1, 0])]
+)
+def test_wild_or_other_labels_are_refused(labels):
+    with pytest.raises(ValueError, match="`y_true` must"):
+        class_scores(labels, np.eye(3))

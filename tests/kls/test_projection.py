@@ -101,3 +101,22 @@ def test_shapes_are_checked():
     for features in (FEATURES[:, :-1], FEATURES[0]):
         with pytest.raises(ValueError, match=r"`features` must be of shape \(N, 16\). Received: shape"):
             project_onto_templates(features, KERNEL, CLASSES)
+
+
+@pytest.mark.parametrize("classes", [7, "abc", None, (0, 1, 2.5), ([0], [1], [2]), (0, 1, 10**9)])
+def test_what_are_no_class_indices_is_refused(classes):
+    with pytest.raises(ValueError, match="`classes` must be"):
+        template_plane(KERNEL, classes)
+
+
+@pytest.mark.parametrize("change", [lambda x: x + 0j, lambda x: x.astype(str), lambda x: np.ma.masked_array(x, x > 0)])
+def test_what_are_no_real_numbers_is_refused(change):
+    with pytest.raises(ValueError, match="`kernel` must"):
+        template_plane(change(KERNEL), CLASSES)
+    with pytest.raises(ValueError, match="`features` must"):
+        project_onto_templates(change(FEATURES), KERNEL, CLASSES)
+
+
+def test_a_kernel_of_nan_is_refused():
+    with pytest.raises(ValueError, match="`kernel` must hold finite numbers"):
+        template_plane(np.full((4, 3), np.nan), (0, 1, 2))

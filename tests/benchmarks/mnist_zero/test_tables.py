@@ -101,7 +101,7 @@ class TestMeasured:
         assert row["threshold"] == pytest.approx(0.8)
         assert row["zero_accuracy"] == 4 / 5
         assert row["else_accuracy"] == 1 / 4
-        assert row["fpr95"] == 4 / 5  # 95 % of four images are all of them: down to 0.5
+        assert row["fpr_at_95_id"] == 4 / 5  # 95 % of four images are all of them: down to 0.5
         labels = np.repeat([1, 0], [4, 5])
         assert row["auroc"] == pytest.approx(roc_auc_score(labels, [*FAMILIAR, *UNFAMILIAR]))
 
@@ -110,7 +110,7 @@ class TestMeasured:
         assert row["threshold"] == pytest.approx(0.8)
         assert row["zero_accuracy"] == 3 / 5
         assert row["else_accuracy"] == 2 / 4
-        assert row[["auroc", "fpr95"]].isna().all()
+        assert row[["auroc", "fpr_at_95_id"]].isna().all()
 
     def test_by_the_softmax_that_nine_tenths_of_the_validation_images_pass(self, network):
         """Nine tenths of three are all of them: down to 0.7."""
@@ -130,10 +130,10 @@ class TestMeasured:
 
     def test_by_stored_scores(self, network):
         knn = network.loc["knn"]
-        assert knn[["auroc", "fpr95", "threshold"]].tolist() == [1, 0, -3]
+        assert knn[["auroc", "fpr_at_95_id", "threshold"]].tolist() == [1, 0, -3]
         assert (knn["zero_accuracy"], knn["else_accuracy"]) == (1, 2 / 4)
         reconstruction = network.loc["reconstruction"]
-        assert reconstruction[["auroc", "fpr95"]].tolist() == [0.5, 1]
+        assert reconstruction[["auroc", "fpr_at_95_id"]].tolist() == [0.5, 1]
         assert (reconstruction["zero_accuracy"], reconstruction["else_accuracy"]) == (0, 2 / 4)
 
     def test_a_classifier_alone_has_no_stand_ins_to_choose_on(self, study):
@@ -146,7 +146,7 @@ class TestMeasured:
 
     def test_images_found_by_all_and_by_none(self, study):
         found = study.add(unfamiliar=(0.4,) * 5).add(unfamiliar=(0.99,) * 5, seed=1).measured()
-        assert found[found["criterion"] == "msp"][["zero_accuracy", "auroc", "fpr95"]].values.tolist() == [
+        assert found[found["criterion"] == "msp"][["zero_accuracy", "auroc", "fpr_at_95_id"]].values.tolist() == [
             [1, 1, 0],
             [0, 0, 1],
         ]

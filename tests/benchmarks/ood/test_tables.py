@@ -115,7 +115,7 @@ class TestAccuracy:
         assert frame["method"].unique().tolist() == ["Baseline", "+OE"]
         records.rows.remove(exposed)
         table, _ = accuracy_table(records.networks(), PAPER)
-        assert table.rows[0][3:] == ("1/0/0", Bold("95.00"), "–", "–")
+        assert table.rows[0][3:] == ("1/0/0", "95.00", "–", "–")
         assert table.rows[1][4:] == ("95.12", "94.74", "95.10")
 
     def test_the_first_exposure_is_that_of_the_table(self, one_seed):

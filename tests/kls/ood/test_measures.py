@@ -1,11 +1,14 @@
+import json
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+from scipy import stats
+from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from kls.ood import measures
 from kls.ood.measures import (
@@ -21,6 +24,7 @@ from kls.ood.measures import (
 )
 
 INF = float("inf")
+GOLDEN = json.loads(Path(__file__).with_name("golden_metrics.json").read_text())["cases"]
 THRESHOLD_FREE = [auroc, aupr_in, aupr_out, fpr_at_tpr]
 ALL = [*THRESHOLD_FREE, detection_threshold, lambda a, b: detection_accuracy(a, b, 0.0), roc]
 # Few distinct values: ties within a side and across both, with infinities among them.
@@ -267,6 +271,62 @@ class TestRounding:
         assert aupr_in([-1.0], [0.0, -5.0], sample_weight=weights[::-1]) == pytest.approx(0.5)
 
 
+class TestConventions:
+    @pytest.mark.parametrize("package", ["openood", "pytorch_ood"])
+    @pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case["case"])
+    def test_openood_gives_the_numbers_of_its_code(self, case, package):
+        sides = case["id_scores"], case["ood_scores"]
+        for name in ("aupr_in", "aupr_out", "fpr95"):
+            found = MEASURES[name](*sides, convention="openood")
+            assert found == pytest.approx(case[package][name], abs=1e-6), name
+        assert auroc(*sides) == pytest.approx(case[package]["auroc"], abs=1e-6)
+
+    def test_odin_is_the_default(self):
+        for name in ("aupr_in", "aupr_out", "fpr95"):
+            for case in GOLDEN:
+                sides = case["id_scores"], case["ood_scores"]
+                assert MEASURES[name](*sides) == MEASURES[name](*sides, convention="odin")
+
+    def test_the_two_sides_by_hand(self):
+        familiar, unfamiliar = [4.0, 3.0, 2.0, 1.0], [2.5, 2.0, 0.5]
+        # all ID samples pass at 1.0, with two of three OOD; all OOD are found up to 2.5, with two of four ID
+        assert fpr_at_tpr(familiar, unfamiliar, tpr=1.0) == 2 / 3
+        assert fpr_at_tpr(familiar, unfamiliar, tpr=1.0, convention="openood") == 2 / 4
+        # from above: precision 1, 1 at recall 1/4, 2/4; 2/3 there; 3/5 at 3/4; 4/6 at 1
+        assert aupr_in(familiar, unfamiliar) == pytest.approx((1 + 1 + 3 / 5 + 4 / 6) / 4)
+        trapezoids = 1 + 1 + (2 / 3 + 3 / 5) / 2 + (3 / 5 + 4 / 6) / 2
+        assert aupr_in(familiar, unfamiliar, convention="openood") == pytest.approx(trapezoids / 4)
+
+    def test_openood_on_random_cases_is_scikit_learn(self):
+        rng = np.random.default_rng(1)
+        for _ in range(200):
+            familiar, unfamiliar = random_case(rng)
+            ranked, labels = ranks(familiar, unfamiliar)
+            for name, positive, scores in (("aupr_in", labels, ranked), ("aupr_out", 1 - labels, -ranked)):
+                precision, recall, _ = precision_recall_curve(positive, scores)
+                found = MEASURES[name](familiar, unfamiliar, convention="openood")
+                assert found == pytest.approx(auc(recall, precision), abs=1e-12)
+            false_rate, true_rate, _ = roc_curve(1 - labels, -ranked, drop_intermediate=False)
+            expected = false_rate[np.argmax(true_rate >= 0.95 - 1e-12)]
+            assert fpr_at_tpr(familiar, unfamiliar, convention="openood") == pytest.approx(expected, abs=1e-12)
+
+    @given(SIDE, SIDE, st.data())
+    def test_whole_weights_are_repetitions(self, familiar, unfamiliar, data):
+        counts = [
+            data.draw(st.lists(st.integers(0, 3), min_size=len(s), max_size=len(s))) for s in (familiar, unfamiliar)
+        ]
+        assume(all(map(sum, counts)))
+        repeated = [np.repeat(side, count) for side, count in zip((familiar, unfamiliar), counts, strict=True)]
+        for measure in (aupr_in, aupr_out, fpr_at_tpr):
+            weighted = measure(familiar, unfamiliar, sample_weight=counts, convention="openood")
+            assert weighted == pytest.approx(measure(*repeated, convention="openood"), abs=1e-14)
+
+    def test_every_metric_with_sides_says_what_it_is(self):
+        assert set(measures.MEANINGS) == {
+            (name, convention) for name in MEASURES if name != "auroc" for convention in measures.CONVENTIONS
+        }
+
+
 class TestCorners:
     @pytest.mark.parametrize("measure", ALL)
     @pytest.mark.parametrize(
@@ -331,14 +391,30 @@ class TestCorners:
     def test_scores_of_any_type_of_number(self, dtype):
         assert auroc(np.array([1, 1], dtype), np.array([0, 1], dtype)) == 0.75
 
-    @pytest.mark.parametrize("tpr", [0, -0.1, 1.0001, 95, float("nan")])
+    @pytest.mark.parametrize("tpr", [0, -0.1, 1.0001, 95, float("nan"), "0.95", None, True])
     def test_a_true_positive_rate_outside_zero_to_one_is_refused(self, tpr):
-        with pytest.raises(ValueError, match=f"`tpr` must be in .*tpr={tpr}"):
+        with pytest.raises(ValueError, match=rf"`tpr` must be a number in \(0, 1\].*tpr={tpr!r}"):
             fpr_at_tpr([1.0], [0.0], tpr=tpr)
 
     def test_a_threshold_that_is_no_number_is_refused(self):
         with pytest.raises(ValueError, match="`threshold`"):
             detection_accuracy([1.0], [0.0], float("nan"))
+
+    @pytest.mark.parametrize("measure", ALL)
+    @pytest.mark.parametrize(
+        "scores", [["a", "b"], [1.0, None], [1.0, 2j], np.ma.masked_array([1.0, 2.0], [0, 1]), [[1.0], [2.0, 3.0]]]
+    )
+    def test_scores_that_are_no_real_numbers_are_refused(self, measure, scores):
+        with pytest.raises(ValueError, match="`familiar` must"):
+            measure(scores, [1.0])
+        with pytest.raises(ValueError, match="`unfamiliar` must"):
+            measure([1.0], scores)
+
+    @pytest.mark.parametrize("measure", [aupr_in, aupr_out, fpr_at_tpr])
+    @pytest.mark.parametrize("convention", ["OpenOOD", "guo", None, 1])
+    def test_another_convention_is_refused(self, measure, convention):
+        with pytest.raises(ValueError, match=r"`convention` must be one of 'odin', 'openood'\. Received: convention="):
+            measure([1.0], [0.0], convention=convention)
 
     @pytest.mark.parametrize("measure", [*THRESHOLD_FREE, lambda *a, **w: detection_accuracy(*a, 0.5, **w)])
     @pytest.mark.parametrize(
@@ -378,7 +454,7 @@ class TestInterval:
         rng = np.random.default_rng(seed)
         return rng.normal(1, 1, n), rng.normal(0, 1, m)
 
-    @pytest.mark.parametrize("measure", THRESHOLD_FREE)
+    @pytest.mark.parametrize("measure", [auroc, aupr_in, aupr_out])
     def test_holds_the_value_and_is_the_same_for_the_same_seed(self, measure):
         familiar, unfamiliar = self.sides()
         found = interval(measure, familiar, unfamiliar, n=200, seed=3)
@@ -386,7 +462,7 @@ class TestInterval:
         assert found != interval(measure, familiar, unfamiliar, n=200, seed=4)
         assert found.value == pytest.approx(measure(familiar, unfamiliar), rel=1e-12)
         assert 0 <= found.low < found.value < found.high <= 1
-        assert (found.n, found.level) == (200, 0.95)
+        assert (found.n, found.level, found.method) == (200, 0.95, "bootstrap")
 
     @pytest.mark.parametrize("measure", THRESHOLD_FREE)
     def test_is_never_empty_and_never_without_its_value(self, measure):
@@ -395,6 +471,50 @@ class TestInterval:
             familiar, unfamiliar = self.sides(*rng.integers(1, 60, 2), seed=seed)
             found = interval(measure, familiar.round(1), unfamiliar.round(1), n=100)
             assert 0 <= found.low <= found.value <= found.high <= 1, (seed, str(found))
+
+    def test_a_perfect_rate_is_not_certain(self):
+        found = interval(fpr_at_tpr, np.arange(1000.0, 1200.0), np.arange(50.0))
+        assert (found.value, found.low) == (0, 0)
+        assert found.high == pytest.approx(1 - 0.025 ** (1 / 50))  # none of 50, by hand
+        assert (found.n, found.method) == (0, "Clopper-Pearson, order statistics")
+
+    def test_a_perfect_detection_accuracy_is_not_certain(self):
+        found = interval(detection_accuracy, np.full(50, 2.0), np.zeros(50), threshold=1.0)
+        one_side = 1 - 0.025 ** (1 / 50)
+        assert (found.value, found.high, found.n) == (1, 1, 0)
+        assert found.low == pytest.approx(1 - one_side / np.sqrt(2))
+
+    def test_the_ends_of_a_rate_by_hand(self):
+        familiar, unfamiliar = np.arange(100.0), np.arange(-50.0, 50.0)
+        below = stats.binom(100, 0.05)
+        first = next(k for k in range(101) if below.cdf(k) >= 0.025)  # 1
+        last = next(k for k in range(101) if below.sf(k) <= 0.025)  # 10
+        passing = [(unfamiliar >= end).mean() for end in (first - 1, 5, last)]
+        share = stats.binomtest(45, 100).proportion_ci(method="exact")
+        found = interval(fpr_at_tpr, familiar, unfamiliar)
+        assert found.value == passing[1] == 0.45
+        assert found.low == pytest.approx(0.45 - np.hypot(0.45 - share.low, 0.45 - passing[2]))
+        assert found.high == pytest.approx(0.45 + np.hypot(share.high - 0.45, passing[0] - 0.45))
+
+    def test_of_too_few_samples_for_a_threshold_may_end_at_1(self):
+        assert interval(fpr_at_tpr, np.arange(71.0), np.full(100, -1.0)).high == 1
+        assert interval(fpr_at_tpr, np.arange(73.0), np.full(100, -1.0)).high < 0.05
+
+    @pytest.mark.parametrize("tpr", [0.5, 0.95, 1.0])
+    def test_openoods_rate_has_the_interval_of_the_sides_changed(self, tpr):
+        familiar, unfamiliar = self.sides()
+        found = interval(fpr_at_tpr, familiar, unfamiliar, tpr=tpr, convention="openood")
+        assert found == interval(fpr_at_tpr, -unfamiliar, -familiar, tpr=tpr)
+        assert found.value == fpr_at_tpr(familiar, unfamiliar, tpr, convention="openood")
+
+    @pytest.mark.parametrize("shift", [3.5, 2.5, 1.0])
+    def test_a_rate_is_covered_as_often_as_the_level_says(self, shift):
+        true = stats.norm.sf(stats.norm.ppf(0.05, shift))
+        rng, covered = np.random.default_rng(0), 0
+        for _ in range(200):
+            found = interval(fpr_at_tpr, rng.normal(shift, 1, 150), rng.normal(0, 1, 150))
+            covered += found.low <= true <= found.high
+        assert covered >= 185  # the 5 % quantile of what a 95 % interval holds of 200
 
     def test_of_a_rare_event_still_holds_its_value(self):
         # A resample draws six or more of the two low samples once in sixty: 0 at both quantiles, not in the mean.
@@ -436,12 +556,12 @@ class TestInterval:
 
     @pytest.mark.parametrize("n", [0, -1, 1.5, 10.0, "10", None])
     def test_a_wrong_number_of_resamples_is_refused(self, n):
-        with pytest.raises(ValueError, match=f"`n` must be .*n={n}"):
+        with pytest.raises(ValueError, match=f"`n` must be .*n={n!r}"):
             interval(auroc, [1.0], [0.0], n=n)
 
     @pytest.mark.parametrize("level", [0, 1, -0.1, 95, float("nan")])
     def test_a_wrong_level_is_refused(self, level):
-        with pytest.raises(ValueError, match=f"`level` must be .*level={level}"):
+        with pytest.raises(ValueError, match=f"`level` must be a number .*level={level}"):
             interval(auroc, [1.0], [0.0], n=2, level=level)
 
     def test_one_resample_of_one_sample(self):
