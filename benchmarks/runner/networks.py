@@ -12,6 +12,7 @@ from kls.network import Network
 from kls.overfitting import OverfittingCE
 from kls.regularizers import L2
 from kls.targets import smoothing_weights
+from kls.utils.files import atomic_write
 
 WEIGHTS = "weights.weights.h5"
 LAST_RATE = 1e-6  # where a cosine schedule ends
@@ -118,7 +119,8 @@ def save_weights(model, path):
         model: A functional Keras model.
         path: File to write, as `Model.load_weights` of the same network, not compiled, reads it.
     """
-    keras.Model(model.inputs, model.outputs, name=model.name).save_weights(path)
+    with atomic_write(path) as file:
+        keras.Model(model.inputs, model.outputs, name=model.name).save_weights(file.name)
 
 
 def compiled_model(trial, dataset, steps_per_epoch, origins=(), synchronized=False):

@@ -12,7 +12,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from kls.whole_file import written_whole
+from kls.utils.files import atomic_write
 
 CLASS_LOSSES = "class_losses"
 UNFAMILIAR = -1  # the label of every unfamiliar image
@@ -181,13 +181,13 @@ def read_logits(path):
 
 
 def _write_arrays(path, arrays):
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         np.savez(file, **arrays)
 
 
 def write_atomically(path, text):
     """Writes a text file aside and renames it, so that it is there whole or not at all."""
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(text.encode())
 
 
