@@ -14,7 +14,6 @@ from kls.regularizers import L2
 from kls.targets import smoothing_weights
 from kls.utils.files import atomic_write
 
-WEIGHTS = "weights.weights.h5"
 LAST_RATE = 1e-6  # where a cosine schedule ends
 MONTE_CARLO_PASSES = 20
 NEGATIVES = 16384
@@ -102,11 +101,9 @@ def trained_model(trial, dataset, store, synchronized=False):
     """Builds the model of a finished trial with its weights.
 
     Raises:
-        TrainingError: If there are none.
+        StoreError: If it is not finished, or if these are not the weights that it ended with.
     """
-    weights = store.directory(trial) / WEIGHTS
-    if not weights.is_file():
-        raise TrainingError(f"{weights} is missing: {trial.label} has to be trained first")
+    weights = store.weights(trial)
     model = build_model(trial, dataset, synchronized)
     model.load_weights(weights)
     return model
