@@ -1,5 +1,7 @@
 import functools
 import math
+import subprocess
+import sys
 import zlib
 
 import keras
@@ -8,6 +10,7 @@ import pytest
 from keras import layers
 
 import decathlon
+from benchmarks.runner import run as run_module
 from benchmarks.runner.networks import accuracy_name
 from benchmarks.runner.outputs import measure
 from benchmarks.runner.records import WEIGHTS
@@ -15,6 +18,15 @@ from benchmarks.runner.store import RunStore
 from benchmarks.runner.trial import Trial
 from decathlon.sources.npz import open_npz
 from kls.models import registry
+
+HOLDER = """
+import sys
+from filelock import FileLock
+
+with FileLock(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 def write_stripes(path, train=96, test=41):
@@ -172,3 +184,45 @@ def finish(store, write_results):
             store.finish(trial, "study", write_results(store, trial, **options))
 
     return finish_trials
+
+
+@pytest.fixture
+def trainer(monkeypatch, write_results):
+    """Returns a function that puts a generator in the place of training, and returns the list of what it is asked for.
+
+    A function of gamma is called before.
+    """
+
+    def replace_training(before=lambda gamma: None):
+        asked = []
+
+        def train(trial, dataset, store, parents, outliers, soft_labels, strategy, wanted, callbacks):
+            asked.append(trial.gamma)
+            store.begin(trial)
+            before(trial.gamma)
+            return write_results(store, trial)
+
+        monkeypatch.setattr(run_module, "train", train)
+        return asked
+
+    return replace_training
+
+
+@pytest.fixture
+def hold(store):
+    """Returns a function that starts a process which holds a lock of the store until it is killed."""
+    started = []
+
+    def start(name):
+        path = store.out / ".locks" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-c", HOLDER, path]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()

@@ -28,28 +28,6 @@ def finished(store):
         return [float(row["gamma"]) for row in csv.DictReader(file)]
 
 
-@pytest.fixture
-def trainer(monkeypatch, write_results):
-    """Returns a function that puts a generator in the place of training, and returns the list of what it is asked for.
-
-    A function of gamma is called before.
-    """
-
-    def replace_training(before=lambda gamma: None):
-        asked = []
-
-        def train(trial, dataset, store, parents, outliers, soft_labels, strategy, wanted, callbacks):
-            asked.append(trial.gamma)
-            store.begin(trial)
-            before(trial.gamma)
-            return write_results(store, trial)
-
-        monkeypatch.setattr(run_module, "train", train)
-        return asked
-
-    return replace_training
-
-
 def test_finished_trials_are_not_trained_again(plan, store, data_dir, trainer, capsys):
     asked = trainer()
     assert run(plan, store, data_dir) == 0

@@ -1,8 +1,6 @@
 import csv
 import json
 import math
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -259,36 +257,6 @@ class TestNewOutputsOfAFinishedTrial:
         assert (record["ood"], "auroc_noise" in record) == ({}, False)
         store.write_outputs(trial, "noise", np.zeros((5, 3)), np.full(5, -1))
         assert store.logits(trial, "noise")[0].tolist() == np.zeros((5, 3)).tolist()
-
-
-HOLDER = """
-import sys
-from filelock import FileLock
-
-with FileLock(sys.argv[1]):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-@pytest.fixture
-def hold(store):
-    """Returns a function that starts a process which holds a lock of the store until it is killed."""
-    started = []
-
-    def start(name):
-        path = store.out / ".locks" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-c", HOLDER, path]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        started.append(process)
-        assert process.stdout.readline() == "held\n"
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
 
 
 class TestOneWriter:

@@ -130,7 +130,7 @@ def test_a_loss_that_is_not_finite_ends_the_trial_with_its_reason(make_trial, st
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="MirroredStrategy is TensorFlow's")
 class TestMirrored:
     def test_two_replicas_train_as_one(self, make_trial, stripes, tmp_path):
-        from benchmarks.runner.store import RunStore, StoreError
+        from benchmarks.runner.store import RunStore
 
         one, two = RunStore(tmp_path / "1"), RunStore(tmp_path / "2")
         trial = make_trial(optimizer="nesterov", learning_rate=0.05, batch_size=8, epochs=1)
