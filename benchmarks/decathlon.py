@@ -207,10 +207,11 @@ def report(plan, store):
     records, paper = pd.DataFrame(records), published("mezzini2018")
     tables = accuracy_table(records, paper, failures), comparison_table(records, paper), calibration_table(records)
     for table, frame in tables:
-        table.show(store.out / "tables", frame)
-    figure = store.figure_path("accuracy")
-    plots.accuracy_against_gamma(accuracy_curves(records, paper)).savefig(figure, dpi=150)
-    print(f"Tables and figures: {store.out / 'tables'}, {figure}; every trial: {store.out / 'results.csv'}")
+        store.show(table, frame)
+    store.write_figure("accuracy", plots.accuracy_against_gamma(accuracy_curves(records, paper)), dpi=150)
+    print(
+        f"Tables and figures: {store.out / 'tables'}, {store.out / 'figures'}; every trial: {store.out / 'results.csv'}"
+    )
 
 
 def accuracy_table(records, paper, failed=()):

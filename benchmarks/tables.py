@@ -9,13 +9,13 @@ import argparse
 import hashlib
 import inspect
 import json
+import re
 import sys
 from dataclasses import fields
-from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.runner.options import positive
+from benchmarks.runner.options import directory, positive
 from benchmarks.runner.outputs import needs_network, score_of
 from benchmarks.runner.store import RunStore, StoreError, read_outputs
 from benchmarks.runner.tables import Table, percent, plain, reversed_note
@@ -40,23 +40,28 @@ NOT_PERCENT = ("nll", "brier", "brier_top")
 
 
 def main(arguments=None):
-    """Prints and writes the table and returns the exit code: 0, or 2 if it cannot be made."""
+    """Prints and writes the table.
+
+    Returns:
+        Exit code: 0, 1 if trials are left out, 2 if the table cannot be made or written.
+    """
     options = _parser().parse_args(arguments)
+    store = RunStore(options.run)
     try:
-        frame = measure_run(options)
+        frame = measure_run(store, options)
         table = make_table(frame, options)
+        print(table.markdown(), flush=True)
         table.write(options.run / "tables", frame)
     except (StoreError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(table.markdown())
     print(f"Written to {options.run / 'tables' / table.name}.md, .csv and .tex")
-    return 0
+    return 1 if store.left_out else 0
 
 
 def _parser():
     parser = argparse.ArgumentParser("python -m benchmarks.tables", description=__doc__.split("\n\n")[0])
-    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="what the study was given as --out")
+    parser.add_argument("run", type=directory, metavar="RUN_DIR", help="what the study was given as --out")
     parser.add_argument(
         "--measure",
         nargs="+",
@@ -78,21 +83,36 @@ def _parser():
         help="which side is positive in AUPR and FPR: ID, or OOD as in OpenOOD (default: odin)",
     )
     parser.add_argument("--resamples", type=positive, metavar="N", help="show each network with its 95 %% intervals")
-    parser.add_argument("--name", default="measures", help="name of the files in RUN_DIR/tables (default: measures)")
+    parser.add_argument(
+        "--name", type=_file_name, default="measures", help="name of the files in RUN_DIR/tables (default: measures)"
+    )
     return parser
 
 
-def measure_run(options):
+def _file_name(text):
+    if not re.fullmatch(r"\w[\w.-]*", text):
+        raise argparse.ArgumentTypeError(f"must consist of letters, digits, '-', '_' and '.'. Received: {text!r}")
+    return text
+
+
+def measure_run(store, options):
     """Returns a frame with a row per finished trial and a column per metric.
 
     `_low`, `_high` and `_interval` hold confidence intervals and how they were found.
 
+    Trials that are damaged are left out, and named.
+
     Raises:
-        StoreError: If there is no finished trial, or stored logits are missing or damaged.
+        StoreError: If there is no finished trial, or if none has the unfamiliar data that a measure is about.
     """
-    records = RunStore(options.run).records()
+    records = store.believed(store.records())
     if not records:
-        raise StoreError(f"There are no finished trials in {options.run}.")
+        raise StoreError(f"There are no finished trials in {store.out}.")
+    of_ood = [name for name in options.measure if name in ood.MEASURES]
+    if of_ood and not any(record["ood"] for record in records):
+        raise StoreError(
+            f"There are no OOD data in {store.out} for {', '.join(of_ood)}: run its study with `--ood NAME`."
+        )
     lineages = _lineages(records)
     return pd.DataFrame(
         [_measure_trial({**record, "lineage": lineages[record["trial"]]}, options) for record in records]
@@ -106,7 +126,7 @@ def _lineages(records):
     def lineage(trial):
         if trial not in known:
             return trial
-        recipe = {field.name: known[trial][field.name] for field in fields(Trial) if field.name in known[trial]}
+        recipe = {field.name: known[trial][field.name] for field in fields(Trial)}
         recipe |= {"seed": 0, "parents": sorted(map(lineage, known[trial]["parents"]))}
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -114,12 +134,10 @@ def _lineages(records):
 
 
 def _measure_trial(record, options):
-    if "evaluation" not in record:
-        raise StoreError(f"Trial {record['trial']} has no stored logits yet: run its study's command again.")
     directory = options.run / "trials" / record["trial"] / "logits"
     familiar = read_outputs(directory / f"{record['evaluation']}.npz")
     logits, labels = familiar["logits"], familiar["labels"]
-    recipe = {name: _as_text(record.get(name)) for name in RECIPE}
+    recipe = {name: _as_text(record[name]) for name in RECIPE}
     row = {"trial": record["trial"], **recipe, "seed": record["seed"], "n": len(labels)}
     asked = [name for name in options.measure if name in calibration.MEASURES]
     for name in asked:
@@ -139,7 +157,7 @@ def _as_text(value):
 def _measure_ood(familiar, record, directory, options):
     row = {}
     for other in sorted(record["ood"]):
-        kept = record.get("scores", {}).get(options.score, ())
+        kept = record["scores"].get(options.score, ())
         if needs_network(options.score) and not {other, record["evaluation"]} <= set(kept):
             raise StoreError(
                 f"Trial {record['trial']} has not stored {options.score} of {other}: run its study with "

@@ -15,7 +15,7 @@ from kls.calibration.measures import summarize
 from kls.network import Network
 from kls.ood.measures import auroc, fpr_at_tpr
 from kls.ood.scores import get as get_score
-from kls.whole_file import written_whole
+from kls.utils.files import atomic_write
 
 
 class FullStateCheckpoint(keras.callbacks.Callback):
@@ -39,7 +39,8 @@ class FullStateCheckpoint(keras.callbacks.Callback):
 
     Raises:
         ValueError: If the file is damaged; at the start of `fit`, if it was made by another model or optimiser or
-            with other callbacks, if the model is not built, or if `initial_epoch` is not `epoch`.
+            with other callbacks, if it is gone or has another epoch than `epoch`, if the model is not built, or if
+            `initial_epoch` is not `epoch`.
 
     Example:
 
@@ -60,7 +61,7 @@ class FullStateCheckpoint(keras.callbacks.Callback):
             self.epoch, self.history = state["epoch"], state["history"]
 
     def on_train_begin(self, logs=None):
-        if self.path.exists():
+        if self.epoch or self.path.exists():
             self.restore(self.model)
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -76,11 +77,17 @@ class FullStateCheckpoint(keras.callbacks.Callback):
             model: The built and compiled model.
 
         Raises:
-            ValueError: If the file is absent or damaged, or was made by another model.
+            ValueError: If the file is absent or damaged, was made by another model, or has not the `epoch` of this
+                callback, as when another process writes there.
         """
         if not model.built:
             raise ValueError("The model must be built before it is restored: begin it with an `Input` layer.")
         arrays, state = self._read()
+        if state["epoch"] != self.epoch:
+            raise ValueError(
+                f"{self.path} must hold epoch {self.epoch}, as when this callback was made or last saved it. Another "
+                f"process may be writing there. Received: epoch {state['epoch']}"
+            )
         variables = _variables(model)
         if state["made_by"] != _signature(model, self.callbacks):
             raise ValueError(
@@ -115,11 +122,11 @@ class FullStateCheckpoint(keras.callbacks.Callback):
             with np.load(self.path, allow_pickle=False) as file:
                 arrays = dict(file)
             return arrays, json.loads(str(arrays["state"]))
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
             raise ValueError(f"{self.path} cannot be read ({error}). Delete it to start anew.") from error
 
     def _write(self, arrays):
-        with written_whole(self.path) as file:
+        with atomic_write(self.path) as file:
             np.savez(file, **arrays)
 
 

@@ -1,8 +1,6 @@
 """Training a student on its teachers' softened outputs."""
 
 import math
-import os
-from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -13,6 +11,7 @@ from kls.feeding import batches_of
 from kls.losses import KnowledgeDistillation, SmoothedCE, WeightedSoftLabels, log_probabilities
 from kls.network import Network, last_dense, project, random_states
 from kls.targets import pack_teacher, shapes_fit, teachers_packed
+from kls.utils.files import atomic_write
 
 
 class LabelPlusTeacher:
@@ -269,7 +268,7 @@ class Distiller(keras.Model):
 def teacher_logits(teacher, data, path, batch_size=128):
     """Computes teachers' logits over data once and keeps them in a file, for `kls.pack_teacher` to put beside labels.
 
-    The logits of a batch at a time are held in memory. The file is written aside and renamed when whole.
+    The logits of a batch at a time are held in memory. The file is written atomically.
 
     Args:
         teacher: A Keras classifier that returns logits or probabilities of shape `(N, K)`, or a list of T classifiers.
@@ -297,10 +296,7 @@ def teacher_logits(teacher, data, path, batch_size=128):
     networks = [Network(model) for model in _listed(teacher)]
     if not networks:
         raise ValueError("`teacher` must be a model or a list of at least one. Received: []")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".partial")
-    with open(aside, "wb") as file:
+    with atomic_write(path) as file:
         count = 0
         for images, _ in batches_of(data, batch_size):
             logits = np.stack([network.outputs(images, batch_size=len(images)).logits for network in networks], axis=1)
@@ -311,7 +307,6 @@ def teacher_logits(teacher, data, path, batch_size=128):
             count += len(rows)
         file.seek(0)
         _write_header(file, (count, *rows.shape[1:]))
-    os.replace(aside, path)
     return np.load(path, mmap_mode="r")
 
 

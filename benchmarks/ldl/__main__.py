@@ -79,9 +79,9 @@ def report(plan, store, data_dir):
     datasets = {trial.dataset: decathlon.open(trial.dataset, trial.image_size, data_dir) for trial in plan.trials}
     networks, paper = measured(records, store), published(STUDY)
     for table, numbers in (measures_table(networks, records, paper), *paper_tables(networks, records, paper)):
-        table.show(store.out / "tables", numbers)
+        store.show(table, numbers)
     table, numbers = f1_table(records, store, {name: dataset.class_names for name, dataset in datasets.items()})
-    table.write(store.out / "tables", numbers)
+    store.write_table(table, numbers)
     draw_figures(plan, records, networks, store, datasets)
     print(
         f"Tables, also of F1 per class: {store.out / 'tables'}; figures: {store.out / 'figures'}; "

@@ -145,4 +145,4 @@ def _probabilities(store, record):
 
 
 def _save(store, name, figure):
-    figure.savefig(store.figure_path(name), dpi=120)
+    store.write_figure(name, figure, dpi=120)

@@ -68,7 +68,7 @@ def report(plan, store, data_dir):
         examine(of_trial[record["trial"]], datasets[record["dataset"]], store)
     networks = measured(records, store)
     for table, frame in (zero_table(networks, records, published("song")), detectors_table(networks)):
-        table.show(store.out / "tables", frame)
+        store.show(table, frame)
     draw_figures(records, store, datasets)
     print(
         f"Tables: {store.out / 'tables'}; figures: {store.out / 'figures'}; every trial, and its {THRESHOLD}: "

@@ -39,7 +39,7 @@ def draw_figures(records, store, datasets):
 
 
 def _save(store, name, figure):
-    figure.savefig(store.figure_path(name), dpi=120)
+    store.write_figure(name, figure, dpi=120)
 
 
 def _confidences(records, store):

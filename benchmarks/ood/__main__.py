@@ -84,33 +84,28 @@ def report(plan, store, ood, scores):
     if not records:
         return
     networks, paper = by_data_set(pd.DataFrame(records), plan, ood), published("lee_cheon2020")
-    _show(store, accuracy_table(networks, paper))
-    _show(store, detection_table(networks, paper, _image_counts(networks, store)))
+    store.show(*accuracy_table(networks, paper))
+    store.show(*detection_table(networks, paper, _image_counts(networks, store)))
     _draw(store, "smoothing", plots.smoothing_curves, smoothing_panels(networks))
     _draw(store, "teacher_and_student", plots.teacher_and_student, teacher_panels(networks))
     smoothed = pd.concat([of.smoothed() for of in networks.values()])
     if len(smoothed):
-        _show(store, calibration_table(smoothed))
+        store.show(*calibration_table(smoothed))
     repairs = measure_repairs(networks, store, scores)
     if len(repairs):
         first, *others = repairs_tables(repairs, {name: of.classes for name, of in networks.items()})
-        _show(store, first)
+        store.show(*first)
         for table, numbers in others:
-            table.write(store.out / "tables", numbers)
+            store.write_table(table, numbers)
     print(
         f"Tables, also of the repairs per unfamiliar set: {store.out / 'tables'}; figures: {store.out / 'figures'}; "
         f"every trial: {store.out / 'results.csv'}"
     )
 
 
-def _show(store, shown):
-    table, numbers = shown
-    table.show(store.out / "tables", numbers)
-
-
 def _draw(store, name, plot, panels):
     if panels:
-        plot(panels).savefig(store.figure_path(name), dpi=150)
+        store.write_figure(name, plot(panels), dpi=150)
 
 
 def _image_counts(networks, store):

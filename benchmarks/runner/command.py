@@ -1,10 +1,13 @@
 """What happens when a study's command is given: plan, run, report; errors as sentences and exit codes."""
 
+import signal
 import sys
+from contextlib import contextmanager
 
 from tabulate import tabulate
 
 import decathlon.store
+from benchmarks.runner.escaping import escape_markdown
 from benchmarks.runner.estimate import RATE_STEPS, epoch_images, measure_rate
 from benchmarks.runner.networks import TrainingError
 from benchmarks.runner.plan import PlanError
@@ -26,18 +29,32 @@ def run_study(options, make_plan, report, class_losses=False):
         class_losses: Whether the report needs the loss of each class after each epoch.
 
     Returns:
-        Exit code: 0, 1 if a trial failed, 2 if the study cannot be run as asked, 130 if stopped.
+        Exit code: 0, 1 if a trial failed or is left out, 2 if the study cannot be run as asked or tables cannot be
+        written, 130 if stopped.
     """
     store = RunStore(options.out)
     try:
-        plan, ood = make_plan(options)
-        check_strategy(options.strategy, options.batch_size)
-        check_workers(options.workers, options.strategy)
-        sources = open_sources(plan, options.data_dir, ood)
-        if options.dry_run:
-            check_parents(plan, store, sources.familiar)
-            print(describe(plan, store, sources))
-            return 0
+        with _termination_as_interrupt():
+            code = _run(options, make_plan, report, class_losses, store)
+    except (PlanError, StoreError, TrainingError, decathlon.store.DataError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return STOPPED
+    return max(code, 2 if store.unwritten else 1 if store.left_out else 0)
+
+
+def _run(options, make_plan, report, class_losses, store):
+    plan, ood = make_plan(options)
+    check_strategy(options.strategy, options.batch_size)
+    check_workers(options.workers, options.strategy)
+    sources = open_sources(plan, options.data_dir, ood)
+    if options.dry_run:
+        check_parents(plan, store, sources.familiar)
+        print(describe(plan, store, sources))
+        return 0
+    with store.writing():
         code = run(
             plan,
             store,
@@ -49,13 +66,21 @@ def run_study(options, make_plan, report, class_losses=False):
             workers=options.workers,
         )
         report(plan, store, ood)
-    except (PlanError, StoreError, TrainingError, decathlon.store.DataError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
-        return STOPPED
     return code
+
+
+@contextmanager
+def _termination_as_interrupt():
+    """Lets SIGTERM end the block as Ctrl-C does."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def describe(plan, store, sources):
@@ -71,7 +96,7 @@ def describe(plan, store, sources):
     for trial in plan.trials:
         dataset = sources.familiar[trial.dataset]
         images = epoch_images(trial, dataset) * trial.epochs
-        if store.record(trial) is not None:
+        if store.is_finished(trial):
             lines.append((trial.id, trial.label, f"{images:,}", "finished"))
             continue
         parents = plan.parents(trial)
@@ -87,6 +112,7 @@ def describe(plan, store, sources):
         total += seconds
         lines.append((trial.id, trial.label, f"{images:,}", format_seconds(seconds)))
     header = ("trial", "recipe", "training images", "estimated time")
+    lines = [tuple(map(escape_markdown, line)) for line in lines]
     return (
         tabulate(lines, header, "pipe", disable_numparse=True)
         + f"\n\nAbout {format_seconds(total)} of training in all, one trial after the other, from {RATE_STEPS} timed "
@@ -95,7 +121,7 @@ def describe(plan, store, sources):
 
 
 def finished_records(plan, store):
-    """Returns the records of a plan's finished trials, and prints why others failed.
+    """Returns the records of a plan's finished trials, and prints why others failed or are left out.
 
     Args:
         plan: The `Plan`.
@@ -104,7 +130,7 @@ def finished_records(plan, store):
     Returns:
         List of records in the plan's order, and `{trial: reason}`.
     """
-    records = [record for trial in plan.trials if (record := store.record(trial)) is not None]
+    records = store.believed(record for trial in plan.trials if (record := store.found(trial)) is not None)
     failures = {trial: reason for trial in plan.trials if (reason := store.failure(trial)) is not None}
     for trial, reason in failures.items():
         print(f"failed: {trial.label}: {reason.splitlines()[0]}")

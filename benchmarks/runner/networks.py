@@ -12,8 +12,8 @@ from kls.network import Network
 from kls.overfitting import OverfittingCE
 from kls.regularizers import L2
 from kls.targets import smoothing_weights
+from kls.utils.files import atomic_write
 
-WEIGHTS = "weights.weights.h5"
 LAST_RATE = 1e-6  # where a cosine schedule ends
 MONTE_CARLO_PASSES = 20
 NEGATIVES = 16384
@@ -101,11 +101,9 @@ def trained_model(trial, dataset, store, synchronized=False):
     """Builds the model of a finished trial with its weights.
 
     Raises:
-        TrainingError: If there are none.
+        StoreError: If it is not finished, or if these are not the weights that it ended with.
     """
-    weights = store.directory(trial) / WEIGHTS
-    if not weights.is_file():
-        raise TrainingError(f"{weights} is missing: {trial.label} has to be trained first")
+    weights = store.weights(trial)
     model = build_model(trial, dataset, synchronized)
     model.load_weights(weights)
     return model
@@ -118,7 +116,8 @@ def save_weights(model, path):
         model: A functional Keras model.
         path: File to write, as `Model.load_weights` of the same network, not compiled, reads it.
     """
-    keras.Model(model.inputs, model.outputs, name=model.name).save_weights(path)
+    with atomic_write(path) as file:
+        keras.Model(model.inputs, model.outputs, name=model.name).save_weights(file.name)
 
 
 def compiled_model(trial, dataset, steps_per_epoch, origins=(), synchronized=False):

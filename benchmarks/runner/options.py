@@ -10,6 +10,13 @@ from benchmarks.runner.trial import PRECISIONS
 from kls.ood.scores import SCORES
 
 
+def directory(text):
+    """Parses the path of a directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("must name a directory. Received: ''")
+    return Path(text)
+
+
 def positive(text):
     """Parses a whole number of at least 1."""
     value = int(text)
@@ -83,11 +90,11 @@ def add_common_options(parser, study, one_model=False):
         "--features", action="store_true", help="store the last features beside the logits, for use of your own"
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("runs") / study, metavar="DIR", help="results (default: %(default)s)"
+        "--out", type=directory, default=Path("runs") / study, metavar="DIR", help="results (default: %(default)s)"
     )
     parser.add_argument(
         "--data-dir",
-        type=Path,
+        type=directory,
         default=decathlon.store.default_data_dir(),
         metavar="DIR",
         help="prepared data (default: %(default)s)",

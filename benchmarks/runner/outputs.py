@@ -127,13 +127,11 @@ def evaluation_batch_size(count, batch_size, replicas):
 
 def is_complete(record, wanted):
     """Whether a finished trial has stored all outputs that are wanted, of these very data."""
-    if "evaluation" not in record:
-        return False
     sources = {record["evaluation"], *wanted.unfamiliar}
     return (
         all(record["ood"].get(name) == other.fingerprint for name, other in wanted.unfamiliar.items())
         and (not wanted.features or sources <= set(record["features"]))
-        and all(sources <= set(record.get("scores", {}).get(name, ())) for name in wanted.scores)
+        and all(sources <= set(record["scores"].get(name, ())) for name in wanted.scores)
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import kls
 from benchmarks.runner.devices import has_accelerator
 from benchmarks.runner.networks import precision_policy
-from benchmarks.runner.store import write_atomically
+from benchmarks.runner.store import RunStore, write_atomically
 from benchmarks.runner.trial import PRECISIONS
 
 FILE = "precision.json"
@@ -59,8 +59,9 @@ def choose_precision(out, image_shape, batch_size):
     path, machine, case = out / FILE, describe_machine(), f"{shape}, batch {batch_size}"
     rates = _read_rates(path, machine)
     if case not in rates:
-        rates[case] = measure_rates(image_shape, batch_size)
-        write_atomically(path, json.dumps({"machine": machine, "rates": rates}, indent=1))
+        with RunStore(out).writing():
+            rates[case] = measure_rates(image_shape, batch_size)
+            write_atomically(path, json.dumps({"machine": machine, "rates": rates}, indent=1))
     single, half = (rates[case][precision] for precision in ("float32", "mixed_bfloat16"))
     faster = half >= ADVANTAGE * single
     precision, other = ("mixed_bfloat16", "float32") if faster else ("float32", "mixed_bfloat16")

@@ -4,20 +4,18 @@ import sys
 from contextlib import closing
 from dataclasses import dataclass
 
-import h5py
-
 import decathlon
 from benchmarks.runner.awake import cores_awake
 from benchmarks.runner.data import open_outliers, open_unfamiliar
 from benchmarks.runner.estimate import epoch_work, steps_per_epoch
 from benchmarks.runner.memory import keep_freed_memory
-from benchmarks.runner.networks import WEIGHTS
 from benchmarks.runner.outputs import Wanted, is_complete
 from benchmarks.runner.plan import Plan, PlanError
 from benchmarks.runner.progress import Watch, format_seconds, open_report
-from benchmarks.runner.store import RunStore
+from benchmarks.runner.store import RunStore, StoreError
 from benchmarks.runner.train import evaluate_again, train
 from benchmarks.runner.workers import describe_error, train_side_by_side
+from decathlon.store import DataError
 
 STOPPED = 130
 
@@ -35,6 +33,14 @@ class Sources:
     familiar: dict
     unfamiliar: dict
     outliers: dict
+
+    def of(self, trial):
+        """Returns the data sets that a trial reads: a list."""
+        return [
+            self.familiar[trial.dataset],
+            *self.unfamiliar[trial.dataset].values(),
+            *self.outliers.get(trial.id, ()),
+        ]
 
 
 def open_sources(plan, data_dir, ood=()):
@@ -66,13 +72,21 @@ def check_parents(plan, store, familiar):
         store: The `RunStore`.
         familiar: `{name: Dataset}`.
     """
+    first_children = {}
     for trial in plan.trials:
-        if store.record(trial) is None:
+        if not store.is_finished(trial):
             for parent in plan.parents(trial):
-                _check_parent(trial, parent, store, familiar)
+                _check_images(trial, parent, familiar)
+                first_children.setdefault(parent, trial)
+    for parent, trial in first_children.items():
+        if store.is_finished(parent):
+            try:
+                store.weights(parent)
+            except StoreError as error:
+                raise PlanError(f"{trial.label} cannot start from {parent.label}: {error}") from None
 
 
-def _check_parent(trial, parent, store, familiar):
+def _check_images(trial, parent, familiar):
     for what in ("classes", "image_shape"):
         own, inherited = (getattr(familiar[name], what) for name in (trial.dataset, parent.dataset))
         if own != inherited:
@@ -80,22 +94,21 @@ def _check_parent(trial, parent, store, familiar):
                 f"{trial.label} cannot start from {parent.label}: its {what.replace('_', ' ')} would have to be "
                 f"{own}. Received: {inherited}."
             )
-    weights = store.directory(parent) / WEIGHTS
-    if store.record(parent) is not None and (problem := _problem_with(weights)):
-        raise PlanError(
-            f"{trial.label} starts from {parent.label}, whose weights are {problem}: {weights}. "
-            f"To train it again, delete {weights.parent}."
-        )
 
 
-def _problem_with(weights):
-    if not weights.is_file():
-        return "missing"
-    try:
-        h5py.File(weights).close()
-    except OSError:
-        return "damaged"
-    return None
+def check_data(trials, sources):
+    """Raises `DataError` if data that trials read have changed since they were prepared.
+
+    Args:
+        trials: `Trial`s.
+        sources: The opened data sets, as `Sources`.
+    """
+    for dataset in {dataset.path: dataset for trial in trials for dataset in sources.of(trial)}.values():
+        if changed := dataset.check():
+            raise DataError(
+                f"{dataset.path} is damaged: {', '.join(changed)} missing or changed since it was prepared. Delete it "
+                "and prepare it anew."
+            )
 
 
 @dataclass(frozen=True)
@@ -119,17 +132,18 @@ class Trainer:
     def __call__(self, trial, report):
         """Trains a trial, whose epochs and batches it tells a report, and returns its record."""
         dataset = self.sources.familiar[trial.dataset]
-        return train(
-            trial,
-            dataset,
-            self.store,
-            parents=self.plan.parents(trial),
-            outliers=self.sources.outliers.get(trial.id, ()),
-            soft_labels=self.plan.soft_labels_of(trial),
-            strategy=self.strategy,
-            wanted=self.wanted[trial.dataset],
-            callbacks=[Watch(report, trial, steps_per_epoch(trial, dataset))],
-        )
+        with self.store.claim(trial):
+            return train(
+                trial,
+                dataset,
+                self.store,
+                parents=self.plan.parents(trial),
+                outliers=self.sources.outliers.get(trial.id, ()),
+                soft_labels=self.plan.soft_labels_of(trial),
+                strategy=self.strategy,
+                wanted=self.wanted[trial.dataset],
+                callbacks=[Watch(report, trial, steps_per_epoch(trial, dataset))],
+            )
 
 
 def run(plan, store, sources, strategy="none", keep_features=False, scores=(), class_losses=False, workers=1):
@@ -150,19 +164,21 @@ def run(plan, store, sources, strategy="none", keep_features=False, scores=(), c
 
     Raises:
         PlanError: If a trial cannot start from its parent.
+        DataError: If data that are about to be read have changed since they were prepared.
     """
     datasets = sources.familiar
     check_parents(plan, store, datasets)
     wanted = {
         name: Wanted(others, keep_features, tuple(scores), class_losses) for name, others in sources.unfamiliar.items()
     }
-    waiting = [trial for trial in plan.trials if store.record(trial) is None]
+    waiting = [trial for trial in plan.trials if not store.is_finished(trial)]
     finished = len(plan.trials) - len(waiting)
     if finished:
         print(f"{finished} of {len(plan.trials)} trials are finished already in {store.out}.")
-    failed = _evaluate_finished(plan, store, datasets, wanted)
-    if finished:
         store.write_results()
+    incomplete = _incomplete(plan, store, wanted)
+    check_data([*waiting, *incomplete], sources)
+    failed = _evaluate_again(incomplete, plan.study, store, datasets, wanted)
     trainer = Trainer(plan, store, sources, strategy, wanted)
     work = {trial: epoch_work(trial, datasets[trial.dataset]) for trial in waiting}
     keep_freed_memory()
@@ -174,15 +190,16 @@ def run(plan, store, sources, strategy="none", keep_features=False, scores=(), c
         try:
             with closing(trained):
                 for trial, record, reason in trained:
+                    reason = reason or _failure_to_finish(trial, plan.study, record, store)
                     if reason is None:
-                        store.finish(trial, plan.study, record)
                         outcome = (
                             f"done in {format_seconds(record['seconds'])}, "
                             f"best {record['accuracy_best']:.2%}, last {record['accuracy_last']:.2%}"
                         )
                     else:
                         failed += 1
-                        store.fail(trial, reason)
+                        with store.going_on_if_unwritten():
+                            store.fail(trial, reason)
                         outcome = f"FAILED  {reason.splitlines()[0][:300]}"
                     report.print(f"{report.name(trial)}  {outcome}")
                     report.trial_ends(trial)
@@ -212,20 +229,40 @@ def _train_in_turn(trials, train, report):
         yield trial, record, reason
 
 
-def _evaluate_finished(plan, store, datasets, wanted):
+def _failure_to_finish(trial, study, record, store):
+    """Writes the record of a trained trial, and returns why that failed, as on a full disk, or `None`."""
+    try:
+        store.finish(trial, study, record)
+    except OSError as error:
+        return describe_error(error)
+    return None
+
+
+def _incomplete(plan, store, wanted):
+    """Returns `{trial: record}` of the finished trials that have not stored all that is wanted; damaged ones are named.
+
+    Args:
+        plan: The `Plan`.
+        store: The `RunStore`.
+        wanted: `{familiar name: Wanted}`.
+    """
+    records = {trial: record for trial in plan.trials if (record := store.found(trial)) is not None}
+    return {trial: record for trial, record in records.items() if not is_complete(record, wanted[trial.dataset])}
+
+
+def _evaluate_again(incomplete, study, store, datasets, wanted):
     """Evaluates finished trials on what is asked for now, and returns the number of those where that failed."""
     failed = 0
-    for trial in plan.trials:
-        record = store.record(trial)
-        if record is None or is_complete(record, wanted[trial.dataset]):
-            continue
+    for trial, record in incomplete.items():
         print(f"{trial.label}  evaluating from its weights", flush=True)
         try:
-            record = evaluate_again(trial, record, datasets[trial.dataset], store, wanted[trial.dataset])
+            with store.claim(trial):
+                record = evaluate_again(trial, record, datasets[trial.dataset], store, wanted[trial.dataset])
+                store.finish(trial, study, record)
+        except StoreError as error:
+            failed += 1
+            print(f"{trial.label}  FAILED  {error}")
         except Exception as error:  # whatever ends one, the others go on
             failed += 1
-            reason = describe_error(error).splitlines()[0][:300]
-            print(f"{trial.label}  FAILED  {reason}. To train it again, delete {store.directory(trial)}")
-            continue
-        store.finish(trial, plan.study, record)
+            print(f"{trial.label}  FAILED  {describe_error(error).splitlines()[0][:300]}")
     return failed

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from tabulate import tabulate
 
 import decathlon
+from benchmarks.runner.escaping import escape_csv, escape_html, escape_latex, escape_markdown
 from benchmarks.runner.store import write_atomically
 
 DEVIATION = (
@@ -39,25 +40,27 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def markdown(self):
-        body = tabulate(self._cells("**{}**", str), self.header, "pipe", disable_numparse=True)
-        return "\n\n".join([self.caption, body, *self._all_notes()]) + "\n"
+        header = [escape_markdown(name) for name in self.header]
+        body = tabulate(self._cells("**{}**", escape_markdown), header, "pipe", disable_numparse=True)
+        return "\n\n".join([escape_html(self.caption), body, *map(escape_html, self._all_notes())]) + "\n"
 
     def latex(self):
-        header = [_escape_latex(name) for name in self.header]
-        body = tabulate(self._cells(r"\textbf{{{}}}", _escape_latex), header, "latex_raw", disable_numparse=True)
-        notes = [rf"\par {_escape_latex(note)}" for note in self._all_notes()]
-        return "\n".join([rf"% {self.caption}", body, *notes]) + "\n"
+        header = [escape_latex(name) for name in self.header]
+        body = tabulate(self._cells(r"\textbf{{{}}}", escape_latex), header, "latex_raw", disable_numparse=True)
+        notes = [rf"\par {escape_latex(note)}" for note in self._all_notes()]
+        return "\n".join([rf"% {escape_latex(self.caption)}", body, *notes]) + "\n"
 
     def write(self, directory, frame):
         """Writes `NAME.md` and `NAME.tex` as shown, and `NAME.csv` with the unrounded numbers of a frame."""
         write_atomically(directory / f"{self.name}.md", self.markdown())
         write_atomically(directory / f"{self.name}.tex", self.latex())
-        write_atomically(directory / f"{self.name}.csv", frame.to_csv(index=False))
+        cells = frame.map(escape_csv).rename(columns=escape_csv)
+        write_atomically(directory / f"{self.name}.csv", cells.to_csv(index=False))
 
     def show(self, directory, frame):
-        """Writes the table as `write` does, and prints it."""
-        self.write(directory, frame)
+        """Prints the table, then writes it as `write` does."""
         print(f"\n{self.markdown()}", flush=True)
+        self.write(directory, frame)
 
     def _all_notes(self):
         cells = (cell.text if isinstance(cell, Bold) else cell for row in self.rows for cell in row)
@@ -68,18 +71,6 @@ class Table:
             [bold.format(escape(cell.text)) if isinstance(cell, Bold) else escape(cell) for cell in row]
             for row in self.rows
         ]
-
-
-def _escape_latex(text):
-    for character in ("\\", "&", "%", "#", "_", "$"):
-        text = text.replace(character, r"\textbackslash{}" if character == "\\" else f"\\{character}")
-    return (
-        text.replace("±", r"$\pm$")
-        .replace("γ", r"$\gamma$")
-        .replace("α", r"$\alpha$")
-        .replace("→", r"$\rightarrow$")
-        .replace("–", "--")
-    )
 
 
 def display_name(dataset):

@@ -15,7 +15,6 @@ from benchmarks.runner.data import outlier_images
 from benchmarks.runner.networks import (
     OPTIMIZERS,
     OVERFITTING,
-    WEIGHTS,
     TrainingError,
     accuracy_name,
     compiled_model,
@@ -26,6 +25,8 @@ from benchmarks.runner.networks import (
 )
 from benchmarks.runner.outputs import Wanted, evaluation_batches, measure, write_outputs
 from benchmarks.runner.plan import PlanError
+from benchmarks.runner.records import WEIGHTS
+from benchmarks.runner.store import is_whole, mark_whole
 from decathlon.batches import Augmentation, Batches, Denoising, Noise, WithOutliers
 from decathlon.mixing import mixing_named
 from kls.feeding import feed
@@ -138,21 +139,32 @@ def evaluate_again(trial, record, dataset, store, wanted):
 
     Returns:
         The record with what is new.
+
+    Raises:
+        StoreError: If files of the trial are damaged, or its weights do not give the logits that it stored.
     """
+    store.check_outputs(record)
     keras.utils.clear_session()
     keras.utils.set_random_seed(trial.seed)
-    kept = record.get("scores", {})
+    kept = record["scores"]
     wanted = replace(
         wanted,
-        features=wanted.features or bool(record.get("features")),
+        features=wanted.features or bool(record["features"]),
         scores=tuple(dict.fromkeys((*kept, *wanted.scores))),
     )
+    changed = [
+        name
+        for name, other in wanted.unfamiliar.items()
+        if record["ood"].get(name, other.fingerprint) != other.fingerprint
+    ]
     with precision_policy(trial.precision):
         network = network_of(trained_model(trial, dataset, store))
+        if changed:
+            store.forget(trial, changed)
         outputs = write_outputs(network, trial, dataset, store, wanted)
-    outputs["features"] = sorted({*record.get("features", ()), *outputs["features"]})
+    outputs["features"] = sorted({*record["features"], *outputs["features"]})
     outputs["scores"] = {name: sorted({*kept.get(name, ()), *sets}) for name, sets in outputs["scores"].items()}
-    outputs["ood"] = record.get("ood", {}) | outputs["ood"]
+    outputs["ood"] = record["ood"] | outputs["ood"]
     return {**record, **outputs, **measure(store, trial, outputs)}
 
 
@@ -225,10 +237,11 @@ def stored_logits(teachers, dataset, store):
         store: The `RunStore`.
     """
     path = store.teacher_logits_path(teachers)
-    if path.is_file():
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    models = [trained_model(teacher, dataset, store) for teacher in teachers]
-    return kls.teacher_logits(models, evaluation_batches(teachers[0], dataset, *dataset.split("train")), path)
+    if not is_whole(path):
+        models = [trained_model(teacher, dataset, store) for teacher in teachers]
+        kls.teacher_logits(models, evaluation_batches(teachers[0], dataset, *dataset.split("train")), path)
+        mark_whole(path)
+    return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def rate_callbacks(trial):

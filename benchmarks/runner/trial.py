@@ -107,9 +107,8 @@ class Trial:
 
     @cached_property
     def id(self):
-        """Hash of the recipe, 12 hexadecimal digits; what a trial has no use for is not in it."""
-        recipe = {name: value for name, value in asdict(self).items() if value is not None}
-        return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
+        """The `recipe_id` of its recipe."""
+        return recipe_id(asdict(self))
 
     @property
     def method(self):
@@ -130,3 +129,13 @@ class Trial:
     def rate_factor(self, epoch):
         """Returns the factor of the learning rate in an epoch, counted from 0, of a schedule of pairs."""
         return next((factor for start, factor in reversed(self.schedule) if epoch >= start), 1.0)
+
+
+def recipe_id(recipe):
+    """Returns the hash of a recipe, 12 hexadecimal digits; what a trial has no use for is not in it.
+
+    Args:
+        recipe: The values of a `Trial` by name, also as they come back from JSON.
+    """
+    used = {name: value for name, value in recipe.items() if value is not None}
+    return hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()[:12]

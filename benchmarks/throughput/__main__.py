@@ -16,7 +16,7 @@ from pathlib import Path
 
 import decathlon.store
 import kls
-from benchmarks.runner.options import positive
+from benchmarks.runner.options import directory, positive
 from benchmarks.runner.run import STOPPED
 from benchmarks.runner.trial import PRECISIONS
 from benchmarks.throughput import measures, roofline, startup, step_profile, steps
@@ -54,7 +54,9 @@ def _parser():
     parser = argparse.ArgumentParser("python -m benchmarks.throughput", description=__doc__.split("\n\n")[0])
     parser.add_argument("what", nargs="*", type=_part, metavar="WHAT", help=f"among {', '.join(PARTS)} (default: all)")
     parser.add_argument("--repeats", type=positive, default=5, metavar="N", help="rounds (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("runs/throughput"), metavar="DIR", help="default: %(default)s")
+    parser.add_argument(
+        "--out", type=directory, default=Path("runs/throughput"), metavar="DIR", help="default: %(default)s"
+    )
     parser.add_argument(
         "--networks",
         nargs="+",

@@ -8,8 +8,8 @@ import numpy as np
 
 from kls.ood.measures import auroc, detection_threshold
 from kls.ood.scores import SCORES, Reconstruction, get
+from kls.utils.files import atomic_write
 from kls.version import __version__
-from kls.whole_file import written_whole
 
 ROUNDING = 1e-12  # a share of 0.95 of 20 samples is 19 of them, whatever the product's last bit
 RESTORABLE = {
@@ -169,7 +169,7 @@ class Threshold:
             "value": self.value,
             "chosen": self.chosen,
         }
-        with written_whole(path) as file:
+        with atomic_write(path) as file:
             file.write(f"{json.dumps(record, indent=2)}\n".encode())
 
     @classmethod

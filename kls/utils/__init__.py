@@ -1,1 +1,1 @@
-"""What the rest of the library stands on: checks of arguments."""
+"""What the rest of the library stands on: checks of arguments, atomic writes."""

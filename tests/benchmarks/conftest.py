@@ -1,5 +1,7 @@
 import functools
 import math
+import subprocess
+import sys
 import zlib
 
 import keras
@@ -8,10 +10,23 @@ import pytest
 from keras import layers
 
 import decathlon
+from benchmarks.runner import run as run_module
+from benchmarks.runner.networks import accuracy_name
+from benchmarks.runner.outputs import measure
+from benchmarks.runner.records import WEIGHTS
 from benchmarks.runner.store import RunStore
 from benchmarks.runner.trial import Trial
 from decathlon.sources.npz import open_npz
 from kls.models import registry
+
+HOLDER = """
+import sys
+from filelock import FileLock
+
+with FileLock(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 def write_stripes(path, train=96, test=41):
@@ -131,3 +146,83 @@ def tiny(monkeypatch):
 @pytest.fixture
 def store(tmp_path):
     return RunStore(tmp_path / "out")
+
+
+@pytest.fixture(scope="session")
+def write_results():
+    """Returns a function that writes what a trained trial leaves, from a generator in place of a network."""
+
+    def write(store, trial, ood=(), **changes):
+        """Returns the record, for `RunStore.finish`."""
+        directory = store.begin(trial)
+        rng = np.random.default_rng(int(trial.id, 16))
+        logits, labels = 3 * rng.normal(size=(60, 3)), rng.integers(0, 3, 60)
+        accuracy = float(np.mean(logits.argmax(axis=1) == labels))
+        (directory / WEIGHTS).write_bytes(trial.id.encode())
+        store.write_history(trial, [{f"val_{accuracy_name(trial)}": value} for value in (0.0, accuracy)])
+        store.write_outputs(trial, "test", logits, labels)
+        for name in ood:
+            store.write_outputs(trial, name, rng.normal(size=(40, 3)), np.full(40, -1))
+        outputs = {"evaluation": "test", "ood": dict.fromkeys(ood, "0"), "features": [], "scores": {}}
+        return {
+            **{"accuracy_best": accuracy, "seconds": 61.0, "images_per_second": 10.0, "train_images": 96},
+            **{"evaluation_images": 60, "classes": 3, "parameters": 1234},
+            **outputs,
+            **measure(store, trial, outputs),
+            **changes,
+        }
+
+    return write
+
+
+@pytest.fixture
+def finish(store, write_results):
+    """Returns a function that gives trials a record and what belongs to it."""
+
+    def finish_trials(*trials, **options):
+        for trial in trials:
+            store.finish(trial, "study", write_results(store, trial, **options))
+
+    return finish_trials
+
+
+@pytest.fixture
+def trainer(monkeypatch, write_results):
+    """Returns a function that puts a generator in the place of training, and returns the list of what it is asked for.
+
+    A function of gamma is called before.
+    """
+
+    def replace_training(before=lambda gamma: None):
+        asked = []
+
+        def train(trial, dataset, store, parents, outliers, soft_labels, strategy, wanted, callbacks):
+            asked.append(trial.gamma)
+            store.begin(trial)
+            before(trial.gamma)
+            return write_results(store, trial)
+
+        monkeypatch.setattr(run_module, "train", train)
+        return asked
+
+    return replace_training
+
+
+@pytest.fixture
+def hold(store):
+    """Returns a function that starts a process which holds a lock of the store until it is killed."""
+    started = []
+
+    def start(name):
+        path = store.out / ".locks" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-c", HOLDER, path]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()

@@ -12,16 +12,9 @@ from kls import calibration, ood
 
 
 @pytest.fixture
-def run(store, make_trial):
+def run(store, make_trial, finish):
     """Two seeds of one gamma and one of another, with logits from a generator in place of networks."""
-    rng = np.random.default_rng(0)
-    for gamma, seed in ((1.0, 0), (1.0, 1), (0.9, 0)):
-        trial = make_trial(gamma=gamma, seed=seed)
-        store.begin(trial)
-        logits, labels = rng.normal(size=(60, 3)) * 3, rng.integers(0, 3, 60)
-        store.write_outputs(trial, "test", logits, labels)
-        store.write_outputs(trial, "noise", rng.normal(size=(40, 3)), np.full(40, -1))
-        store.finish(trial, "study", {"evaluation": "test", "ood": {"noise": "0"}, "features": []})
+    finish(*(make_trial(gamma=gamma, seed=seed) for gamma, seed in ((1.0, 0), (1.0, 1), (0.9, 0))), ood=["noise"])
     return store
 
 
@@ -107,27 +100,23 @@ def test_frame_and_table_name_the_side_of_fpr_and_aupr(run, arguments, conventio
     assert "ood_convention" not in out
 
 
-def test_an_auroc_below_one_half_is_said_to_be_reversed(store, make_trial, capsys):
+def test_an_auroc_below_one_half_is_said_to_be_reversed(store, make_trial, write_results, capsys):
     trial = make_trial()
-    store.begin(trial)
-    store.write_outputs(trial, "test", np.eye(3)[[0, 1]], np.array([0, 1]))
-    store.write_outputs(trial, "noise", 9 * np.eye(3)[[0, 1]], np.full(2, -1))
-    store.finish(trial, "study", {"evaluation": "test", "ood": {"noise": "0"}, "features": []})
+    record = write_results(store, trial, ood=["noise"])
+    store.write_outputs(trial, "noise", 99 * np.eye(3)[[0, 1]], np.full(2, -1))
+    store.finish(trial, "study", record)
     table(store, "--measure", "auroc")
     assert REVERSED in capsys.readouterr().out
 
 
-def test_students_are_seeds_of_one_recipe_only_if_their_teachers_are(store, make_trial, capsys):
+def test_students_are_seeds_of_one_recipe_only_if_their_teachers_are(store, make_trial, finish, capsys):
     rng = np.random.default_rng(0)
     for seed, epochs in ((0, 5), (1, 5), (0, 10)):
         teacher = make_trial(gamma=1.0, seed=seed, epochs=epochs)
         student = replace(
             make_trial(seed=seed), loss="distillation", parents=(teacher.id,), teacher="resnet8v1 gamma=1"
         )
-        for trial in (teacher, student):
-            store.begin(trial)
-            store.write_outputs(trial, "test", rng.normal(size=(30, 3)), rng.integers(0, 3, 30))
-            store.finish(trial, "study", {"evaluation": "test", "ood": {}, "features": []})
+        finish(teacher, student)
     assert main([str(store.out), "--measure", "nll"]) == 0
     rows = [line.split("|") for line in capsys.readouterr().out.splitlines() if "distillation" in line]
     assert sorted(row[-3].strip() for row in rows) == ["1", "2"]
@@ -138,11 +127,45 @@ class TestRefusals:
         assert main([str(tmp_path)]) == 2
         assert f"no finished trials in {tmp_path}" in capsys.readouterr().err
 
-    def test_damaged_logits_are_named(self, run, capsys):
-        path = next(run.out.glob("trials/*/logits/test.npz"))
-        path.write_bytes(b"PK\x03\x04 cut short")
+    @pytest.mark.parametrize("name", ["logits/test.npz", "logits/noise.npz", "history.csv", "record.json"])
+    def test_a_damaged_trial_is_left_out_and_named(self, run, name, capsys):
+        path = next(run.out.glob(f"trials/*/{name}"))
+        path.write_bytes(path.read_bytes()[:-20])
+        assert main([str(run.out)]) == 1
+        out, err = capsys.readouterr()
+        assert err.startswith(f"left out: {path} is damaged")
+        assert len(err.splitlines()) == 1
+        assert "nan" not in out
+        assert len(pd.read_csv(run.out / "tables" / "measures.csv")) == 2
+
+    def test_where_all_are_left_out_there_is_no_table(self, run, capsys):
+        for path in run.out.glob("trials/*/record.json"):
+            path.write_text("{}")
         assert main([str(run.out)]) == 2
-        assert str(path) in capsys.readouterr().err
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.splitlines()[-1] == f"error: There are no finished trials in {run.out}."
+        assert len(err.splitlines()) == 4
+
+    def test_unfamiliar_data_that_no_trial_has(self, store, make_trial, finish, capsys):
+        finish(make_trial())
+        assert main([str(store.out), "--measure", "ece", "auroc", "fpr95"]) == 2
+        assert f"There are no OOD data in {store.out} for auroc, fpr95" in capsys.readouterr().err
+
+    def test_files_that_cannot_be_written_do_not_hide_the_table(self, run, capsys):
+        (run.out / "tables").write_text("in the way")
+        assert main([str(run.out)]) == 2
+        out, err = capsys.readouterr()
+        assert "| stripes" in out
+        assert str(run.out / "tables") in err
+
+    @pytest.mark.parametrize("name", ["../../x", "a/b", "", ".hidden", "..", "/x", "a\nb"])
+    def test_a_name_that_leaves_the_directory(self, run, name, capsys):
+        with pytest.raises(SystemExit) as stop:
+            main([str(run.out), "--name", name])
+        assert stop.value.code == 2
+        assert "--name: must consist of letters, digits" in capsys.readouterr().err
+        assert not (run.out / "tables").exists()
 
     @pytest.mark.parametrize("arguments", [["--measure", "mse"], ["--bins", "0"], ["--score", "sharpness"]])
     def test_wrong_flags_are_named(self, run, arguments, capsys):

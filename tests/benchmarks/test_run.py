@@ -10,11 +10,6 @@ from benchmarks.runner.progress import Clock, LiveReport, PlainReport, format_se
 from benchmarks.runner.run import STOPPED, check_parents, open_sources
 from benchmarks.runner.run import run as run_sources
 
-RECORD = {
-    **{"accuracy_best": 0.75, "accuracy_last": 0.5, "seconds": 61.0, "images_per_second": 10.0},
-    **{"evaluation": "test", "ood": {}, "features": []},
-}
-
 
 @pytest.fixture
 def plan(make_trial):
@@ -33,21 +28,8 @@ def finished(store):
         return [float(row["gamma"]) for row in csv.DictReader(file)]
 
 
-def trainer(monkeypatch, outcome):
-    """Puts a function of gamma in the place of training, and returns the list of what it was asked for."""
-    asked = []
-
-    def train(trial, dataset, store, parents, outliers, soft_labels, strategy, wanted, callbacks):
-        asked.append(trial.gamma)
-        store.begin(trial)
-        return outcome(trial.gamma)
-
-    monkeypatch.setattr(run_module, "train", train)
-    return asked
-
-
-def test_finished_trials_are_not_trained_again(plan, store, data_dir, monkeypatch, capsys):
-    asked = trainer(monkeypatch, lambda gamma: RECORD)
+def test_finished_trials_are_not_trained_again(plan, store, data_dir, trainer, capsys):
+    asked = trainer()
     assert run(plan, store, data_dir) == 0
     (store.out / "results.csv").unlink()
     assert run(plan, store, data_dir) == 0
@@ -55,7 +37,7 @@ def test_finished_trials_are_not_trained_again(plan, store, data_dir, monkeypatc
     assert "3 of 3 trials are finished already" in capsys.readouterr().out
 
 
-def test_trials_are_trained_with_cores_awake_and_freed_memory_kept(plan, store, data_dir, monkeypatch):
+def test_trials_are_trained_with_cores_awake_and_freed_memory_kept(plan, store, data_dir, monkeypatch, trainer):
     happened = []
 
     @contextmanager
@@ -64,24 +46,19 @@ def test_trials_are_trained_with_cores_awake_and_freed_memory_kept(plan, store, 
         yield
         happened.append("asleep")
 
-    def outcome(gamma):
-        happened.append(gamma)
-        return RECORD
-
     monkeypatch.setattr(run_module, "cores_awake", awake)
     monkeypatch.setattr(run_module, "keep_freed_memory", lambda: happened.append("kept"))
-    trainer(monkeypatch, outcome)
+    trainer(happened.append)
     assert run(plan, store, data_dir) == 0
     assert happened == ["kept", "awake", 1.0, 0.9, 0.8, "asleep"]
 
 
-def test_a_failed_trial_is_recorded_and_the_others_go_on(plan, store, data_dir, monkeypatch, capsys):
+def test_a_failed_trial_is_recorded_and_the_others_go_on(plan, store, data_dir, trainer, capsys):
     def outcome(gamma):
         if gamma == 0.9:
             raise FloatingPointError("loss became nan in epoch 3")
-        return RECORD
 
-    asked = trainer(monkeypatch, outcome)
+    asked = trainer(outcome)
     assert run(plan, store, data_dir) == 1
     assert asked == [1.0, 0.9, 0.8]
     assert finished(store) == [1.0, 0.8]
@@ -90,25 +67,24 @@ def test_a_failed_trial_is_recorded_and_the_others_go_on(plan, store, data_dir, 
     assert "FAILED  FloatingPointError: loss became nan in epoch 3" in capsys.readouterr().out
 
 
-def test_a_failed_trial_is_tried_again(plan, store, data_dir, monkeypatch):
+def test_a_failed_trial_is_tried_again(plan, store, data_dir, trainer):
     def out_of_memory(gamma):
         raise MemoryError("no room")
 
-    trainer(monkeypatch, out_of_memory)
+    trainer(out_of_memory)
     assert run(plan, store, data_dir) == 1
-    asked = trainer(monkeypatch, lambda gamma: RECORD)
+    asked = trainer()
     assert run(plan, store, data_dir) == 0
     assert asked == [1.0, 0.9, 0.8]
     assert not any(store.failure(trial) for trial in plan.trials)
 
 
-def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(plan, store, data_dir, monkeypatch, capsys):
+def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(plan, store, data_dir, trainer, capsys):
     def outcome(gamma):
         if gamma == 0.9:
             raise KeyboardInterrupt
-        return RECORD
 
-    asked = trainer(monkeypatch, outcome)
+    asked = trainer(outcome)
     assert run(plan, store, data_dir) == STOPPED == 130
     assert asked == [1.0, 0.9]
     assert finished(store) == [1.0]
@@ -123,32 +99,35 @@ class TestParents:
         teacher = make_trial(gamma=1.0)
         return teacher, make_trial(loss="distillation", parents=(teacher.id,), teacher="resnet8v1 gamma=1")
 
-    def test_a_parent_reaches_the_training_of_its_child(self, pair, store, data_dir, monkeypatch):
+    def test_a_parent_reaches_the_training_of_its_child(self, pair, store, data_dir, monkeypatch, write_results):
         seen = []
 
         def train(trial, dataset, store, parents, **_):
             seen.append((trial, parents))
-            store.begin(trial)
-            return RECORD
+            return write_results(store, trial)
 
         monkeypatch.setattr(run_module, "train", train)
         assert run(Plan("study", pair), store, data_dir) == 0
         assert seen == [(pair[0], []), (pair[1], [pair[0]])]
 
-    def test_a_teacher_whose_weights_are_gone_is_named_before_any_training(self, pair, store, data_dir, monkeypatch):
-        asked = trainer(monkeypatch, lambda gamma: RECORD)
-        store.begin(pair[0])
-        store.finish(pair[0], "study", RECORD)
-        with pytest.raises(PlanError, match=r"starts from stripes resnet8v1 gamma=1 seed=0, whose weights are missing"):
+    @pytest.mark.parametrize(
+        ("name", "damage", "reason"),
+        [
+            ("weights.weights.h5", lambda path: path.unlink(), "is missing"),
+            ("weights.weights.h5", lambda path: path.write_bytes(path.read_bytes()[:-1]), "is damaged: it was changed"),
+            ("record.json", lambda path: path.write_text("{}"), r"is damaged \("),
+        ],
+    )
+    def test_a_damaged_teacher_is_named_before_any_training(
+        self, pair, store, data_dir, trainer, finish, name, damage, reason
+    ):
+        asked = trainer()
+        finish(pair[0])
+        damage(store.directory(pair[0]) / name)
+        expected = rf"seed=0 cannot start from stripes resnet8v1 gamma=1 seed=0: .*{name} {reason}"
+        with pytest.raises(PlanError, match=expected):
             run(Plan("study", pair), store, data_dir)
         assert asked == []
-
-    def test_a_teacher_whose_weights_are_cut_short_is_named_before_any_training(self, pair, store, data_dir):
-        store.begin(pair[0])
-        store.finish(pair[0], "study", RECORD)
-        (store.directory(pair[0]) / "weights.weights.h5").write_bytes(b"\x89HDF\r\n\x1a\n cut short")
-        with pytest.raises(PlanError, match=r"whose weights are damaged: .*weights.h5"):
-            run(Plan("study", pair), store, data_dir)
 
     @pytest.mark.parametrize(("what", "other"), [("classes", 7), ("image_shape", (12, 12, 3))])
     def test_a_teacher_of_other_classes_or_images_is_refused(self, pair, store, stripes, make_trial, what, other):

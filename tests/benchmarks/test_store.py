@@ -1,17 +1,25 @@
 import csv
 import json
+import math
+import threading
 
 import numpy as np
 import pytest
 
-from benchmarks.runner.store import COLUMNS
-
-RECORD = {"accuracy_best": 0.75, "accuracy_last": 0.5, "seconds": 1.0, "images_per_second": 10.0, "train_images": 96}
+from benchmarks.runner import store as store_module
+from benchmarks.runner.records import seal
+from benchmarks.runner.store import COLUMNS, StoreError, is_whole, mark_whole
 
 
 def rows(store):
     with open(store.out / "results.csv") as file:
         return list(csv.DictReader(file))
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
 def test_columns_begin_as_designed():
@@ -21,25 +29,24 @@ def test_columns_begin_as_designed():
     )
 
 
-def test_results_have_a_row_per_finished_trial_in_an_order_of_their_own(store, make_trial):
+def test_results_have_a_row_per_finished_trial_in_an_order_of_their_own(store, make_trial, finish):
     trials = [make_trial(gamma=gamma, seed=seed) for gamma in (0.5, 1.0) for seed in (1, 0)]
-    for trial in trials:
-        store.begin(trial)
-        store.finish(trial, "study", RECORD)
+    finish(*trials)
     store.begin(make_trial(seed=9))
-    found = [(row["gamma"], row["seed"], row["accuracy_best"]) for row in rows(store)]
-    assert found == [("1.0", "0", "0.75"), ("1.0", "1", "0.75"), ("0.5", "0", "0.75"), ("0.5", "1", "0.75")]
-    assert rows(store)[0]["ece"] == ""
+    found = [(row["gamma"], row["seed"]) for row in rows(store)]
+    assert found == [("1.0", "0"), ("1.0", "1"), ("0.5", "0"), ("0.5", "1")]
+    records = [store.record(trial) for trial in (trials[3], trials[2], trials[1], trials[0])]
+    assert [float(row["ece"]) for row in rows(store)] == [record["ece"] for record in records]
 
 
-def test_a_trial_is_finished_when_its_record_is_there(store, make_trial):
+def test_a_trial_is_finished_when_its_record_is_there(store, make_trial, finish):
     trial = make_trial()
     assert store.record(trial) is None
     directory = store.begin(trial)
     assert store.record(trial) is None
     assert json.loads((directory / "trial.json").read_text())["gamma"] == 0.9
-    store.finish(trial, "study", RECORD)
-    assert store.record(trial)["accuracy_best"] == 0.75
+    finish(trial)
+    assert store.record(trial)["images_per_second"] == 10.0
 
 
 def test_a_failure_is_kept_until_the_trial_begins_again(store, make_trial):
@@ -70,13 +77,226 @@ def test_history_has_a_row_per_epoch(store, make_trial):
     assert text == "epoch,loss,val_loss\n1,1.5,\n2,0.5,0.7\n"
 
 
-def test_a_damaged_record_is_an_unfinished_trial(store, make_trial):
+def test_a_failure_beside_a_record_means_nothing(store, make_trial, finish):
     trial = make_trial()
     store.begin(trial)
-    store.finish(trial, "study", RECORD)
-    (store.directory(trial) / "record.json").write_text("")
-    assert store.record(trial) is None
-    assert store.records() == []
+    store.fail(trial, "no room")
+    finish(trial)
+    assert not (store.directory(trial) / "failure.txt").exists()
+    store.fail(trial, "no room for results.csv")
+    assert store.failure(trial) is None
+
+
+class TestADamagedRecord:
+    @pytest.fixture
+    def trial(self, make_trial, finish):
+        trial, other = make_trial(), make_trial(gamma=1.0)
+        finish(trial, other, ood=["noise"])
+        return trial
+
+    def change(self, store, trial, /, **changes):
+        path = store.directory(trial) / "record.json"
+        path.write_text(json.dumps(seal(json.loads(path.read_text()) | changes)))
+
+    def assert_left_out(self, store, trial, reason, capsys):
+        """It is named with its reason and its directory, and left out of the records; the other trial is not."""
+        directory = store.directory(trial)
+        with pytest.raises(StoreError, match=rf"{directory}/record.json is damaged \({reason}"):
+            store.record(trial)
+        for _ in range(2):
+            assert [record["gamma"] for record in store.records()] == [1.0]
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"left out: {directory}/record.json is damaged")
+        assert line.endswith(f"To train it again, delete {directory}.")
+        assert store.is_finished(trial)
+
+    @pytest.mark.parametrize("content", ["", "{", "null", "[" * 100_000, '{"a": 1}', "\x00"])
+    def test_without_a_record_in_it(self, store, trial, content, capsys):
+        (store.directory(trial) / "record.json").write_text(content)
+        self.assert_left_out(store, trial, "", capsys)
+
+    @pytest.mark.parametrize(
+        ("name", "value", "reason"),
+        [
+            ("accuracy_best", 1.5, r"`accuracy_best` must be a number in \[0, 1\]"),
+            ("accuracy_last", "0.9", r"`accuracy_last` must be a number"),
+            ("auroc_noise", None, r"`auroc_noise` must be a number"),
+            ("nll", math.nan, r"`nll` must be a number"),
+            ("classes", 3.0, r"`classes` must be a whole number"),
+            ("ood", ["noise"], "ood must be texts by name"),
+            ("scores", {"knn": 1}, "scores must be lists of texts by name"),
+            ("evaluation", 5, "evaluation must be a text"),
+            ("method", "gamma=0.1", "its method is that of another recipe"),
+        ],
+    )
+    def test_with_a_field_of_another_kind(self, store, trial, name, value, reason, capsys):
+        self.change(store, trial, **{name: value})
+        self.assert_left_out(store, trial, reason, capsys)
+
+    @pytest.mark.parametrize("changes", [{"gamma": 0.8}, {"seed": 1}, {"epochs": "2"}, {"trial": "0123456789ab"}])
+    def test_with_another_recipe(self, store, trial, changes, capsys):
+        self.change(store, trial, **changes)
+        self.assert_left_out(store, trial, "its recipe is that of the trial", capsys)
+
+    @pytest.mark.parametrize("name", ["accuracy_best", "ece", "ood", "sha256", "checksum", "gamma"])
+    def test_without_a_field(self, store, trial, name, capsys):
+        path = store.directory(trial) / "record.json"
+        record = json.loads(path.read_text())
+        del record[name]
+        path.write_text(json.dumps(record))
+        self.assert_left_out(store, trial, f"{name} missing", capsys)
+
+    @pytest.mark.parametrize(("name", "value"), [("accuracy_best", 0.99), ("ece", 0.0), ("seconds", 1.0)])
+    def test_with_a_number_that_was_edited(self, store, trial, name, value, capsys):
+        path = store.directory(trial) / "record.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+        self.assert_left_out(store, trial, "it was changed after it was written", capsys)
+
+    def test_in_the_directory_of_another_trial(self, store, trial, make_trial, capsys):
+        other = store.directory(make_trial(gamma=1.0)) / "record.json"
+        (store.directory(trial) / "record.json").write_text(other.read_text())
+        self.assert_left_out(store, trial, "its recipe is that of the trial", capsys)
+
+
+class TestDamagedFiles:
+    @pytest.fixture
+    def trial(self, make_trial, finish):
+        trial = make_trial()
+        finish(trial, ood=["noise"])
+        return trial
+
+    def test_whole_ones_are_believed(self, store, trial):
+        assert store.believed(store.records()) == store.records()
+        assert store.left_out == []
+
+    @pytest.mark.parametrize("name", ["history.csv", "logits/test.npz", "logits/noise.npz"])
+    @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: flip_a_bit(path)])
+    def test_outputs_are_named(self, store, trial, name, damage, capsys):
+        path = store.directory(trial) / name
+        damage(path)
+        for _ in range(2):
+            assert store.believed(store.records()) == []
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"left out: {path} is ")
+        assert line.endswith(f"To train it again, delete {store.directory(trial)}.")
+
+    @pytest.mark.parametrize("name", ["accuracy_best", "accuracy_last"])
+    def test_another_accuracy_than_that_of_the_files(self, store, trial, name, capsys):
+        path = store.directory(trial) / "record.json"
+        path.write_text(json.dumps(seal(json.loads(path.read_text()) | {name: 0.99})))
+        assert store.believed(store.records()) == []
+        assert f"its {name} is 0.99, that of the files beside it 0." in capsys.readouterr().err
+
+    def test_weights_are_named_where_they_are_asked_for(self, store, trial):
+        path = store.weights(trial)
+        flip_a_bit(path)
+        assert len(store.believed(store.records())) == 1
+        with pytest.raises(StoreError, match=rf"{path} is damaged: it was changed .* delete {path.parent}\."):
+            store.weights(trial)
+        path.unlink()
+        with pytest.raises(StoreError, match=f"{path} is missing"):
+            store.weights(trial)
+
+    def test_weights_without_a_record_are_not_those_of_a_trained_network(self, store, trial):
+        (store.directory(trial) / "record.json").unlink()
+        with pytest.raises(StoreError, match="has to be trained first"):
+            store.weights(trial)
+
+    def test_a_mark_tells_whether_a_file_is_whole(self, tmp_path):
+        path = tmp_path / "logits.npy"
+        path.write_bytes(b"logits")
+        assert not is_whole(path)
+        mark_whole(path)
+        assert is_whole(path)
+        flip_a_bit(path)
+        assert not is_whole(path)
+
+
+class TestNewOutputsOfAFinishedTrial:
+    @pytest.fixture
+    def trial(self, make_trial, finish):
+        trial = make_trial()
+        finish(trial, ood=["noise"])
+        return trial
+
+    @pytest.mark.parametrize("name", ["test", "noise"])
+    def test_logits_that_agree_stay_and_scores_are_added(self, store, trial, name):
+        logits, labels = store.logits(trial, name)
+        store.write_outputs(trial, name, logits * 1.001, labels, scores={"knn": np.ones(len(logits))})
+        found = store.outputs(trial, name)
+        np.testing.assert_array_equal(found["logits"], logits)
+        assert found["knn"].tolist() == [1] * len(logits)
+
+    @pytest.mark.parametrize("change", [lambda x: x * 1.02, lambda x: x[:-1], lambda x: x * np.nan])
+    def test_others_are_refused_and_nothing_is_written(self, store, trial, change):
+        directory = store.directory(trial)
+        before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+        logits, labels = store.logits(trial, "test")
+        with pytest.raises(StoreError, match=r"test\.npz holds other logits .* nothing was stored"):
+            store.write_outputs(trial, "test", change(logits), labels)
+        assert before == {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+    def test_a_kill_between_outputs_and_record_damages_nothing(self, store, trial):
+        record = store.record(trial)
+        logits, labels = store.logits(trial, "test")
+        store.write_outputs(trial, "test", logits, labels, scores={"knn": np.ones(len(logits))})
+        assert len(store.believed(store.records())) == 1
+        store.finish(trial, "study", record)
+        assert set(store.record(trial)["sha256"]) == set(record["sha256"])
+
+    def test_a_reader_meanwhile_takes_the_latest_record(self, store, trial):
+        record = store.record(trial)
+        logits, labels = store.logits(trial, "test")
+        store.write_outputs(trial, "test", logits, labels, scores={"knn": np.ones(len(logits))})
+        (found,) = store.believed([record])
+        assert found == store.record(trial) != record
+
+    def test_data_that_are_others_now_are_forgotten(self, store, trial):
+        store.forget(trial, ["noise"])
+        record = store.record(trial)
+        assert (record["ood"], "auroc_noise" in record) == ({}, False)
+        store.write_outputs(trial, "noise", np.zeros((5, 3)), np.full(5, -1))
+        assert store.logits(trial, "noise")[0].tolist() == np.zeros((5, 3)).tolist()
+
+
+class TestOneWriter:
+    def test_a_second_one_is_told_and_the_lock_dies_with_the_first(self, store, hold):
+        first = hold("writer")
+        with pytest.raises(StoreError, match=f"Another command is writing in {store.out}"), store.writing():
+            pass
+        assert store.records() == []
+        first.kill()
+        first.wait()
+        with store.writing():
+            pass
+        with store.writing():
+            pass
+
+    def test_a_trial_that_another_process_is_at_is_waited_for(self, store, make_trial, hold, monkeypatch):
+        trial = make_trial()
+        other = hold(trial.id)
+        monkeypatch.setattr(store_module, "PATIENCE", 0.2)
+        with pytest.raises(StoreError, match="Another process is still writing in"), store.claim(trial):
+            pass
+        monkeypatch.setattr(store_module, "PATIENCE", 60)
+        threading.Timer(0.5, other.kill).start()
+        with store.claim(trial):
+            pass
+
+    def test_what_a_killed_process_left_half_written_is_removed(self, store, make_trial):
+        trial = make_trial()
+        left = store.begin(trial) / "logits" / ".partial-1-a-test.npz"
+        left.parent.mkdir()
+        left.write_bytes(b"PK")
+        with store.claim(trial):
+            assert not left.exists()
+
+    def test_where_nothing_can_be_written_one_may_still_read(self, store, capsys):
+        (store.out / ".locks" / "writer").mkdir(parents=True)
+        with store.writing():
+            assert store.records() == []
+        assert len(store.unwritten) == 1
+        assert str(store.out) in capsys.readouterr().err
 
 
 class TestArrays:

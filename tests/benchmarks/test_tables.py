@@ -1,3 +1,6 @@
+import re
+
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -28,6 +31,47 @@ def test_latex_escapes_and_sets_bold():
     assert r"a\_b & \textbf{97.50 $\pm$ 0.10}" in latex.replace("   ", " ").replace("  ", " ")
     assert r"50 \% & --" in " ".join(latex.split())
     assert r"$\gamma$=1" in latex
+
+
+NAMES = (
+    "a|b",
+    "<b>x</b>",
+    "&lt;",
+    "two\nlines",
+    "a\\|b",
+    "*x* `y`",
+    "{}~^\\$%#_&",
+    "=1+1",
+    "-cmd",
+    "@x",
+    "\tx",
+    "-1.5",
+)
+NAMED = Table("name", "A <i>\n%.", ("set|", "=n"), tuple((name, Bold(name)) for name in NAMES), notes=("<b>\n",))
+
+
+class TestNamesThatMeanSomethingToAFormat:
+    def test_in_markdown_each_stays_a_cell_without_tags(self):
+        lines = NAMED.markdown().splitlines()
+        assert (lines[0], lines[-1]) == ("A &lt;i> %.", "&lt;b>")
+        cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)][1:-1] for line in lines[2:-2]]
+        assert cells[0] == [r"set\|", "=n"]
+        shown = [r"a\|b", "&lt;b>x&lt;/b>", "&amp;lt;", "two lines", r"a\\\|b", r"\*x\* \`y\`", r"{}~^\\$%#_&"]
+        assert [cell for cell, _ in cells[2:9]] == shown
+        assert all(bold == f"**{cell}**" for cell, bold in cells[2:9])
+
+    def test_in_latex_each_is_text(self):
+        latex = NAMED.latex()
+        assert latex.startswith("% A <i> \\%.\n")
+        assert r"\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}\$\%\#\_\& " in latex
+        assert "two lines" in latex
+
+    def test_in_csv_none_is_a_formula_and_numbers_are_numbers(self, tmp_path):
+        NAMED.write(tmp_path, pd.DataFrame({"=n": NAMES, "number": np.linspace(-1, 1, len(NAMES))}))
+        frame = pd.read_csv(tmp_path / "name.csv", dtype=str)
+        assert list(frame) == ["'=n", "number"]
+        assert list(frame["'=n"]) == [*NAMES[:7], "'=1+1", "'-cmd", "'@x", "'\tx", "-1.5"]
+        assert list(frame["number"].astype(float)) == list(np.linspace(-1, 1, len(NAMES)))
 
 
 def test_three_files_are_written(tmp_path):

@@ -24,7 +24,7 @@ from benchmarks.runner.networks import (
 from benchmarks.runner.outputs import Wanted, evaluation_batch_size
 from benchmarks.runner.plan import PlanError
 from benchmarks.runner.progress import Watch
-from benchmarks.runner.store import RunStore
+from benchmarks.runner.store import RunStore, StoreError
 from benchmarks.runner.train import (
     Stopwatch,
     check_strategy,
@@ -240,7 +240,7 @@ class TestChildren:
 
     def test_fine_tuning_goes_on_from_the_weights_of_its_parent(self, parent, stripes, store):
         still = self.exposed(parent, learning_rate=1e-5, epochs=1)
-        train(still, stripes, store, parents=[parent], outliers=[stripes])
+        store.finish(still, "study", train(still, stripes, store, parents=[parent], outliers=[stripes]))
         before, after = (self.weights(store, trial, stripes) for trial in (parent, still))
         np.testing.assert_allclose(after[0], before[0], atol=1e-4)
         assert not np.array_equal(after[0], before[0])
@@ -309,7 +309,7 @@ class TestChildren:
         still = replace(parent, shift=0.0, epochs=2, seed=3)
         students = [replace(self.ensemble(still, offline=offline), parents=(parent.id,)) for offline in (True, None)]
         for student in students:
-            train(student, stripes, store, parents=[parent])
+            store.finish(student, "study", train(student, stripes, store, parents=[parent]))
         for found, expected in zip(*(self.weights(store, student, stripes) for student in students), strict=True):
             np.testing.assert_allclose(found, expected, atol=1e-4)
 
@@ -337,8 +337,44 @@ class TestChildren:
 
     def test_a_parent_without_weights_is_named(self, parent, stripes, store):
         (store.directory(parent) / "weights.weights.h5").unlink()
-        with pytest.raises(TrainingError, match=r"stripes tiny gamma=1 seed=0 has to be trained first"):
+        with pytest.raises(StoreError, match=r"weights\.weights\.h5 is missing"):
             train(self.student(parent), stripes, store, parents=[parent])
+
+    def test_a_parent_that_is_not_finished_is_named(self, parent, stripes, store):
+        (store.directory(parent) / "record.json").unlink()
+        with pytest.raises(StoreError, match=r"stripes tiny gamma=1 seed=0 has to be trained first"):
+            train(self.student(parent), stripes, store, parents=[parent])
+
+    @pytest.mark.parametrize("offline", [None, True])
+    def test_nothing_is_computed_from_damaged_weights(self, parent, stripes, store, offline):
+        path = store.weights(parent)
+        content = bytearray(path.read_bytes())
+        content[-100] ^= 1
+        path.write_bytes(content)
+        student = self.ensemble(parent, offline=offline)
+        with pytest.raises(StoreError, match=r"weights\.weights\.h5 is damaged"):
+            train(student, stripes, store, parents=[parent])
+        with pytest.raises(StoreError, match=r"weights\.weights\.h5 is damaged"):
+            evaluate_again(parent, store.record(parent), stripes, store, Wanted({"stripes": stripes}))
+        assert not store.outputs_path(parent.id, "stripes").exists()
+
+    def test_weights_that_give_other_logits_are_not_evaluated(self, parent, stripes, store, monkeypatch):
+        """As when the code that builds a network has changed."""
+        model = trained_model(parent, stripes, store)
+        model.set_weights([1.1 * weights for weights in model.get_weights()])
+        monkeypatch.setattr(train_module, "trained_model", lambda *_: model)
+        directory = store.directory(parent)
+        before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+        with pytest.raises(StoreError, match=r"test\.npz holds other logits than its trial's weights give now"):
+            evaluate_again(parent, store.record(parent), stripes, store, Wanted({"stripes": stripes}))
+        assert before == {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+    def test_stored_logits_that_are_damaged_are_computed_anew(self, parent, stripes, store):
+        first = np.array(stored_logits([parent], stripes, store))
+        path = store.teacher_logits_path([parent])
+        path.write_bytes(path.read_bytes()[:-4] + b"\x00\x00\x80?")
+        assert np.load(path)[-1, 0, -1] == 1
+        np.testing.assert_array_equal(stored_logits([parent], stripes, store), first)
 
     def test_a_cosine_ends_at_a_millionth(self, parent):
         rate = learning_rate(parent, steps_per_epoch=10)
@@ -357,7 +393,8 @@ def denoising(tmp_path_factory, data_dir, tiny_denoising_classifier):
     store = RunStore(tmp_path_factory.mktemp("denoising"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kls.models, "DenoisingClassifier", tiny_denoising_classifier)
-        return trial, store, train(trial, dataset, store)
+        store.finish(trial, "study", train(trial, dataset, store))
+        return trial, store, store.record(trial)
 
 
 class TestDenoising:

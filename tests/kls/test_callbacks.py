@@ -117,6 +117,51 @@ def test_the_wrong_initial_epoch_is_refused(tmp_path):
         model().fit(X, Y, epochs=3, verbose=0, callbacks=[FullStateCheckpoint(tmp_path)])
 
 
+class TestAnotherProcessWritesToo:
+    def test_a_later_state_than_the_one_announced_is_refused(self, tmp_path):
+        fit(model(), tmp_path, epochs=1)
+        checkpoint = FullStateCheckpoint(tmp_path)
+        fit(model(), tmp_path, epochs=2)
+        network = model()
+        before = state(network)
+        with pytest.raises(ValueError, match=r"state\.npz must hold epoch 1, .* Received: epoch 2"):
+            checkpoint.restore(network)
+        assert all(np.array_equal(a, b) for a, b in zip(before, state(network), strict=True))
+
+    def test_fit_refuses_a_state_that_was_not_there_when_it_was_made(self, tmp_path):
+        checkpoint = FullStateCheckpoint(tmp_path)
+        fit(model(), tmp_path, epochs=1)
+        with pytest.raises(ValueError, match="must hold epoch 0"):
+            model().fit(X, Y, verbose=0, callbacks=[checkpoint])
+
+    def test_fit_refuses_to_go_on_without_the_state_that_was_there(self, tmp_path):
+        fit(model(), tmp_path, epochs=1)
+        checkpoint = FullStateCheckpoint(tmp_path)
+        (tmp_path / "state.npz").unlink()
+        with pytest.raises(ValueError, match=r"state\.npz cannot be read"):
+            model().fit(X, Y, epochs=2, initial_epoch=1, verbose=0, callbacks=[checkpoint])
+
+    def test_one_callback_goes_on_in_a_second_fit(self, tmp_path):
+        network = model()
+        checkpoint = fit(network, tmp_path, epochs=1)
+        network.fit(X, Y, epochs=2, initial_epoch=1, verbose=0, callbacks=[checkpoint])
+        assert checkpoint.epoch == 2
+
+
+def _with_a_bit_flipped(content, name):
+    """Turns on the bit that says "encrypted" in an archive's entry of a name."""
+    entry = content.rindex(b"PK\x01\x02", 0, content.rindex(name))
+    return content[: entry + 8] + bytes([content[entry + 8] | 1]) + content[entry + 9 :]
+
+
+def test_a_bit_flipped_in_the_archive_is_named(tmp_path):
+    fit(model(), tmp_path, epochs=1)
+    path = tmp_path / "state.npz"
+    path.write_bytes(_with_a_bit_flipped(path.read_bytes(), b"state.npy"))
+    with pytest.raises(ValueError, match=r"state\.npz cannot be read .*Delete it to start anew"):
+        FullStateCheckpoint(tmp_path)
+
+
 @pytest.mark.parametrize("content", [b"", b"PK damaged"])
 def test_a_damaged_file_is_named(tmp_path, content):
     (tmp_path / "state.npz").write_bytes(content)

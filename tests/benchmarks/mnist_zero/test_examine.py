@@ -12,7 +12,7 @@ import decathlon
 import kls
 from benchmarks.mnist_zero import examine as module
 from benchmarks.mnist_zero.examine import Denoised, denoise, examine, pseudo_unfamiliar
-from benchmarks.runner.networks import DENOISING, build_model
+from benchmarks.runner.networks import DENOISING, build_model, save_weights
 from benchmarks.runner.store import RunStore
 from benchmarks.runner.trial import Trial
 from kls.calibration.samples import softmax
@@ -134,22 +134,28 @@ def dataset(tmp_path_factory, prepare_random):
     return decathlon.leave_out(base, 0, validation=15, data_dir=directory)
 
 
-def finished_trial(dataset, store, **changes):
-    """Returns a trial with weights in the store: random ones."""
-    recipe = {"noise": 0.086, "noise_sides": (3, 4), "focal": 1.0, "std_weight": 1.0, "loss": "denoising"}
-    recipe |= {"subtract_mean": False, "shift": 0.0, "flip": False, "batch_size": 16, **changes}
-    trial = Trial(dataset.name, dataset.size, dataset.fingerprint, DENOISING, 1.0, "cosine", 1, **recipe)
-    store.begin(trial)
-    keras.utils.set_random_seed(1)
-    build_model(trial, dataset).save_weights(store.directory(trial) / "weights.weights.h5")
-    return trial
+@pytest.fixture(scope="module")
+def finished_trial(dataset, write_results):
+    """Returns a function that returns a finished trial, whose network is a random one."""
+
+    def finish(store, **changes):
+        recipe = {"noise": 0.086, "noise_sides": (3, 4), "focal": 1.0, "std_weight": 1.0, "loss": "denoising"}
+        recipe |= {"subtract_mean": False, "shift": 0.0, "flip": False, "batch_size": 16, **changes}
+        trial = Trial(dataset.name, dataset.size, dataset.fingerprint, DENOISING, 1.0, "cosine", 1, **recipe)
+        record = write_results(store, trial)
+        keras.utils.set_random_seed(1)
+        save_weights(build_model(trial, dataset), store.directory(trial) / "weights.weights.h5")
+        store.finish(trial, "study", record)
+        return trial
+
+    return finish
 
 
 @pytest.fixture(scope="module")
-def examined(echoes, dataset, tmp_path_factory):
+def examined(echoes, dataset, finished_trial, tmp_path_factory):
     """A trial that `examine` has seen, its store and the order in which its files were written."""
     store = RunStore(tmp_path_factory.mktemp("examined"))
-    trial = finished_trial(dataset, store)
+    trial = finished_trial(store)
     written = []
     with pytest.MonkeyPatch.context() as patch:
         for name in ("write_outputs", "write_arrays"):
@@ -268,11 +274,11 @@ class TestWhatIsStored:
         shown = 255 * np.clip(restored.noised[rows], 0, 1)
         assert np.abs(pictures["reconstructions_noised"] - shown).max() <= 0.501
 
-    def test_the_classifier_alone_has_neither_threshold_nor_stand_ins(self, echoes, dataset, store):
+    def test_the_classifier_alone_has_neither_threshold_nor_stand_ins(self, echoes, dataset, finished_trial, store):
         changes = dict.fromkeys(("noise", "noise_sides", "focal", "std_weight"))
-        trial = finished_trial(dataset, store, loss="smoothed_ce", **changes)
+        trial = finished_trial(store, loss="smoothed_ce", **changes)
         examine(trial, dataset, store)
-        assert sorted(path.stem for path in (store.directory(trial) / "logits").iterdir()) == sorted(SPLITS)
+        assert sorted(path.stem for path in (store.directory(trial) / "logits").iterdir()) == sorted([*SPLITS, "test"])
         assert not (store.directory(trial) / "threshold.json").exists()
         assert store.arrays(trial.id, "pictures") is None
         assert set(store.outputs(trial, "familiar")) == {"logits", "labels", "knn", "mahalanobis"}
@@ -294,8 +300,10 @@ class TestAnotherCall:
 
     def test_one_that_was_stopped_is_examined_again(self, examined, dataset, echoes, copy):
         before = files(copy.out)
+        record = copy.record(examined[0])
         copy.outputs_path(examined[0].id, "unfamiliar").unlink()
         (copy.directory(examined[0]) / "threshold.json").unlink()
+        copy.finish(examined[0], record["study"], record)
         examine(examined[0], dataset, copy)
         assert files(copy.out) == before
 

@@ -249,8 +249,8 @@ class TestAnotherRun:
         for more in ((), ("--dry-run",)):
             assert study(copy, *more) == 2
             error = capsys.readouterr().err
-            assert "stripes wrn10-1 exposed to specks seed=0 starts from stripes wrn10-1 gamma=1 seed=0" in error
-            assert "weights are missing" in error
+            assert "stripes wrn10-1 exposed to specks seed=0 cannot start from stripes wrn10-1 gamma=1 seed=0" in error
+            assert "weights.weights.h5 is missing" in error
             assert f"delete {baseline}" in error
         assert not (exposed / "record.json").exists()
 
