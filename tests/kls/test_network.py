@@ -625,7 +625,7 @@ class TestRefused:
         x = keras.Input((6,))
         outputs = {f"out{i}": layers.Dense(size)(x) for i, size in enumerate(sizes)}
         model = keras.Model(x, outputs if kind is dict else list(outputs.values()))
-        with pytest.raises(ValueError, match="`model` must have one output. Received: a model of 2"):
+        with pytest.raises(ValueError, match=r"`model` must have one output\. Received: a model of 2"):
             Network(model).outputs(X)
 
     def test_two_inputs(self):
