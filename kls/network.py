@@ -104,6 +104,7 @@ class Network:
         images, labels, count = next(full_batches(data, batch_size), (None, None, 0))
         _check_any(count)
         self._check_images(images)
+        _check_no_nan(np.asarray(images), "images")
         image = keras.KerasTensor(images.shape, keras.backend.standardize_dtype(images.dtype))
         outputs = keras.tree.flatten(self.model.compute_output_spec(image))
         if len(outputs) != 1:
@@ -134,9 +135,13 @@ class Network:
         run = self._compiled_once(self._forward_with_features if features else self._forward)
 
         def begin():
-            for number, (images, labels, count) in enumerate(full_batches(data, batch_size)):
-                if number == 0:
+            first = 0
+            for images, labels, count in full_batches(data, batch_size):
+                if first == 0:
                     self._check_images(images)
+                if isinstance(images, np.ndarray):  # not what a device has finished from bytes
+                    _check_no_nan(images, "images", first)
+                first += count
                 yield images, labels, count, run(ops.convert_to_tensor(images))
 
         parts, sample, done = [], None, 0
@@ -207,7 +212,7 @@ class Network:
 
     def _check_images(self, images):
         """Keras's own message comes from its first call alone; later ones are compiled."""
-        _check_no_nan(as_numbers(images, "data"), "images")
+        as_numbers(images, "data")
         expected = self.model.inputs[0].shape if _is_graph(self.model) and len(self.model.inputs) == 1 else None
         if expected is None or None in expected[1:]:
             return
@@ -346,6 +351,8 @@ def _check_any(count):
 
 def _check_no_nan(values, kind, first=0):
     """Raises for NaN in an array whose first row is sample `first` of the data."""
+    if values.dtype.kind in "biu":
+        return
     wrong = np.flatnonzero(np.isnan(values).reshape(len(values), -1).any(axis=1))
     if len(wrong):
         raise ValueError(f"`data` must give {kind} without NaN. Received: NaN in sample {first + wrong[0]}")

@@ -73,11 +73,9 @@ def scale_remark(network, samples, reference=None):
     trained = {name: factor_of_training(network, images) for name, images in samples.items()}
     first, among = reference or next(iter(pixels.items()))
     others = {name: found.factor(among) for name, found in pixels.items()}
-    for source, factors in (
-        ("what the network was trained on, by its first batch normalisation", trained),
-        (first, others),
-    ):
-        wrong = [f"{name} by a factor of about {factor:.2g}" for name, factor in factors.items() if _is_other(factor)]
+    trained_on = "what the network was trained on, by its first batch normalisation"
+    for source, factors in ((trained_on, trained), (first, others)):
+        wrong = [f"{name} about {_times(factor)}" for name, factor in factors.items() if _is_other(factor)]
         if wrong:
             return f"Images lie on another scale than {source}: {', '.join(wrong)}. {ADVICE}."
     return None
@@ -112,6 +110,10 @@ def factor_of_training(network, images):
 
 def _is_other(factor):
     return not 1 / FACTOR <= factor <= FACTOR
+
+
+def _times(factor):
+    return f"{factor:,.0f} times larger" if factor > 1 else f"{1 / factor:,.0f} times smaller"
 
 
 def _numbers(tensor):
