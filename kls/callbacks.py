@@ -3,6 +3,7 @@
 import copy
 import inspect
 import json
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -12,9 +13,13 @@ from keras import ops
 
 from kls import plots
 from kls.calibration.measures import summarize
+from kls.calibration.reliability import check_binning
+from kls.calibration.samples import as_indices
 from kls.network import Network
 from kls.ood.measures import auroc, fpr_at_tpr
 from kls.ood.scores import get as get_score
+from kls.scale import scale_remark
+from kls.utils.arrays import check_whole, shown
 from kls.utils.files import atomic_write
 
 
@@ -182,12 +187,11 @@ class _EpochEvaluation(keras.callbacks.Callback):
 
     def __init__(self, every, batch_size, features=None):
         super().__init__()
-        if int(every) != every or every < 1:
-            raise ValueError(f"`every` must be a whole number of at least 1. Received: every={every}")
-        self.every = every
-        self.batch_size = batch_size
+        self.every = check_whole(every, "every", 1)
+        self.batch_size = check_whole(batch_size, "batch_size", 1)
         self.features = features
         self._network = None
+        self._is_scale_known = False
 
     @property
     def network(self):
@@ -195,6 +199,22 @@ class _EpochEvaluation(keras.callbacks.Callback):
         if self._network is None or self._network.model is not self.model:
             self._network = Network(self.model, self.features)
         return self._network
+
+    def on_train_begin(self, logs=None):
+        self._is_scale_known = False
+
+    def check(self, data, name):
+        """Raises before the first epoch what evaluating the first batch would raise; returns its labels and K."""
+        try:
+            return self.network.check(data, self.batch_size)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+
+    def warn_of_scale(self, samples):
+        """Warns once in a training of images on another scale, after the first epoch: see `kls.scale`."""
+        if not self._is_scale_known and (remark := scale_remark(self.network, samples)) is not None:
+            warnings.warn(remark, stacklevel=2)
+        self._is_scale_known = True
 
     def on_epoch_end(self, epoch, logs=None):
         if epoch % self.every == 0 or epoch == self.params.get("epochs", 0) - 1:
@@ -216,28 +236,45 @@ class CalibrationCallback(_EpochEvaluation):
         log_dir: Where TensorBoard finds the reliability diagram as an image; needs TensorFlow.
         batch_size: Samples per batch, for arrays.
 
+    Warns:
+        UserWarning: After the first epoch, if images lie on another scale than those that the model is trained on, by
+            its first batch normalisation; of a model without any that is not known.
+
     Raises:
-        ValueError: If `every` is not a whole number of at least 1, or if data have no labels.
+        ValueError: If an argument is not as above; before the first epoch, if the first batch has no labels, wrong
+            ones, or images that the model cannot take.
 
     Example:
 
+    Images are given as the model is trained on them, here by `decathlon.Batches`:
+
     ```python
-    model.fit(x, y, callbacks=[kls.callbacks.CalibrationCallback((x_validation, y_validation))])
+    validation = decathlon.Batches(x_validation, y_validation, classes=10, batch_size=128, mean=mean)
+    model.fit(training, callbacks=[kls.callbacks.CalibrationCallback(validation)])
     ```
     """
 
     def __init__(self, data, every=1, bins=15, log_dir=None, batch_size=128):
         super().__init__(every, batch_size)
+        check_binning(bins, "width", "guo")
         self.data = data
         self.bins = bins
         self.log_dir = log_dir
         self._writer = None
 
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        labels, classes = self.check(self.data, "CalibrationCallback")
+        if labels is None:
+            raise ValueError("`data` must have labels: a pair (images, labels), or batches of them.")
+        if isinstance(self.data, tuple):
+            labels = self.data[1]
+        as_indices(labels, len(labels), classes)
+
     def evaluate(self, epoch):
         """Returns the measures as logs."""
         outputs = self.network.outputs(self.data, batch_size=self.batch_size)
-        if outputs.labels is None:
-            raise ValueError("`data` must have labels: a pair (images, labels), or batches of them.")
+        self.warn_of_scale({"`data`": outputs.sample})
         if self.log_dir is not None:
             self._write_diagram(outputs, epoch)
         found = summarize(outputs.labels, outputs.logits, self.bins, from_logits=True)
@@ -278,32 +315,45 @@ class OODCallback(_EpochEvaluation):
         training_data: Training data for a score that is fitted, anew at each evaluation.
         batch_size: Samples per batch, for arrays.
 
+    Warns:
+        UserWarning: After the first epoch, if images lie on another scale than those that the model is trained on, by
+            its first batch normalisation, or than the ID data.
+
     Raises:
-        ValueError: If there is no unfamiliar data set, if `every` is not a whole number of at least 1, if the score
-            must be fitted and there are no training data, or at an epoch's end if there are no familiar data.
+        ValueError: If an argument is not as above, or if the score must be fitted and there are no training data;
+            before the first epoch, if the model cannot take a first batch or give the score what it needs; at an
+            epoch's end if there are no ID data.
 
     Example:
 
+    Images are given as the model is trained on them, here by `decathlon.Batches`:
+
     ```python
-    noise = kls.callbacks.OODCallback({"noise": images_of_noise}, score="energy")
-    model.fit(x, y, validation_data=(x_validation, y_validation), callbacks=[noise])
+    noise = decathlon.Batches(x_noise, y_noise, classes=10, batch_size=128, mean=mean)
+    model.fit(training, validation_data=validation, callbacks=[kls.callbacks.OODCallback({"noise": noise}, "energy")])
     ```
     """
 
     def __init__(self, ood, score="msp", every=1, familiar=None, training_data=None, batch_size=128):
         if not isinstance(ood, dict) or not ood or any(isinstance(data, dict) for data in ood.values()):
-            raise ValueError(f"`ood` must be {{name: data}} with one data set at least. Received: {_shape_of(ood)}")
+            raise ValueError(f"`ood` must be {{name: data}} with one dataset at least. Received: {shown(ood)}")
         self.score = copy.copy(get_score(score))
         super().__init__(every, batch_size, self.score.features)
         if self.score.uses_training_data and training_data is None:
-            raise ValueError(f"`training_data` must be given for the score {score!r}. Received: None")
+            raise ValueError(f"`training_data` must be given for the score {shown(score)}. Received: None")
         self.ood = ood
         self.familiar = familiar
         self.training_data = training_data
         self._listener = None
 
     def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
         self._stop_listening()
+        self.score.check_network(self.network)
+        given = {"familiar": self.familiar, "training_data": self.training_data, **self.ood}
+        for name, data in given.items():
+            if data is not None:
+                self.check(data, f"OODCallback, {name}")
         if self.familiar is None:
             self._listener = _ValidationListener(self.model)
 
@@ -317,14 +367,22 @@ class OODCallback(_EpochEvaluation):
             raise ValueError(
                 "OODCallback needs familiar data: pass `familiar`, or `validation_data` to `fit`, used in every epoch."
             )
-        self.score.fit(self.network, self.training_data, self.batch_size)
-        familiar = self.score(self.network, familiar_data, self.batch_size)
+        samples = {}
+        if self.score.uses_training_data:
+            training = self.network.outputs(self.training_data, self.score.uses_features, self.batch_size)
+            self.score.fit_outputs(training)
+            samples["`training_data`"] = training.sample
+        familiar, samples["`familiar`"] = self._scores(familiar_data)
         logs = {}
         for name, data in self.ood.items():
-            unfamiliar = self.score(self.network, data, self.batch_size)
+            unfamiliar, samples[f"`ood` {name}"] = self._scores(data)
             logs[f"auroc_{name}"] = auroc(familiar, unfamiliar)
             logs[f"fpr95_{name}"] = fpr_at_tpr(familiar, unfamiliar)
+        self.warn_of_scale(samples)
         return logs
+
+    def _scores(self, data):
+        return self.score.scores_and_sample(self.network, data, self.batch_size)
 
     def _stop_listening(self):
         if self._listener is not None:
@@ -361,9 +419,3 @@ class _ValidationListener:
             if first.own is None:
                 return
             first = self.model.evaluate = first.own
-
-
-def _shape_of(ood):
-    if isinstance(ood, dict):
-        return "nested groups" if ood else "{}"
-    return type(ood).__name__

@@ -1,9 +1,11 @@
 """One call: are a classifier's confidences true, and does it know what it does not know?"""
 
 import copy
-import numbers
+import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 
 import numpy as np
 
@@ -12,11 +14,12 @@ from kls.bootstrap import intervals_note
 from kls.calibration import measures as calibration
 from kls.calibration.reliability import check_binning
 from kls.calibration.samples import as_indices
-from kls.calibration.scaling import SCALERS, cross_fitted
+from kls.calibration.scaling import SCALERS, Scaler, cross_fitted
 from kls.network import Network
 from kls.ood import measures as detection
 from kls.ood import scores as ood_scores
-from kls.utils.arrays import check_choice
+from kls.scale import scale_remark
+from kls.utils.arrays import check_choice, check_whole, shown
 
 UNSCALED = "none"
 PERCENT = ("accuracy", "ece", "mce", "uce", "aurc", "auroc", "aupr_in", "aupr_out", "fpr95")
@@ -34,11 +37,13 @@ HEADINGS = {
     "aupr_out": "AUPR out %",
     "fpr95": "FPR at 95 % TPR, %",
 }
+CHANCE = 0.5  # AUROC of scores that tell nothing
+NAMED = 5  # of what a remark is about
 SUMMARY = ("accuracy", "ece", "mce", "uce", "nll", "brier", "brier_top", "aurc")  # as in `calibration.summarize`
 BINNED = {"ece": ("bins", "convention"), "mce": ("bins", "convention"), "uce": ("bins",)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """What `kls.evaluate` found.
 
@@ -52,6 +57,8 @@ class Evaluation:
         bins: Number of bins of ECE, MCE and UCE.
         convention: Where these bins are closed.
         ood_convention: Which side is positive in AUPR and FPR.
+        skipped: `{score: why}` of the scores that `scores="all"` left out.
+        remarks: Sentences on what is not to be taken at face value, `summary` and the tables end with them.
     """
 
     labels: np.ndarray
@@ -63,6 +70,8 @@ class Evaluation:
     bins: int
     convention: str
     ood_convention: str
+    skipped: dict
+    remarks: list
 
     def to_frame(self):
         """Returns every number as a `pandas.DataFrame`, one a row.
@@ -82,17 +91,27 @@ class Evaluation:
         Args:
             measures: Which OOD measures: `auroc`, `aupr_in`, `aupr_out`, `fpr95`.
         """
-        unknown = [measure for measure in measures if measure not in detection.MEASURES]
-        if unknown:
-            raise ValueError(f"`measures` must be among {', '.join(detection.MEASURES)}. Received: {unknown}")
-        parts = [self._calibration_markdown()]
-        if self.scores:
-            parts += [self._ood_markdown(measure) for measure in measures]
-        return "\n\n".join(parts) + "\n"
+        parts = []
+        for caption, header, lines in self._tables(measures):
+            parts += [_as_text(caption), _table(*_escaped(lines, header), "pipe")]
+        return "\n\n".join([*parts, *map(_as_text, self.remarks)]) + "\n"
+
+    def _repr_html_(self):
+        parts = []
+        for caption, header, lines in self._tables(("auroc", "fpr95")):
+            parts += [f"<p>{escape(caption)}</p>", _table(lines, header, "html")]
+        return "".join([*parts, *(f"<p>{escape(remark)}</p>" for remark in self.remarks)])
+
+    def __repr__(self):
+        return f"{type(self).__name__}({self._headline})"
 
     @property
     def summary(self):
-        """One line: accuracy, calibration and the best OOD score."""
+        """One line: accuracy, calibration and the best OOD score, and what is not to be taken at face value."""
+        return "; ".join([self._headline, *(remark.removesuffix(".") for remark in self.remarks)])
+
+    @property
+    def _headline(self):
         found = self.value
         parts = [
             f"accuracy {100 * found('accuracy'):.2f} %, ECE {100 * found('ece'):.2f} %, NLL {found('nll'):.4f}, "
@@ -107,8 +126,9 @@ class Evaluation:
         if means:
             best = max(means, key=means.get)
             sets = len(next(iter(self.scores.values()))[1])
-            over = f"mean AUROC over {sets} unfamiliar sets" if sets > 1 else "AUROC"
-            parts.append(f"{over} {100 * means[best]:.2f} % by {best}")
+            over = f"mean AUROC over {sets} OOD datasets" if sets > 1 else "AUROC"
+            among = f", the best of {len(means)} scores on these data: it flatters" if len(means) > 1 else ""
+            parts.append(f"{over} {100 * means[best]:.2f} % by {best}{among}")
         return "; ".join(parts)
 
     def value(self, measure, scaling=UNSCALED):
@@ -118,13 +138,12 @@ class Evaluation:
                 return row["value"]
         raise ValueError(
             f"`measure` must be one of {', '.join(SUMMARY)}, `scaling` one of {', '.join(self.logits)}. "
-            f"Received: {measure!r}, {scaling!r}"
+            f"Received: {shown(measure)}, {shown(scaling)}"
         )
 
     def plot_reliability(self, scaling=UNSCALED):
         """Draws the reliability diagram; returns a `matplotlib.figure.Figure`."""
-        if scaling not in self.logits:
-            raise ValueError(f"`scaling` must be one of {', '.join(self.logits)}. Received: {scaling!r}")
+        check_choice(scaling, "scaling", self.logits)
         title = "Reliability" if scaling == UNSCALED else f"Reliability, {scaling} scaling"
         return plots.reliability_diagram(
             self.labels, self.logits[scaling], self.bins, from_logits=True, convention=self.convention, title=title
@@ -148,39 +167,43 @@ class Evaluation:
     def _scores_of(self, score):
         if not self.scores:
             raise ValueError("There are no OOD scores to draw: pass `ood` to `evaluate`.")
-        score = score or next(iter(self.scores))
-        if score not in self.scores:
-            raise ValueError(f"`score` must be one of {', '.join(self.scores)}. Received: {score!r}")
+        score = next(iter(self.scores)) if score is None else check_choice(score, "score", self.scores)
         familiar, unfamiliar = self.scores[score]
         return score, familiar, {_column(group, data): values for (group, data), values in unfamiliar.items()}
 
     def _ood_rows(self, measure, score):
         return [row for row in self.rows if row["measure"] == measure and row["score"] == score]
 
-    def _calibration_markdown(self):
+    def _tables(self, measures):
+        """Yields caption, header and lines of each table."""
+        if isinstance(measures, str) or not set(measures) <= detection.MEASURES.keys():
+            raise ValueError(f"`measures` must be among {', '.join(detection.MEASURES)}. Received: {shown(measures)}")
+        yield self._calibration_table()
+        for measure in measures if self.scores else ():
+            yield self._ood_table(measure)
+
+    def _calibration_table(self):
         lines, rows = [], []
         for scaling in self.logits:
             rows = [row for row in self.rows if not row["score"] and row["scaling"] == scaling]
             lines.append(["as trained" if scaling == UNSCALED else scaling, *map(_cell, rows)])
-        header = ["scaling", *(HEADINGS[measure] for measure in SUMMARY)]
         caption = (
             f"Calibration on {len(self.labels):,} samples; ECE, MCE and UCE with {self.bins} bins of equal width, "
             f"closed by {self.convention}'s convention in ECE and MCE."
         )
-        return "\n\n".join(
-            [" ".join(filter(None, [caption, self.scaling_note, _intervals_note(rows)])), _table(lines, header)]
-        )
+        header = ["scaling", *(HEADINGS[measure] for measure in SUMMARY)]
+        return " ".join(filter(None, [caption, self.scaling_note, _intervals_note(rows)])), header, lines
 
-    def _ood_markdown(self, measure):
+    def _ood_table(self, measure):
         by_score = {score: self._ood_rows(measure, score) for score in self.scores}
         rows = next(iter(by_score.values()))
         header = ["score", *(_column(row["group"], row["data"]) for row in rows)]
         lines = [[score, *map(_cell, found)] for score, found in by_score.items()]
-        caption = f"{HEADINGS[measure]}: familiar against unfamiliar samples."
+        caption = f"{HEADINGS[measure]}: the share of pairs in which the ID sample scores higher."
         if (measure, self.ood_convention) in detection.MEANINGS:
             meaning = detection.MEANINGS[measure, self.ood_convention]
             caption = f"{HEADINGS[measure]}: {meaning} ({self.ood_convention}'s convention)."
-        return "\n\n".join([" ".join(filter(None, [caption, _intervals_note(rows)])), _table(lines, header)])
+        return " ".join(filter(None, [caption, _intervals_note(rows)])), header, lines
 
 
 def evaluate(
@@ -207,7 +230,8 @@ def evaluate(
             or a `tf.data.Dataset` of batches.
         ood: `{name: unfamiliar data}`, or groups of them with their means, `{"near": {...}, "far": {...}}`. Labels
             may be missing and are not used.
-        scores: Names or `Score`s of `kls.ood.scores`; `"all"` takes every one.
+        scores: Names or `Score`s of `kls.ood.scores`; `"all"` takes every one that this model can give, and says
+            which were skipped and why.
         scaling: Name of a scaler of `kls.calibration.scaling` (`"temperature"`, ...), or a scaler, to judge beside the
             model as trained. OOD scores are always those of the model as trained.
         training_data: Familiar training data for the scores that are fitted.
@@ -224,14 +248,23 @@ def evaluate(
     Returns:
         An `Evaluation`.
 
+    Warns:
+        UserWarning: If scores are skipped; or if images lie on another scale than those that the model was trained on,
+            by its first batch normalisation, or than those of `data`, judged by the first batch of each. Of a model
+            without batch normalisation and without `training_data` that a score needs, the right scale is not known.
+
     Raises:
         ValueError: If labels are missing, if scores need training data and there are none, or if an argument is not as
             above.
 
     Example:
 
+    Images are given as the model was trained on them, here by `decathlon.Batches`:
+
     ```python
-    evaluation = kls.evaluate(model, (x_test, y_test), ood={"fashion": fashion}, scores=["msp", "energy"])
+    test = decathlon.Batches(x_test, y_test, classes=10, batch_size=128, mean=mean)
+    fashion = decathlon.Batches(x_fashion, y_fashion, classes=10, batch_size=128, mean=mean)
+    evaluation = kls.evaluate(model, test, ood={"fashion": fashion}, scores=["msp", "energy"])
     print(evaluation.summary)
     print(evaluation.to_markdown())
     evaluation.plot_reliability().savefig("reliability.png")
@@ -239,52 +272,137 @@ def evaluate(
     """
     check_binning(bins, "width", convention)
     check_choice(ood_convention, "ood_convention", detection.CONVENTIONS)
-    if not isinstance(resamples, numbers.Integral) or resamples < 0:
-        raise ValueError(f"`resamples` must be a whole number of at least 0. Received: resamples={resamples}")
+    check_whole(resamples, "resamples", 0)
+    check_whole(batch_size, "batch_size", 1)
+    check_whole(seed, "seed", 0)
     groups = _groups({} if ood is None else ood)
-    named_scores = _named_scores(scores, features)
-    if not groups:
-        named_scores = {}
+    named_scores = _named_scores(scores, features) if groups else {}
     scaler_name, scaler = _scaler(scaling)
     network = Network(model, features)
+    skipped = {} if isinstance(scores, str) and scores == "all" else None
+    _keep(named_scores, lambda _, score: score.check_network(network), skipped)
     _check_needs(named_scores, training_data, network)
-    outputs_of = _collector(network, named_scores, batch_size)
+
+    def outputs_of(data):
+        images = {name: score.of_images for name, score in named_scores.items() if score.uses_images}
+        return network.outputs(data, any(score.uses_features for score in named_scores.values()), batch_size, images)
 
     familiar = outputs_of(data)
-    if familiar.labels is None:
-        raise ValueError("`data` must have labels: a pair (images, labels), or batches of them.")
-    labels = as_indices(familiar.labels, *familiar.logits.shape)
+    labels = as_indices(_labels(familiar, "data"), *familiar.logits.shape)
+    samples = {"`data`": familiar.sample}
     fitted = [score for score in named_scores.values() if score.uses_training_data]
     if fitted and training_data is not None:
-        training = network.outputs(training_data, any(score.uses_features for score in fitted), batch_size)
-        for score in fitted:
-            score.fit_outputs(training)
+        with _naming("training_data"):
+            training = network.outputs(training_data, any(score.uses_features for score in fitted), batch_size)
+        samples["`training_data`"] = training.sample
+
+        def learn(_, score):
+            if score.uses_training_data:
+                score.fit_outputs(training)
+
+        _keep(named_scores, learn, skipped)
     unfamiliar = {}
     for (group, name), values in groups.items():
-        try:
+        with _naming(_column(group, name)):
             unfamiliar[group, name] = outputs_of(values)
-        except ValueError as error:
-            raise ValueError(f"{_column(group, name)}: {error}") from error
+        samples[f"`ood` {_column(group, name)}"] = unfamiliar[group, name].sample
 
-    logits, note, fitted_scaler = {UNSCALED: familiar.logits}, "", None
+    logits, note, fitted_scaler, remarks = {UNSCALED: familiar.logits}, "", None, []
     if scaler is not None:
-        held_out = network.outputs(scaling_data, batch_size=batch_size) if scaling_data is not None else None
-        logits[scaler_name], note, fitted_scaler = _scaled(scaler_name, scaler, familiar.logits, labels, held_out, seed)
-    found_scores = {
-        name: (_scores(name, score, familiar), {key: _scores(name, score, found) for key, found in unfamiliar.items()})
-        for name, score in named_scores.items()
-    }
+        held_out = None
+        if scaling_data is not None:
+            with _naming("scaling_data"):
+                held_out = network.outputs(scaling_data, batch_size=batch_size)
+            samples["`scaling_data`"] = held_out.sample
+        logits[scaler_name], note, scalers = _scaled(scaler_name, scaler, familiar.logits, labels, held_out, seed)
+        fitted_scaler = scalers[0] if held_out is not None else None
+        remarks += _bound_remarks(scaler_name, scalers)
+    found_scores = _keep(
+        named_scores,
+        lambda name, score: (
+            _scores(name, score, familiar),
+            {key: _scores(name, score, found) for key, found in unfamiliar.items()},
+        ),
+        skipped,
+    )
     rows = [
         *_calibration_rows(labels, logits, bins, convention, resamples, seed),
         *_ood_rows(found_scores, ood_convention, resamples, seed),
     ]
-    return Evaluation(labels, logits, found_scores, rows, note, fitted_scaler, bins, convention, ood_convention)
+    remarks += _row_remarks(rows)
+    if skipped:
+        remarks.append(f"Scores that were skipped: {'; '.join(f'{name} ({why})' for name, why in skipped.items())}.")
+        warnings.warn(remarks[-1], stacklevel=2)
+    if (remark := scale_remark(network, samples)) is not None:
+        remarks.append(remark)
+        warnings.warn(remark, stacklevel=2)
+    return Evaluation(
+        *(labels, logits, found_scores, rows, note, fitted_scaler, bins, convention, ood_convention),
+        *(skipped or {}, remarks),
+    )
+
+
+def _keep(named_scores, step, skipped):
+    """Returns `{name: step(name, score)}`; a score that fails is taken out of the scores where some may be skipped.
+
+    Args:
+        named_scores: `{name: score}`, from which those that fail are removed.
+        step: What is done with each; a `ValueError` says why it cannot be.
+        skipped: `{name: why}` of those taken out; `None` where none may be.
+    """
+    found = {}
+    for name, score in list(named_scores.items()):
+        try:
+            found[name] = step(name, score)
+        except ValueError as error:
+            if skipped is None:
+                raise
+            skipped[name] = str(error).removesuffix(".")
+            del named_scores[name]
+    return found
+
+
+@contextmanager
+def _naming(data):
+    """Puts the name of the data before what is wrong with them."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{data}: {error}") from error
+
+
+def _labels(outputs, name):
+    if outputs.labels is None:
+        raise ValueError(f"`{name}` must have labels: a pair (images, labels), or batches of them.")
+    return outputs.labels
+
+
+def _bound_remarks(name, scalers):
+    """Remarks on temperatures beyond which the search did not go."""
+    ends = sorted({scaler.temperature for scaler in scalers if getattr(scaler, "is_at_bound", False)})
+    return [f"{name} scaling: T = {end:g} is an end of the range searched, the best lies beyond." for end in ends]
+
+
+def _row_remarks(rows):
+    """Remarks on scaling that made the ECE worse, and on AUROC below chance."""
+    ece = {row["scaling"]: 100 * row["value"] for row in rows if row["measure"] == "ece"}
+    remarks = [
+        f"{scaling} scaling made the ECE worse: {ece[UNSCALED]:.2f} % before, {value:.2f} % after."
+        for scaling, value in ece.items()
+        if value > ece[UNSCALED]
+    ]
+    below = [row for row in rows if row["measure"] == "auroc" and row["data"] != "mean" and row["value"] < CHANCE]
+    if below:
+        named = [f"{row['score']} on {_column(row['group'], row['data'])}" for row in below[:NAMED]]
+        more = f" and {len(below) - NAMED} more" if len(below) > NAMED else ""
+        remarks.append(f"AUROC below 50 %, OOD samples score higher than ID ones: {', '.join(named)}{more}.")
+    return remarks
 
 
 def _groups(ood):
     """Returns `{(group, name): data}`; the group is empty where `ood` has none."""
     if not isinstance(ood, dict):
-        raise ValueError(f"`ood` must be {{name: data}}, or {{group: {{name: data}}}}. Received: {type(ood).__name__}")
+        raise ValueError(f"`ood` must be {{name: data}}, or {{group: {{name: data}}}}. Received: {shown(ood)}")
     grouped = [isinstance(values, dict) for values in ood.values()]
     if any(grouped) and not all(grouped):
         raise ValueError("`ood` must be {name: data}, or {group: {name: data}} throughout. Received: a mixture")
@@ -298,7 +416,9 @@ def _groups(ood):
 def _named_scores(scores, features):
     """Returns `{name: score}`, none of which is the caller's own where it is fitted here."""
     if isinstance(scores, str | ood_scores.Score):
-        scores = list(ood_scores.SCORES) if scores == "all" else [scores]
+        scores = list(ood_scores.SCORES) if isinstance(scores, str) and scores == "all" else [scores]
+    if not isinstance(scores, list | tuple) or not scores:
+        raise ValueError(f"`scores` must be 'all', or names or `Score`s in a list. Received: scores={shown(scores)}")
     named = {}
     for score in scores:
         found = copy.copy(ood_scores.get(score))
@@ -316,17 +436,6 @@ def _check_needs(named_scores, training_data, network):
     for name, score in named_scores.items():
         if score.features != (network.feature_layer if score.uses_features and not score.uses_head else None):
             raise ValueError(f"{name} takes other features: name the layer by `features` of `evaluate` instead")
-        if score.uses_head and network.head is None:
-            raise ValueError(
-                f"{name} needs the input of the last Dense layer as features. "
-                f"Received: features={network.feature_layer!r} and a model named {network.model.name!r}"
-            )
-
-
-def _collector(network, named_scores, batch_size):
-    uses_features = any(score.uses_features for score in named_scores.values())
-    images = {name: score.of_images for name, score in named_scores.items() if score.uses_images}
-    return lambda data: network.outputs(data, uses_features, batch_size, images)
 
 
 def _scores(name, score, outputs):
@@ -337,29 +446,26 @@ def _scaler(scaling):
     """Returns the name of a scaler and the scaler, `(None, None)` without one."""
     if scaling is None:
         return None, None
-    if isinstance(scaling, str):
-        if scaling not in SCALERS:
-            raise ValueError(f"`scaling` must be one of {', '.join(SCALERS)}, or a scaler. Received: {scaling!r}")
-        return scaling, SCALERS[scaling]()
+    if not isinstance(scaling, Scaler):
+        name = check_choice(scaling, "scaling", SCALERS)
+        return name, SCALERS[name]()
     return type(scaling).__name__, scaling
 
 
 def _scaled(name, scaler, logits, labels, held_out, seed):
-    """Returns scaled logits, how they came about, and the scaler if one made them all."""
+    """Returns scaled logits, how they came about, and the scalers that made them."""
     if held_out is not None:
-        if held_out.labels is None:
-            raise ValueError("`scaling_data` must have labels: a pair (images, labels), or batches of them.")
-        fitted = copy.deepcopy(scaler).fit(held_out.logits, held_out.labels)
+        fitted = copy.deepcopy(scaler).fit(held_out.logits, _labels(held_out, "scaling_data"))
         note = f"{name}: fitted to {len(held_out.logits):,} other samples{_temperatures([fitted])}."
-        return fitted.transform(logits), note, fitted
+        return fitted.transform(logits), note, [fitted]
     if len(labels) < 2:
         raise ValueError("`data` must hold two samples at least to be scaled in halves. Received: 1")
     halves, scaled = cross_fitted(scaler, logits, labels, seed), np.empty(logits.shape)
     for judged, fitted in halves:
         scaled[judged] = fitted.transform(logits[judged])
-    temperatures = _temperatures([fitted for _, fitted in halves])
-    note = f"{name}: each half of the samples is scaled by what was fitted to the other half{temperatures}."
-    return scaled, note, None
+    scalers = [fitted for _, fitted in halves]
+    note = f"{name}: each half of the samples is scaled by what was fitted to the other half{_temperatures(scalers)}."
+    return scaled, note, scalers
 
 
 def _temperatures(scalers):
@@ -439,8 +545,16 @@ def _cell(row):
     return f"{text} [{scale * row['low']:.{digits}f}, {scale * row['high']:.{digits}f}]"
 
 
-def _table(lines, header):
+def _as_text(text):
+    """Returns text that Markdown shows as it is, in a cell of a table too."""
+    return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+
+
+def _escaped(lines, header):
+    return [[_as_text(cell) for cell in line] for line in lines], [_as_text(cell) for cell in header]
+
+
+def _table(lines, header, form):
     from tabulate import tabulate
 
-    header, *lines = [[cell.replace("|", "\\|") for cell in line] for line in (header, *lines)]
-    return tabulate(lines, header, "pipe", disable_numparse=True)
+    return tabulate(lines, header, form, disable_numparse=True)

@@ -8,6 +8,8 @@ from functools import partial
 import keras
 import numpy as np
 
+from kls.utils.arrays import check_whole
+
 AHEAD = 2  # batches that are made before they are used
 
 
@@ -132,8 +134,7 @@ def batches_of(data, batch_size=128):
     >>> [len(images) for images, labels in batches_of(np.zeros((5, 8, 8, 1)), batch_size=2)]
     [2, 2, 1]
     """
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
+    check_whole(batch_size, "batch_size", 1)
     if _finishes_on_device(data):
         finished = _FinishedOnDevice(data)
         return (finished[index] for index in range(len(data)))

@@ -2,6 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ from keras import ops
 
 from kls.calibration.samples import SUM_TOLERANCE
 from kls.feeding import full_batches
+from kls.utils.arrays import as_numbers, shown
 
 FINAL_ACTIVATIONS = (keras.activations.linear, keras.activations.softmax)
 
@@ -25,6 +27,7 @@ class Outputs:
         exact_logits: Whether the logits are the network's own, not known only up to a constant per sample.
         head: `(kernel, bias)` with `logits = features @ kernel + bias`, or `None` where the features are others.
         scores: Scores that need the images, by name.
+        sample: The images of the first batch, by which their scale is judged; `None` without images.
     """
 
     logits: np.ndarray
@@ -33,6 +36,7 @@ class Outputs:
     exact_logits: bool = True
     head: tuple | None = None
     scores: dict = field(default_factory=dict)
+    sample: np.ndarray | None = None
 
 
 class Network:
@@ -52,10 +56,12 @@ class Network:
         gives_log_probabilities: Whether they are the logarithms of such.
 
     Raises:
-        ValueError: If there is no layer of that name, or if the last layer's activation is neither linear nor softmax.
+        ValueError: If this is no Keras model or one of several inputs or outputs, if there is no layer of that name, or
+            if the last layer's activation is neither linear nor softmax.
     """
 
     def __init__(self, model, features=None):
+        _check_model(model)
         self.model = model
         self.feature_layer = features
         found = last_dense(model)
@@ -76,6 +82,35 @@ class Network:
         kernel = ops.convert_to_numpy(self._dense.kernel).astype(np.float32)
         bias = ops.convert_to_numpy(self._dense.bias) if self._dense.use_bias else np.zeros(kernel.shape[1])
         return kernel, np.asarray(bias, np.float32)
+
+    @cached_property
+    def first_norm(self):
+        """The first batch normalisation and the model up to its input, or `None`: see `first_batch_norm`."""
+        return first_batch_norm(self.model)
+
+    def check(self, data, batch_size=128):
+        """Checks the first batch of a data set, and the model's outputs by their shape; computes nothing.
+
+        Args:
+            data: As `kls.feeding.batches_of` takes it.
+            batch_size: Images per batch, for arrays.
+
+        Returns:
+            The first labels, or `None`, and the number of classes K.
+
+        Raises:
+            ValueError: As `outputs` does.
+        """
+        images, labels, count = next(full_batches(data, batch_size), (None, None, 0))
+        _check_any(count)
+        self._check_images(images)
+        _check_no_nan(np.asarray(images), "images")
+        image = keras.KerasTensor(images.shape, keras.backend.standardize_dtype(images.dtype))
+        outputs = keras.tree.flatten(self.model.compute_output_spec(image))
+        if len(outputs) != 1:
+            raise ValueError(f"`model` must have one output. Received: a model of {len(outputs)}")
+        _check_shape(outputs[0].shape)
+        return labels, outputs[0].shape[1]
 
     def outputs(self, data, features=False, batch_size=128, image_scores=None):
         """Returns the `Outputs` of a data set, from one pass over it.
@@ -100,20 +135,26 @@ class Network:
         run = self._compiled_once(self._forward_with_features if features else self._forward)
 
         def begin():
-            for number, (images, labels, count) in enumerate(full_batches(data, batch_size)):
-                if number == 0:
+            first = 0
+            for images, labels, count in full_batches(data, batch_size):
+                if first == 0:
                     self._check_images(images)
+                if isinstance(images, np.ndarray):  # not what a device has finished from bytes
+                    _check_no_nan(images, "images", first)
+                first += count
                 yield images, labels, count, run(ops.convert_to_tensor(images))
 
-        parts = []
+        parts, sample, done = [], None, 0
         begun = begin() if image_scores else _one_behind(begin())  # scores may draw too, each after its own batch
         for images, labels, count, tensors in begun:
             found = [ops.convert_to_numpy(tensor)[:count] for tensor in tensors]
             if not parts:
                 self._check_outputs(found[0])
+                sample = images[:count]
+            _check_no_nan(found[0], "logits", done)
+            done += count
             parts.append((labels, found, [score(self, images)[:count] for score in image_scores.values()]))
-        if not parts:
-            raise ValueError("`data` must hold one batch at least. Received: none")
+        _check_any(len(parts))
         labels = None if parts[0][0] is None else np.concatenate([np.asarray(labels) for labels, _, _ in parts])
         logits, *rest = (np.concatenate(arrays) for arrays in zip(*(found for _, found, _ in parts), strict=True))
         scores = (np.concatenate(arrays) for arrays in zip(*(scores for _, _, scores in parts), strict=True))
@@ -126,6 +167,7 @@ class Network:
             exact_logits=not (self.gives_probabilities or self.gives_log_probabilities),
             head=self.head,
             scores=dict(zip(image_scores, scores, strict=True)),
+            sample=sample,
         )
 
     def logits(self, images):
@@ -134,7 +176,7 @@ class Network:
         if self._dense is None:
             outputs = self.model(images, training=False)
             if not hasattr(outputs, "shape"):
-                raise ValueError(f"The model must have one output. Received: a {type(outputs).__name__} of outputs")
+                raise ValueError(f"`model` must have one output. Received: a {type(outputs).__name__} of outputs")
             return outputs
         return project(self._dense, self._trunk(images, training=False))
 
@@ -170,6 +212,7 @@ class Network:
 
     def _check_images(self, images):
         """Keras's own message comes from its first call alone; later ones are compiled."""
+        as_numbers(images, "data")
         expected = self.model.inputs[0].shape if _is_graph(self.model) and len(self.model.inputs) == 1 else None
         if expected is None or None in expected[1:]:
             return
@@ -178,11 +221,7 @@ class Network:
 
     def _check_outputs(self, outputs):
         """Finds out from the first batch whether a model whose last layer is not known gives probabilities."""
-        if outputs.ndim != 2 or outputs.shape[1] < 2:
-            raise ValueError(
-                "The model must return logits or probabilities of shape (N, K) with K >= 2 classes. "
-                f"Received: outputs of shape {outputs.shape}"
-            )
+        _check_shape(outputs.shape)
         if self._dense is None:
             self.gives_probabilities = looks_like_probabilities(outputs)
             self.gives_log_probabilities = (outputs <= 0).all() and looks_like_probabilities(np.exp(outputs))
@@ -230,6 +269,24 @@ def last_dense(model):
     return None
 
 
+def first_batch_norm(model):
+    """Returns the first `BatchNormalization` of a graph of layers and the model up to its input, or `None`.
+
+    Args:
+        model: A Keras model. One that is not functional or built `Sequential`, of one input, has none; a model nested
+            in it is looked into.
+    """
+    if not _is_graph(model) or len(model.inputs) != 1:
+        return None
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            return layer, keras.Model(model.inputs[0], _input_of(layer))
+        if isinstance(layer, keras.Model) and (found := first_batch_norm(layer)) is not None:
+            norm, trunk = found
+            return norm, keras.Model(model.inputs[0], trunk(_input_of(layer)))
+    return None
+
+
 def project(dense, features):
     """Returns what a `Dense` layer makes of features without its activation.
 
@@ -259,11 +316,46 @@ def _origin(tensor):
     return history.operation, inputs[0] if inputs else None
 
 
+def _input_of(layer):
+    """Returns the symbolic tensor that a layer of a graph was first called on."""
+    return layer._inbound_nodes[0].input_tensors[0]
+
+
 def _is_final_activation(operation):
     """Whether an operation is softmax or nothing, as a layer or as a function."""
     if isinstance(operation, keras.layers.Activation):
         return operation.activation in FINAL_ACTIVATIONS
     return type(operation).__name__ == "Softmax"
+
+
+def _check_model(model):
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"`model` must be a Keras model. Received: {shown(model)}")
+    for kind, tensors in (("input", model.inputs), ("output", model.outputs)) if _is_graph(model) else ():
+        if len(tensors) != 1:
+            raise ValueError(f"`model` must have one {kind}. Received: a model of {len(tensors)}")
+
+
+def _check_shape(shape):
+    if len(shape) != 2 or shape[1] is None or shape[1] < 2:
+        raise ValueError(
+            "The model must return logits or probabilities of shape (N, K) with K >= 2 classes. "
+            f"Received: outputs of shape {tuple(shape)}"
+        )
+
+
+def _check_any(count):
+    if count == 0:
+        raise ValueError("`data` must hold one batch at least. Received: none")
+
+
+def _check_no_nan(values, kind, first=0):
+    """Raises for NaN in an array whose first row is sample `first` of the data."""
+    if values.dtype.kind in "biu":
+        return
+    wrong = np.flatnonzero(np.isnan(values).reshape(len(values), -1).any(axis=1))
+    if len(wrong):
+        raise ValueError(f"`data` must give {kind} without NaN. Received: NaN in sample {first + wrong[0]}")
 
 
 def _named_features(model, name):

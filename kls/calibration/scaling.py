@@ -12,7 +12,9 @@ import numpy as np
 from keras import ops
 
 from kls.calibration.reliability import check_binning, width_bins
-from kls.calibration.samples import as_indices, as_matrix, log_softmax, softmax
+from kls.calibration.samples import CHUNK, as_indices, as_matrix, log_softmax, softmax
+from kls.utils.arrays import check_number, shown
+from kls.utils.notebook import facts_html
 
 LEAST_TEMPERATURE, LARGEST_TEMPERATURE = 1e-2, 1e2
 
@@ -62,6 +64,15 @@ class Scaler:
         if self._classes is None:
             raise ValueError(f"{type(self).__name__} is not fitted yet: call `fit(logits, y_true)` first.")
 
+    def _facts(self):
+        return {"fitted": "no" if self._classes is None else f"to {self._classes} classes"}
+
+    def __repr__(self):
+        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in self._facts().items())})"
+
+    def _repr_html_(self):
+        return facts_html(type(self).__name__, self._facts())
+
 
 class TemperatureScaling(Scaler):
     """Divides the logits by one temperature T (Guo et al. 2017, "On calibration of modern neural networks", 4.2).
@@ -86,14 +97,23 @@ class TemperatureScaling(Scaler):
     def _fit(self, logits, labels):
         from scipy.optimize import brentq
 
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        true_logit = shifted[np.arange(len(labels)), labels].mean()
+        rows = max(1, CHUNK // logits.shape[1])
+        parts = [slice(start, start + rows) for start in range(0, len(logits), rows)]
+
+        def shifted(part):
+            chunk = logits[part].astype(np.float64)
+            return chunk - chunk.max(axis=1, keepdims=True)
+
+        def mean(of_chunk):
+            return np.concatenate([of_chunk(shifted(part), labels[part]) for part in parts]).mean()
+
+        true_logit = mean(lambda chunk, true: chunk[np.arange(len(true)), true])
 
         def slope(inverse):
-            return np.einsum("nk,nk->n", softmax(shifted * inverse), shifted).mean() - true_logit
+            return mean(lambda chunk, true: np.einsum("nk,nk->n", softmax(chunk * inverse), chunk)) - true_logit
 
         low, high = 1 / LARGEST_TEMPERATURE, 1 / LEAST_TEMPERATURE
-        if not shifted.any():
+        if not any(shifted(part).any() for part in parts):
             inverse = 1.0  # all classes equally likely at every temperature
         elif slope(low) > 0:
             inverse = low
@@ -104,7 +124,17 @@ class TemperatureScaling(Scaler):
         self.temperature = float(1 / inverse)
 
     def _transform(self, logits):
-        return logits / self.temperature
+        return np.divide(logits, self.temperature, dtype=np.float64)
+
+    @property
+    def is_at_bound(self):
+        """Whether the temperature is an end of the range in which it is sought, so that the best lies beyond."""
+        return self.temperature in (LEAST_TEMPERATURE, LARGEST_TEMPERATURE)
+
+    def _facts(self):
+        if self.temperature is None:
+            return super()._facts()
+        return {"temperature": f"{self.temperature:.4g}" + " (end of the range searched)" * self.is_at_bound}
 
     def as_layer(self, from_logits=True, name=None):
         """Returns a Keras layer to append to the model.
@@ -145,9 +175,7 @@ class TemperatureLayer(keras.layers.Layer):
 
     def __init__(self, temperature, from_logits=True, **kwargs):
         super().__init__(autocast=False, **kwargs)  # float32 logits stay so under a mixed policy
-        if not 0 < temperature < float("inf"):
-            raise ValueError(f"`temperature` must be above 0 and finite. Received: temperature={temperature}")
-        self.temperature = float(temperature)
+        self.temperature = check_number(temperature, "temperature", "(0, inf)")
         self.from_logits = from_logits
 
     def call(self, inputs):
@@ -216,13 +244,8 @@ class MatrixScaling(Scaler):
     """
 
     def __init__(self, off_diagonal=1e-2, intercept=1e-2):
-        if not (0 <= off_diagonal < np.inf and 0 <= intercept < np.inf):
-            raise ValueError(
-                "`off_diagonal` and `intercept` must be at least 0 and finite. "
-                f"Received: {off_diagonal} and {intercept}"
-            )
-        self.off_diagonal = off_diagonal
-        self.intercept = intercept
+        self.off_diagonal = check_number(off_diagonal, "off_diagonal", "[0, inf)")
+        self.intercept = check_number(intercept, "intercept", "[0, inf)")
         self.weights = self.bias = None
 
     def _fit(self, logits, labels):
@@ -369,7 +392,7 @@ def _minimize_nll(inputs, labels, expand, flatten, penalty=None):
     L-BFGS works on inputs of unit size and on W in their unit, so that its steps fit whatever the logits' unit is.
 
     Args:
-        inputs: Shape `(N, K)`.
+        inputs: Shape `(N, K)`; computed with in float64.
         labels: Class indices of shape `(N,)`.
         expand: Function of the free parameters to W of shape `(K, K)` and b of shape `(K,)`.
         flatten: Its inverse, for gradients too.
@@ -378,8 +401,9 @@ def _minimize_nll(inputs, labels, expand, flatten, penalty=None):
     from scipy.optimize import minimize
 
     rows, classes = np.arange(len(labels)), inputs.shape[1]
+    inputs = inputs.astype(np.float64)
     unit = np.abs(inputs).mean() or 1.0
-    inputs = inputs / unit
+    inputs /= unit
 
     def objective(parameters):
         weights, bias = expand(parameters)
@@ -402,10 +426,11 @@ def _minimize_nll(inputs, labels, expand, flatten, penalty=None):
 
 
 def _finite(logits):
-    logits = as_matrix(logits, "logits").astype(np.float64)
-    wrong = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    """Returns logits as a float32 or float64 matrix; the scalers compute with it in float64."""
+    logits = as_matrix(logits, "logits")
+    wrong = np.flatnonzero(~(np.isfinite(logits.min(axis=1)) & np.isfinite(logits.max(axis=1))))
     if len(wrong):
-        raise ValueError(f"`logits` must be finite. Received: row {wrong[0]} is {logits[wrong[0]]}")
+        raise ValueError(f"`logits` must be finite. Received: row {wrong[0]} is {shown(logits[wrong[0]].tolist())}")
     return logits
 
 

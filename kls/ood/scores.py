@@ -12,8 +12,6 @@ the model, `score(logits)`. Scores that have to know the training data are fitte
 `Reconstruction` needs an autoencoder and has no lower-case name.
 """
 
-import numbers
-
 import keras
 import numpy as np
 from keras import ops
@@ -21,6 +19,12 @@ from keras import ops
 from kls.calibration.samples import as_indices, as_matrix, log_softmax, softmax
 from kls.feeding import full_batches
 from kls.network import Network, Outputs, looks_like_probabilities
+from kls.utils.arrays import check_number, check_whole, shown
+from kls.utils.notebook import facts_html
+
+NO_HEAD = (
+    "the model must be functional or Sequential and end in a Dense layer, and `features` must not name another layer."
+)
 
 
 class Score:
@@ -32,6 +36,7 @@ class Score:
         uses_training_data: Whether it must be fitted.
         uses_images: Whether it needs the images themselves.
         features: Name of the layer to take features from; `None` for the last layer's input.
+        learned: Names, without the underscore, of the attributes that `fit` sets: arrays or numbers.
     """
 
     uses_features = False
@@ -39,7 +44,9 @@ class Score:
     uses_training_data = False
     uses_images = False
     features = None
+    learned = ()
     fitted = False
+    _width = None
 
     @property
     def settings(self):
@@ -61,8 +68,18 @@ class Score:
                     f"The network's features are of {model.feature_layer!r}, the score's of {self.features!r}."
                 )
             return model
-        _check_model(model)
         return Network(model, self.features)
+
+    def check_network(self, network):
+        """Raises before any pass over data what a `kls.network.Network` cannot give the score.
+
+        Raises:
+            ValueError: If it has no such features, no last layer, or no gradients, and the score needs them.
+        """
+        if self.uses_features and not network.has_features:
+            raise ValueError(f"{type(self).__name__} needs features: {NO_HEAD}")
+        if self.uses_head and network.head is None:
+            raise ValueError(f"{type(self).__name__} needs the last layer and its own input as features: {NO_HEAD}")
 
     def fit(self, model, training_data, batch_size=128):
         """Learns from the training data what the score needs; nothing where it needs nothing.
@@ -96,23 +113,63 @@ class Score:
         """
         if x is None:
             return self.of_outputs(self._outputs_of_logits(model_or_logits))
-        network = self.network_of(model_or_logits)
+        return self.scores_and_sample(self.network_of(model_or_logits), x, batch_size)[0]
+
+    def scores_and_sample(self, network, x, batch_size=128):
+        """Returns the scores of images by a `kls.network.Network`, and the images of the first batch."""
         images = {"score": self.of_images} if self.uses_images else None
         outputs = network.outputs(x, self.uses_features, batch_size, images)
-        return outputs.scores["score"] if self.uses_images else self.of_outputs(outputs)
+        return outputs.scores["score"] if self.uses_images else self.of_outputs(outputs), outputs.sample
 
     def fit_outputs(self, outputs):
         """Learns from the `kls.network.Outputs` of the training data."""
         self._check_outputs(outputs)
         self._learn(outputs)
+        self._width = self._width_of(outputs)
         self.fitted = True
+
+    def state(self):
+        """Returns what a fitted score has learned, `{name: array}`; empty where nothing is."""
+        names = (*self.learned, "width") if self.learned else ()
+        return {name: np.asarray(getattr(self, f"_{name}")) for name in names}
+
+    def restore(self, state):
+        """Gives the score what another of the same settings has learned.
+
+        Args:
+            state: What its `state()` returned.
+
+        Returns:
+            The score itself.
+
+        Raises:
+            ValueError: If that is not the state of such a score.
+        """
+        if state.keys() != {*self.learned, "width"}:
+            raise ValueError(
+                f"`state` must hold {', '.join((*self.learned, 'width'))}. Received: {', '.join(state) or 'nothing'}"
+            )
+        for name, array in state.items():
+            setattr(self, f"_{name}", array)
+        self.fitted = True
+        return self
 
     def of_outputs(self, outputs):
         """Returns the scores from `kls.network.Outputs`, which several scores can share."""
         if self.uses_training_data and not self.fitted:
             raise ValueError(f"{type(self).__name__} is not fitted yet: call `fit(model, training_data)` first.")
         self._check_outputs(outputs)
+        if self._width is not None and self._width != self._width_of(outputs):
+            kind = "features" if self.uses_features else "classes"
+            raise ValueError(
+                f"{type(self).__name__} must get {self._width} {kind}, to which it was fitted. "
+                f"Received: {self._width_of(outputs)}"
+            )
         return self._without_nan(np.asarray(self._score(outputs), np.float64), "features or logits")
+
+    def _width_of(self, outputs):
+        """Returns the number of features, or of classes for a score that needs none."""
+        return (outputs.features if self.uses_features else outputs.logits).shape[1]
 
     def _without_nan(self, scores, inputs):
         wrong = np.flatnonzero(np.isnan(scores))
@@ -133,10 +190,7 @@ class Score:
         if self.uses_features and outputs.features is None:
             raise ValueError(f"{type(self).__name__} needs features: keep them in the outputs")
         if self.uses_head and outputs.head is None:
-            raise ValueError(
-                f"{type(self).__name__} needs the last layer and its own input as features: the model must be "
-                "functional or Sequential and end in a Dense layer, and `features` must not name another layer."
-            )
+            raise ValueError(f"{type(self).__name__} needs the last layer and its own input as features: {NO_HEAD}")
 
     def _outputs_of_logits(self, logits):
         name = type(self).__name__
@@ -152,6 +206,9 @@ class Score:
     def __repr__(self):
         settings = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
         return f"{type(self).__name__}({settings})"
+
+    def _repr_html_(self):
+        return facts_html(repr(self), {"fitted": self.fitted} if self.uses_training_data else {})
 
 
 class MSP(Score):
@@ -195,7 +252,7 @@ class Energy(Score):
     """
 
     def __init__(self, temperature=1.0):
-        _check_positive("temperature", temperature)
+        check_number(temperature, "temperature", "(0, inf)")
         self.temperature = temperature
 
     def _score(self, outputs):
@@ -232,9 +289,8 @@ class GEN(Score):
     """
 
     def __init__(self, gamma=0.1, top=100):
-        if not 0 < gamma < 1:
-            raise ValueError(f"`gamma` must be in (0, 1). Received: gamma={gamma}")
-        _check_whole("top", top)
+        check_number(gamma, "gamma", "(0, 1)")
+        check_whole(top, "top", 1)
         self.gamma = gamma
         self.top = top
 
@@ -266,9 +322,8 @@ class ODIN(Score):
     uses_images = True
 
     def __init__(self, temperature=1000.0, epsilon=0.0014):
-        _check_positive("temperature", temperature)
-        if not epsilon >= 0:
-            raise ValueError(f"`epsilon` must be at least 0. Received: epsilon={epsilon}")
+        check_number(temperature, "temperature", "(0, inf)")
+        check_number(epsilon, "epsilon", "[0, inf)")
         self.temperature = temperature
         self.epsilon = epsilon
 
@@ -276,11 +331,15 @@ class ODIN(Score):
         """Returns the scores of a batch of images by a `kls.network.Network`."""
         return self._score(Outputs(self.perturbed_logits(network, images)))
 
-    def perturbed_logits(self, network, images):
-        """Returns the float32 logits of shape `(N, K)` of images after their step, by a `kls.network.Network`."""
+    def check_network(self, network):
+        """Raises before any pass over data if there are no gradients of the network's images."""
         inputs = getattr(network.model, "inputs", None)
         if inputs and not keras.backend.is_float_dtype(inputs[0].dtype):
             raise ValueError(f"ODIN needs gradients of images of floats. Received: a model of {inputs[0].dtype} images")
+
+    def perturbed_logits(self, network, images):
+        """Returns the float32 logits of shape `(N, K)` of images after their step, by a `kls.network.Network`."""
+        self.check_network(network)
 
         def logits_of(images):
             logits = ops.cast(network.logits(images), "float32")
@@ -323,7 +382,7 @@ class Reconstruction(Score):
 
     def __init__(self, output="image"):
         if not isinstance(output, str):
-            raise ValueError(f"`output` must be the name of an output. Received: output={output!r}")
+            raise ValueError(f"`output` must be the name of an output. Received: output={shown(output)}")
         self.output = output
 
     def network_of(self, model):
@@ -334,37 +393,27 @@ class Reconstruction(Score):
         """
         if isinstance(model, Network):
             return model
-        _check_model(model)
         if not getattr(model, "inputs", None):
             return Network(model)
         outputs = model(model.inputs if len(model.inputs) > 1 else model.inputs[0])
         # ends in the cast, not in a Dense layer, which `Network` would take for a classifier's
         return Network(keras.Model(model.inputs, ops.cast(self._reconstruction(model, outputs), "float32")))
 
-    def __call__(self, model, x=None, batch_size=128):
-        """Returns the scores of images.
-
-        Args:
-            model: A functional Keras model with an output of the name `output`, or any with a single output.
-            x: Images, as `kls.feeding.batches_of` takes them.
-            batch_size: Images per batch, for arrays; smaller last batches are filled up, so that nothing is compiled
-                for them.
-
-        Returns:
-            float64 array of shape `(N,)`.
+    def scores_and_sample(self, network, x, batch_size=128):
+        """Returns the scores of images by a `kls.network.Network`, and the images of the first batch.
 
         Raises:
             ValueError: If the model has no output of that name, if its shape is not that of the images, or if an image
                 holds NaN.
         """
-        if x is None:
-            return super().__call__(model)
-        network = self.network_of(model)
-        batches = full_batches(x, batch_size)
-        parts = [self.of_images(network, np.asarray(images))[:count] for images, _, count in batches]
+        parts, sample = [], None
+        for images, _, count in full_batches(x, batch_size):
+            images = np.asarray(images)
+            parts.append(self.of_images(network, images)[:count])
+            sample = images[:count] if sample is None else sample
         if not parts:
             raise ValueError("`x` must hold one batch at least. Received: none")
-        return self._without_nan(np.concatenate(parts), "images")
+        return self._without_nan(np.concatenate(parts), "images"), sample
 
     def of_images(self, network, images):
         """Returns the scores of a batch of images by the `kls.network.Network` that `network_of` made."""
@@ -403,6 +452,8 @@ class _FeatureScore(Score):
     uses_training_data = True
 
     def __init__(self, features=None):
+        if not isinstance(features, str | None):
+            raise ValueError(f"`features` must be the name of a layer, or None. Received: features={shown(features)}")
         self.features = features
 
 
@@ -426,8 +477,12 @@ class Mahalanobis(_FeatureScore):
     ```
     """
 
+    learned = ("mean", "whiten", "means", "whiten_all")
+
     def __init__(self, relative=False, features=None):
         super().__init__(features)
+        if not isinstance(relative, bool):
+            raise ValueError(f"`relative` must be True or False. Received: relative={shown(relative)}")
         self.relative = relative
 
     def _learn(self, outputs):
@@ -467,22 +522,25 @@ class KNN(_FeatureScore):
     ```
     """
 
+    learned = ("references",)
+
     def __init__(self, k=50, features=None):
         super().__init__(features)
-        _check_whole("k", k)
+        check_whole(k, "k", 1)
         self.k = k
 
     def _learn(self, outputs):
-        from sklearn.neighbors import NearestNeighbors
-
         if len(outputs.features) < self.k:
             raise ValueError(
                 f"`k` must be at most {len(outputs.features)}, the number of training samples. Received: k={self.k}"
             )
-        self._neighbors = NearestNeighbors(n_neighbors=self.k, algorithm="brute").fit(_unit(outputs.features))
+        self._references = _unit(outputs.features)
 
     def _score(self, outputs):
-        return -self._neighbors.kneighbors(_unit(outputs.features))[0][:, -1]
+        from sklearn.neighbors import NearestNeighbors
+
+        neighbors = NearestNeighbors(n_neighbors=self.k, algorithm="brute").fit(self._references)
+        return -neighbors.kneighbors(_unit(outputs.features))[0][:, -1]
 
 
 class ViM(_FeatureScore):
@@ -504,11 +562,12 @@ class ViM(_FeatureScore):
     """
 
     uses_head = True
+    learned = ("origin", "residual", "alpha")
 
     def __init__(self, dimension=None):
         super().__init__()
         if dimension is not None:
-            _check_whole("dimension", dimension)
+            check_whole(dimension, "dimension", 1)
         self.dimension = dimension
 
     def _learn(self, outputs):
@@ -551,10 +610,11 @@ class ReAct(_FeatureScore):
     """
 
     uses_head = True
+    learned = ("limit",)
 
     def __init__(self, percentile=90):
         super().__init__()
-        _check_percentile(percentile)
+        check_number(percentile, "percentile", "[0, 100]")
         self.percentile = percentile
 
     def _learn(self, outputs):
@@ -585,7 +645,7 @@ class ASH(Score):
     uses_head = True
 
     def __init__(self, percentile=90):
-        _check_percentile(percentile)
+        check_number(percentile, "percentile", "[0, 100]")
         self.percentile = percentile
 
     def _score(self, outputs):
@@ -614,6 +674,7 @@ class KLMatching(Score):
     """
 
     uses_training_data = True
+    learned = ("log_templates",)
 
     def _learn(self, outputs):
         p = softmax(outputs.logits)
@@ -658,7 +719,7 @@ def get(score):
     if isinstance(score, Score):
         return score
     if not isinstance(score, str) or score not in SCORES:
-        raise ValueError(f"`score` must be one of {', '.join(SCORES)}, or a `Score`. Received: {score!r}")
+        raise ValueError(f"`score` must be one of {', '.join(SCORES)}, or a `Score`. Received: {shown(score)}")
     return SCORES[score]()
 
 
@@ -685,8 +746,8 @@ def normalize_logits(logits, p=2):
     >>> normalize_logits([[1.0, 7.0, 1.0]]).round(4).tolist()
     [[-0.4082, 0.8165, -0.4082]]
     """
-    if not p >= 1:
-        raise ValueError(f"`p` must be at least 1. Received: p={p}")
+    if p != np.inf:
+        check_number(p, "p", "[1, inf)")
     logits = as_matrix(logits, "logits").astype(np.float64)
     if not np.isfinite(logits).all():
         raise ValueError("`logits` must be finite. Received: infinite ones or NaN")
@@ -702,11 +763,6 @@ def __getattr__(name):
     if name in SCORES:
         return SCORES[name]()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _check_model(model):
-    if not hasattr(model, "predict"):
-        raise ValueError(f"`model` must be a Keras model. Received: {type(model).__name__}")
 
 
 def _check_images(model, images):
@@ -778,18 +834,3 @@ def _gradient(function, images):
             images = images.detach().requires_grad_()
             return torch.autograd.grad(function(images), images)[0]
     raise ValueError(f"ODIN needs gradients, which Keras's backend {backend!r} does not give")
-
-
-def _check_positive(name, value):
-    if not value > 0:
-        raise ValueError(f"`{name}` must be above 0. Received: {name}={value}")
-
-
-def _check_whole(name, value):
-    if not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"`{name}` must be a whole number of at least 1. Received: {name}={value}")
-
-
-def _check_percentile(percentile):
-    if not 0 <= percentile <= 100:
-        raise ValueError(f"`percentile` must be in [0, 100]. Received: percentile={percentile}")

@@ -1,23 +1,35 @@
 """A threshold of familiarity: chosen on validation data, kept with how it was chosen, applied to new data."""
 
+import hashlib
+import io
 import json
 import math
+import warnings
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from kls.ood.measures import auroc, detection_threshold
 from kls.ood.scores import SCORES, Reconstruction, get
+from kls.scale import Pixels, scale_remark
+from kls.utils.arrays import as_numbers, check_number, shown
 from kls.utils.files import atomic_write
+from kls.utils.notebook import facts_html
 from kls.version import __version__
 
 ROUNDING = 1e-12  # a share of 0.95 of 20 samples is 19 of them, whatever the product's last bit
-RESTORABLE = {
-    type(score).__name__: type(score)
-    for score in [*(make() for make in SCORES.values()), Reconstruction()]
-    if not score.uses_training_data
+RESTORABLE = {type(score).__name__: type(score) for score in [*(make() for make in SCORES.values()), Reconstruction()]}
+FIELDS = {
+    "kls": str,
+    "score": str | None,
+    "settings": dict,
+    "learned": str | None,
+    "value": float,
+    "chosen": dict,
+    "images": dict | None,
 }
-FIELDS = {"kls": str, "score": str | None, "settings": dict, "value": float, "chosen": dict}
+CHOSEN_ON = "the images that the threshold was chosen on"
 
 
 class Threshold:
@@ -35,6 +47,13 @@ class Threshold:
             `tpr` of the familiar ones that it keeps and, where there were unfamiliar ones, the share `tnr` of them that
             it refuses and `auroc`. Measured on the data that it was chosen on, these rates flatter. `None` before
             `choose`.
+        images: `low`, `high`, `mean` and `std` of the pixels of the first batch of ID images that it was chosen on, a
+            dictionary; `None` before `choose`, and for data that are no images.
+
+    Warns:
+        UserWarning: If images lie on another scale than those that the model was trained on, by its first batch
+            normalisation, or than those that the threshold was chosen on. Of a model without batch normalisation it is
+            not known whether the latter had the right one.
 
     Raises:
         ValueError: If there is no such score, if it is not fitted, or if it and the model do not fit together.
@@ -52,11 +71,12 @@ class Threshold:
     Chosen on validation data, saved, and applied elsewhere:
 
     ```python
-    threshold = kls.ood.Threshold("energy", model)
-    threshold.choose(x_validation, tpr=0.95).save("threshold.json")
+    score = kls.ood.scores.KNN().fit(model, training_batches)
+    threshold = kls.ood.Threshold(score, model)
+    threshold.choose(validation_batches, tpr=0.95).save("threshold.json")  # beside it, threshold.json.npz
 
     threshold = kls.ood.Threshold.load("threshold.json", model)
-    unknown = ~threshold.is_familiar(images)
+    is_ood = ~threshold.is_familiar(batches)
     ```
     """
 
@@ -64,6 +84,7 @@ class Threshold:
         self.score = None if score is None else get(score)
         self.value = None
         self.chosen = None
+        self.images = None
         self._network = None
         if self.score is None:
             if model is not None:
@@ -72,7 +93,9 @@ class Threshold:
                     f"Received: a {type(model).__name__}"
                 )
         elif self.score.uses_training_data and not self.score.fitted:
-            raise ValueError(f"`score` must be fitted: call `fit(model, training_data)` first. Received: {score!r}")
+            raise ValueError(
+                f"`score` must be fitted: call `fit(model, training_data)` first. Received: {shown(score)}"
+            )
         elif model is not None:
             self._network = self.score.network_of(model)
         elif self.score.uses_features or self.score.uses_images:
@@ -112,10 +135,14 @@ class Threshold:
         if unfamiliar is None and tpr is None:
             raise ValueError(f"`unfamiliar` must be given unless `tpr` is. Received: unfamiliar=None, tnr={tnr}")
         for name, rate in (("tpr", tpr), ("tnr", tnr)):
-            if rate is not None and not 0 < rate <= 1:
-                raise ValueError(f"`{name}` must be in (0, 1]. Received: {name}={rate}")
-        familiar = self._scores(familiar, "familiar", batch_size)
-        unfamiliar = None if unfamiliar is None else self._scores(unfamiliar, "unfamiliar", batch_size)
+            if rate is not None:
+                check_number(rate, name, "(0, 1]")
+        familiar, sample = self._scores(familiar, "familiar", batch_size)
+        samples = {"`familiar`": sample}
+        if unfamiliar is not None:
+            unfamiliar, samples["`unfamiliar`"] = self._scores(unfamiliar, "unfamiliar", batch_size)
+        if sample is not None:
+            _warn(scale_remark(self._network, samples))
         if tpr is not None:
             rule, value = f"tpr {tpr:.12g}", np.sort(familiar)[-_count(tpr, familiar)]
         elif tnr is not None:
@@ -123,6 +150,7 @@ class Threshold:
         else:
             rule, value = "largest detection accuracy", detection_threshold(familiar, unfamiliar)
         self.value = float(value)
+        self.images = None if sample is None else asdict(Pixels.of(sample))
         self.chosen = {
             "rule": rule,
             "familiar": len(familiar),
@@ -147,13 +175,17 @@ class Threshold:
             ValueError: If no threshold is chosen yet, or if data are not as the score needs them.
         """
         self._check_chosen()
-        return self._scores(x, "x", batch_size) >= self.value
+        scores, sample = self._scores(x, "x", batch_size)
+        if sample is not None:
+            reference = (CHOSEN_ON, Pixels(**self.images)) if self.images else None
+            _warn(scale_remark(self._network, {"`x`": sample}, reference))
+        return scores >= self.value
 
     def save(self, path):
         """Writes the threshold to a JSON file, aside and renamed when whole.
 
-        The file has the score's name and settings, the threshold to its last bit and how it was chosen; neither the
-        model nor the training data of a fitted score.
+        The file has the score's name and settings, the threshold to its last bit and how it was chosen, not the model.
+        What a fitted score has learned is written first, to `PATH.npz` beside it; the file has the SHA-256 of that.
 
         Args:
             path: Path of the file; its directory is made.
@@ -162,12 +194,19 @@ class Threshold:
             ValueError: If no threshold is chosen yet.
         """
         self._check_chosen()
+        settings = _settings(self.score)
+        learned = b"" if self.score is None else _packed(self.score.state())
+        if learned:
+            with atomic_write(_beside(path)) as file:
+                file.write(learned)
         record = {
             "kls": __version__,
             "score": None if self.score is None else type(self.score).__name__,
-            "settings": _settings(self.score),
+            "settings": settings,
+            "learned": hashlib.sha256(learned).hexdigest() if learned else None,
             "value": self.value,
             "chosen": self.chosen,
+            "images": self.images,
         }
         with atomic_write(path) as file:
             file.write(f"{json.dumps(record, indent=2)}\n".encode())
@@ -179,44 +218,46 @@ class Threshold:
         Args:
             path: Path of the file.
             model: The model, as for `Threshold`.
-            score: The score that the threshold was saved with. It must be given where it was fitted, since training
-                data are not saved, or where it is not one of `kls.ood.scores`; else it is made again from its name and
-                settings.
+            score: The score that the threshold was saved with. It must be given where it is not one of
+                `kls.ood.scores`; else it is made again from its name, its settings and what it had learned.
 
         Raises:
             ValueError: If this is no such file or a damaged one, if the score must be given, or if another is given.
-
-        Example:
-
-        ```python
-        score = kls.ood.scores.KNN(k=50).fit(model, x_train)
-        threshold = kls.ood.Threshold.load("threshold.json", model, score)
-        ```
         """
         record = _read(path)
         threshold = cls(_saved_score(record, path) if score is None else _given_score(score, record, path), model)
-        threshold.value, threshold.chosen = record["value"], record["chosen"]
+        threshold.value, threshold.chosen, threshold.images = (record[name] for name in ("value", "chosen", "images"))
         return threshold
 
     def __repr__(self):
         return f"{type(self).__name__}({self.score!r}, value={self.value!r})"
 
+    def _repr_html_(self):
+        return facts_html(repr(self), self.chosen or {})
+
     def _scores(self, data, name, batch_size):
+        """Returns the scores of data, and the first images where these are images."""
         if data is None:
             raise ValueError(f"`{name}` must be given. Received: {name}=None")
         if self.score is None:
-            return _as_scores(data, name)
+            return _as_scores(data, name), None
         if self._network is None:
-            return self.score(data)
-        return self.score(self._network, data, batch_size)
+            return self.score(data), None
+        return self.score.scores_and_sample(self._network, data, batch_size)
 
     def _check_chosen(self):
         if self.value is None:
             raise ValueError("No threshold is chosen yet: call `choose(familiar, unfamiliar)` first.")
 
 
+def _warn(remark):
+    """Warns the caller of a public method."""
+    if remark:
+        warnings.warn(remark, stacklevel=3)
+
+
 def _as_scores(values, name):
-    scores = np.asarray(values, np.float64)
+    scores = as_numbers(values, name).astype(np.float64)
     if scores.ndim != 1 or len(scores) == 0 or np.isnan(scores).any():
         found = f"shape {scores.shape}" if scores.ndim != 1 or len(scores) == 0 else "NaN"
         raise ValueError(f"`{name}` must hold scores of shape (N,) with N >= 1, none of them NaN. Received: {found}")
@@ -245,6 +286,31 @@ def _settings(score):
     return {} if score is None else json.loads(json.dumps(score.settings, default=plain))
 
 
+def _beside(path):
+    """Returns the path of what a fitted score has learned."""
+    path = Path(path)
+    return path.with_name(path.name + ".npz")
+
+
+def _packed(state):
+    """Returns arrays as the bytes of a file of NumPy's; no bytes where there are none."""
+    if not state:
+        return b""
+    file = io.BytesIO()
+    np.savez(file, **state)
+    return file.getvalue()
+
+
+def _learned(path, digest):
+    """Returns the arrays of the file beside a threshold's, whose SHA-256 that has."""
+    beside = _beside(path)
+    content = beside.read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise ValueError(f"{beside} is damaged, or belongs to another threshold than {path}: its SHA-256 is another.")
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        return dict(file)
+
+
 def _read(path):
     """Returns what `save` wrote, or raises an error that tells what is wrong with the file."""
     try:
@@ -260,6 +326,10 @@ def _read(path):
                 f"{path} is damaged: `{name}` must be of type {getattr(kind, '__name__', kind)}, and not NaN. "
                 f"Received: {record[name]!r}"
             )
+    images = record["images"]
+    if images is not None and {name: type(value) for name, value in images.items()} != Pixels.__annotations__:
+        fields = ", ".join(Pixels.__annotations__)
+        raise ValueError(f"{path} is damaged: `images` must hold the numbers {fields}. Received: {images!r}")
     return record
 
 
@@ -273,8 +343,10 @@ def _saved_score(record, path):
             f"`score` must be given, fitted as the {_described(record)} that {path} was saved with: only "
             f"{', '.join(RESTORABLE)} can be made again from their settings. Received: score=None"
         )
+    state = {} if record["learned"] is None else _learned(path, record["learned"])
     try:
-        return RESTORABLE[name](**settings)
+        score = RESTORABLE[name](**settings)
+        return score.restore(state) if score.uses_training_data else score
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: there is no {_described(record)} ({error}).") from error
 

@@ -110,7 +110,6 @@ def test_an_auroc_below_one_half_is_said_to_be_reversed(store, make_trial, write
 
 
 def test_students_are_seeds_of_one_recipe_only_if_their_teachers_are(store, make_trial, finish, capsys):
-    rng = np.random.default_rng(0)
     for seed, epochs in ((0, 5), (1, 5), (0, 10)):
         teacher = make_trial(gamma=1.0, seed=seed, epochs=epochs)
         student = replace(

@@ -1,6 +1,7 @@
 import collections
 import csv
 import io
+import re
 
 import keras
 import numpy as np
@@ -272,6 +273,11 @@ class Counting(keras.utils.PyDataset):
         return tuple(array[24 * index : 24 * (index + 1)] for array in self.arrays)
 
 
+def once_and_first(data, evaluations):
+    """How often each batch is read: in every evaluation, the first also before the first epoch."""
+    return dict.fromkeys(range(len(data)), evaluations) | {0: evaluations + 1}
+
+
 class Predictions(keras.callbacks.Callback):
     """Keeps what the model predicts at each epoch's end."""
 
@@ -389,7 +395,6 @@ class TestEvery:
             (7, 3, 0, [0, 2]),
             (7, 1, 0, [0]),
             (2, 4, 1, [2, 3]),
-            (2.0, 3, 0, [0, 2]),
         ],
     )
     def test_the_first_every_so_many_and_the_last(self, small, every, epochs, initial, expected):
@@ -403,11 +408,12 @@ class TestEvery:
         assert len(history["val_ece"]) == len(history["auroc_far"]) == len(expected)
         assert len(history["loss"]) == epochs - initial
 
-    @pytest.mark.parametrize("every", [0, -1, 1.5])
+    @pytest.mark.parametrize("every", [0, -1, 1.5, 2.0, True, "x", None])
     def test_other_than_whole_numbers_are_refused(self, every):
-        with pytest.raises(ValueError, match="every"):
+        message = re.escape(f"`every` must be a whole number of at least 1. Received: every={every!r}")
+        with pytest.raises(ValueError, match=message):
             CalibrationCallback((X, Y), every=every)
-        with pytest.raises(ValueError, match="every"):
+        with pytest.raises(ValueError, match=message):
             OODCallback({"far": FAR}, every=every)
 
     @pytest.mark.filterwarnings("ignore:.*not available", "ignore:.*Can save best model only", "ignore:.*conditioned")
@@ -436,13 +442,13 @@ class TestPasses:
         ood = OODCallback({"far": far, "near": near}, "mahalanobis", familiar=familiar, training_data=training)
         train(small, [CalibrationCallback(labelled), ood], epochs=3)
         for data in (labelled, familiar, training, far, near):
-            assert data.reads == dict.fromkeys(range(len(data)), 3)
+            assert data.reads == once_and_first(data, 3)
 
     def test_odin_takes_no_second_pass(self, small):
         familiar, far = Counting(X), Counting(FAR)
         train(small, [OODCallback({"far": far}, "odin", every=2, familiar=familiar)], epochs=4)
-        assert familiar.reads == dict.fromkeys(range(3), 3)
-        assert far.reads == dict.fromkeys(range(2), 3)
+        assert familiar.reads == once_and_first(familiar, 3)
+        assert far.reads == once_and_first(far, 3)
 
     def test_the_validation_data_are_read_by_fit_and_once_more(self, small):
         validation = Counting(X, Y)
@@ -596,15 +602,100 @@ class TestScores:
             OODCallback(ood)
 
 
-@pytest.mark.parametrize("data", [X, Counting(X)], ids=["array", "batches"])
-def test_calibration_without_labels_is_refused(small, data):
-    with pytest.raises(ValueError, match="`data` must have labels"):
-        train(small, [CalibrationCallback(data)])
+class NoEpoch(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        raise AssertionError("an epoch has begun")
 
 
-def test_calibration_with_wrong_labels_is_refused(small):
-    with pytest.raises(ValueError, match=r"whole numbers in 0\.\.1\. Received: y_true\[0\]=2"):
-        train(small, [CalibrationCallback((X, np.full(64, 2)))])
+class TestBeforeTheFirstEpoch:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"bins": 0}, "`bins` must be a whole number"),
+            ({"bins": "a"}, "`bins` must be a whole number"),
+            ({"batch_size": 0}, "`batch_size` must be a whole number of at least 1"),
+        ],
+    )
+    def test_wrong_settings_are_refused_at_construction(self, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            CalibrationCallback((X, Y), **arguments)
+
+    @pytest.mark.parametrize(
+        ("data", "message"),
+        [
+            (X, "`data` must have labels"),
+            (Counting(X), "`data` must have labels"),
+            ((X, np.full(64, 2)), r"whole numbers in 0\.\.1\. Received: y_true\[0\]=2"),
+            ((X, np.where(np.arange(64) == 63, 9, 0)), r"Received: y_true\[63\]=9"),
+            ((X[:, :5], Y), r"CalibrationCallback: `data` must hold images of shape \(None, 6\)"),
+            ((X, Y[:9]), "CalibrationCallback: `data` must hold a label for each"),
+            ((np.full_like(X, np.nan), Y), "CalibrationCallback: `data` must give images without NaN"),
+            ((X.astype(str), Y), "CalibrationCallback: `data` must be an array of real numbers"),
+            ("data", "CalibrationCallback: `data` must be an array"),
+        ],
+    )
+    def test_wrong_data_of_calibration_are_refused(self, small, data, message):
+        with pytest.raises(ValueError, match=message):
+            train(small, [CalibrationCallback(data, batch_size=16), NoEpoch()])
+
+    @pytest.mark.parametrize("name", ["far", "familiar", "training_data"])
+    def test_wrong_data_of_ood_are_refused(self, small, name):
+        arguments = {"familiar": X, "training_data": X, "far": FAR} | {name: X[:, :5]}
+        callback = OODCallback({"far": arguments.pop("far")}, scores.KNN(k=3), **arguments)
+        with pytest.raises(ValueError, match=rf"OODCallback, {name}: `data` must hold images of shape \(None, 6\)"):
+            train(small, [callback, NoEpoch()])
+
+    def test_a_model_of_several_outputs_is_refused(self):
+        x = keras.Input((6,))
+        model = keras.Model(x, [keras.layers.Dense(2)(x), keras.layers.Dense(2)(x)])
+        model.compile("sgd", [None, "sparse_categorical_crossentropy"])
+        for callback in (CalibrationCallback((X, Y)), OODCallback({"far": FAR}, familiar=X)):
+            with pytest.raises(ValueError, match="`model` must have one output"):
+                model.fit(X, Y, verbose=0, callbacks=[callback, NoEpoch()])
+
+    def test_a_score_that_the_model_cannot_give_is_refused(self):
+        class Own(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.dense = keras.layers.Dense(2)
+
+            def call(self, x):
+                return self.dense(x)
+
+        model = Own()
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        with pytest.raises(ValueError, match="ASH needs features"):
+            model.fit(X, Y, verbose=0, callbacks=[OODCallback({"far": FAR}, "ash", familiar=X), NoEpoch()])
+        history = model.fit(X, Y, verbose=0, callbacks=[OODCallback({"far": FAR}, familiar=X)]).history
+        assert "auroc_far" in history
+
+
+class TestScale:
+    def test_images_of_another_scale_are_told_once(self):
+        network = compiled([keras.layers.BatchNormalization(momentum=0.5)])
+        callbacks = [
+            CalibrationCallback((255 * X, Y)),
+            OODCallback({"far": 255 * FAR}, familiar=X),
+        ]
+        with pytest.warns(UserWarning, match="another scale") as caught:
+            train(network, callbacks, epochs=3)
+        found = [str(warning.message) for warning in caught if "another scale" in str(warning.message)]
+        assert len(found) == 2
+        trained = (
+            r"than what the network was trained on, by its first batch normalisation: {} about \d\d\d times larger"
+        )
+        assert re.search(trained.format("`data`"), found[0])
+        assert re.search(trained.format("`ood` far"), found[1])
+
+    @pytest.mark.filterwarnings("error::UserWarning")
+    def test_ood_images_of_its_scale_are_not(self):
+        network = compiled([keras.layers.BatchNormalization()])
+        ood = {"far": FAR, "near": NEAR, "black": 0 * FAR, "inverted": -FAR}
+        train(network, [CalibrationCallback((X, Y)), OODCallback(ood, familiar=X)], epochs=1)
+
+    def test_without_batch_normalisation_data_are_compared(self, small):
+        with pytest.warns(UserWarning, match=r"than `familiar`: `ood` far about \d\d\d times larger"):
+            train(small, [OODCallback({"far": 255 * FAR}, familiar=X)], epochs=1)
 
 
 def test_another_model_is_evaluated_with_its_own_weights(small):

@@ -434,12 +434,19 @@ class TestPasses:
             ({"scores": "all"}, "`training_data` must be given for the scores mahalanobis, "),
             ({"scores": ["nonsense"]}, "`score` must be one of msp, "),
             ({"features": "nonsense"}, "`features` must name a layer of the model: hidden, last"),
-            ({"scores": ["ash"], "features": "hidden"}, "ash needs the input of the last Dense layer"),
+            ({"scores": ["ash"], "features": "hidden"}, "ASH needs the last layer and its own input as features"),
             (
                 {"scores": [scores.KNN(features="hidden")], "training_data": Unreadable()},
                 "name the layer by `features` of `evaluate` instead",
             ),
-            ({"scaling": "nonsense"}, "`scaling` must be one of temperature, "),
+            ({"scaling": "nonsense"}, "`scaling` must be one of 'temperature', "),
+            ({"scaling": 3}, "`scaling` must be one of 'temperature', "),
+            ({"scores": []}, "`scores` must be 'all', or names or `Score`s in a list. Received: scores=[]"),
+            ({"scores": 3}, "`scores` must be 'all', or names"),
+            ({"resamples": True}, "`resamples` must be a whole number of at least 0. Received: resamples=True"),
+            ({"resamples": 2.5}, "`resamples` must be a whole number"),
+            ({"batch_size": "a"}, "`batch_size` must be a whole number of at least 1. Received: batch_size='a'"),
+            ({"seed": None}, "`seed` must be a whole number"),
             ({"bins": 0}, "`bins` must be a whole number in 1..10000"),
             ({"convention": "nonsense"}, "`convention` must be one of 'guo', "),
             ({"ood_convention": "guo"}, "`ood_convention` must be one of 'odin', 'openood'"),
@@ -526,13 +533,32 @@ class TestData:
         "unfamiliar", [FAR[:, :5], FAR.reshape(33, 3, 2), FAR[:0]], ids=["features", "rank", "empty"]
     )
     def test_unfamiliar_data_of_the_wrong_shape_are_refused(self, model, data, unfamiliar):
-        errors = [ValueError]
-        if keras.backend.backend() == "tensorflow":
-            import tensorflow as tf
-
-            errors.append(tf.errors.InvalidArgumentError)  # what `predict` raises too
-        with pytest.raises(tuple(errors)):
+        with pytest.raises(ValueError, match="far: `data` must hold"):
             kls.evaluate(model, data, {"far": unfamiliar})
+
+    @pytest.mark.parametrize("name", ["data", "ood", "training_data", "scaling_data"])
+    def test_nan_is_refused_with_the_name_of_the_data(self, model, labelled, name):
+        images, labels = labelled["train"]
+        images = np.where(np.arange(len(images))[:, None] == 100, np.nan, images).astype("float32")
+        arguments = {"data": labelled["test"], "ood": {"far": FAR}, "scores": ["knn"], "scaling": "temperature"}
+        arguments |= {"training_data": labelled["train"], "scaling_data": labelled["held_out"]}
+        arguments[name] = {"far": images} if name == "ood" else (images, labels)
+        prefix = {"data": "", "ood": "far: "}.get(name, f"{name}: ")
+        for batch_size in (128, 32):
+            message = rf"^{prefix}`data` must give images without NaN\. Received: NaN in sample 100"
+            with pytest.raises(ValueError, match=message):
+                kls.evaluate(model, **arguments, batch_size=batch_size)
+
+    def test_logits_that_are_nan_are_refused(self, data):
+        model = dense()
+        model.layers[-1].bias.assign(np.array([0, np.nan, 0]))
+        with pytest.raises(ValueError, match=r"`data` must give logits without NaN\. Received: NaN in sample 0"):
+            kls.evaluate(model, data)
+
+    @pytest.mark.parametrize("images", [np.full((9, 6), "a"), np.full((9, 6), None), np.ones((9, 6), complex)])
+    def test_what_is_no_number_is_refused(self, model, images):
+        with pytest.raises(ValueError, match="`data` must be an array of real numbers"):
+            kls.evaluate(model, (images, np.zeros(9, int)))
 
     @pytest.mark.parametrize("ood_data", [FAR, [FAR], (FAR, NEAR), "far"])
     def test_unfamiliar_data_without_names_are_refused(self, model, data, ood_data):
@@ -574,6 +600,126 @@ class TestModels:
         single = keras.Sequential([keras.layers.Input((6,)), keras.layers.Dense(1)])
         with pytest.raises(ValueError, match="logits or probabilities of shape"):
             kls.evaluate(single, (X, np.zeros(91)))
+
+    @pytest.mark.parametrize("wrong", ["model", None, 3, np.ones(3)])
+    def test_what_is_no_model_is_refused(self, wrong):
+        with pytest.raises(ValueError, match="`model` must be a Keras model"):
+            kls.evaluate(wrong, Unreadable())
+
+    def test_several_outputs_are_refused_before_the_data_are_read(self):
+        x = keras.Input((6,))
+        model = keras.Model(x, [keras.layers.Dense(3)(x), keras.layers.Dense(3)(x)])
+        with pytest.raises(ValueError, match="`model` must have one output"):
+            kls.evaluate(model, Unreadable())
+
+
+class TestAll:
+    def test_what_the_model_cannot_give_is_skipped_and_said(self, model, labelled, data):
+        subclassed = Subclassed(model)
+        with pytest.warns(UserWarning, match=r"Scores that were skipped: .*vim \(ViM needs features") as caught:
+            found = kls.evaluate(subclassed, data, {"far": FAR}, "all", training_data=labelled["train"])
+        assert len([warning for warning in caught if "skipped" in str(warning.message)]) == 1
+        no_features = {"mahalanobis", "relative_mahalanobis", "knn", "vim", "react", "ash"}
+        assert set(found.skipped) == {*no_features, "max_logit", "energy"}
+        assert "Energy needs logits" in found.skipped["energy"]
+        assert list(found.scores) == ["msp", "entropy", "gen", "odin", "kl_matching"]
+        assert "skipped: max_logit" in found.summary or "skipped: mahalanobis" in found.summary
+        expected = kls.evaluate(subclassed, data, {"far": FAR}, list(found.scores), training_data=labelled["train"])
+        assert_same_numbers(found, expected)
+
+    def test_what_training_data_are_too_few_for_is_skipped(self, model, labelled, data):
+        few = tuple(part[:20] for part in labelled["train"])
+        with pytest.warns(UserWarning, match="knn .`k` must be at most 20"):
+            assert set(kls.evaluate(model, data, {"far": FAR}, "all", training_data=few).skipped) == {"knn"}
+
+    def test_nothing_is_skipped_where_all_can_be_given(self, everything):
+        assert everything[0].skipped == {}
+
+    def test_a_score_that_is_named_is_not_skipped(self, model, labelled, data):
+        with pytest.raises(ValueError, match="ViM needs features"):
+            kls.evaluate(Subclassed(model), data, {"far": FAR}, ["msp", "vim"], training_data=labelled["train"])
+
+
+class TestRemarks:
+    LOGITS = np.log([[0.7, 0.3], [0.3, 0.7]])[[0, 1] * 10].astype("float32")
+
+    def test_a_temperature_at_the_end_of_its_range(self):
+        right, wrong = np.array([0, 1] * 10), np.array([1, 0] * 10)
+        for labels, temperature in ((right, "0.01"), (wrong, "100")):
+            found = kls.evaluate(identity(2), (self.LOGITS, labels), scaling="temperature")
+            remark = f"temperature scaling: T = {temperature} is an end of the range searched, the best lies beyond"
+            assert remark in found.summary
+            assert remark in found.to_markdown()
+
+    def test_a_scaling_that_made_the_ece_worse(self):
+        data = self.LOGITS, np.array([0, 1] * 10)
+        found = kls.evaluate(identity(2), data, scaling="temperature", scaling_data=(self.LOGITS, data[1][::-1]))
+        remark = "temperature scaling made the ECE worse: 30.00 % before, 49.79 % after"
+        assert remark in found.summary
+        assert remark in found.to_markdown()
+        assert "worse" not in kls.evaluate(identity(2), data, scaling="temperature").summary
+
+    def test_auroc_below_chance_is_named_and_nothing_is_bold(self):
+        sure = np.array([[9.0, 0.0]] * 3, "float32")
+        found = kls.evaluate(identity(2), (self.LOGITS, np.array([0, 1] * 10)), {"sure": sure, "same": self.LOGITS})
+        remark = "AUROC below 50 %, OOD samples score higher than ID ones: msp on sure"
+        assert found.summary.endswith(remark)
+        assert f"{remark}." in found.to_markdown()
+        assert "**" not in found.to_markdown()
+
+    def test_nothing_is_remarked_without_a_reason(self, data, model):
+        assert kls.evaluate(model, data).remarks == []
+
+    @pytest.mark.parametrize(
+        ("measure", "side"),
+        [
+            ("auroc", "the share of pairs in which the ID sample scores higher"),
+            ("aupr_in", "with ID samples as positives"),
+            ("aupr_out", "with OOD samples as positives"),
+            ("fpr95", "OOD samples that pass for ID at the threshold that keeps 95 % of the ID samples"),
+        ],
+    )
+    def test_each_table_names_its_side(self, everything, measure, side):
+        assert side in everything[0].to_markdown([measure])
+
+
+class TestScale:
+    @pytest.mark.parametrize("name", ["ood", "training_data", "scaling_data"])
+    @pytest.mark.parametrize(("factor", "times"), [(255, "larger"), (1 / 255, "smaller")])
+    def test_data_of_another_scale_than_the_others_are_told(self, model, labelled, name, factor, times):
+        other = (HELD_OUT * np.float32(factor), labelled["held_out"][1])
+        arguments = {"ood": {"far": FAR}, "training_data": labelled["train"], "scaling_data": labelled["held_out"]}
+        arguments[name] = {"far": other[0]} if name == "ood" else other
+        shown_name = "`ood` far" if name == "ood" else f"`{name}`"
+        with pytest.warns(
+            UserWarning, match=rf"scale than `data`: {shown_name} about [23]\d\d times {times}"
+        ) as caught:
+            found = kls.evaluate(model, labelled["test"], scores=scores.KNN(k=3), scaling="temperature", **arguments)
+        assert found.remarks[-1] == str(caught[-1].message)
+        assert caught[-1].filename == __file__
+
+    @pytest.mark.filterwarnings("error::UserWarning")
+    @pytest.mark.parametrize("images", [NOISE, 3 * FAR, -FAR, 0 * FAR, 0 * FAR + 2])
+    def test_ood_data_of_its_scale_are_not(self, model, data, images):
+        kls.evaluate(model, data, {"far": images})
+
+
+class TestNotebook:
+    def test_it_is_shown_in_a_line_and_as_tables(self, everything):
+        evaluation, _ = everything
+        assert repr(evaluation).startswith("Evaluation(accuracy ")
+        assert len(repr(evaluation)) < 300
+        html = evaluation._repr_html_()
+        assert html.count("<table>") == 3
+        for row in evaluation.rows[:3]:
+            assert f"<td>{shown(pd.Series(row))}</td>" in html.replace("<td >", "<td>")
+
+    def test_names_cannot_break_a_table_or_hold_markup(self, model, data):
+        evaluation = kls.evaluate(model, data, {"<b>a</b>|\nb": NEAR})
+        assert "<b>" not in evaluation._repr_html_().replace("<b>Ev", "")
+        markdown = evaluation.to_markdown()
+        assert "&lt;b>a&lt;/b>\\| b" in markdown
+        assert [len(table[0]) for table in tables(markdown.replace("\\|", ""))] == [9, 2, 2]
 
 
 class TestResamples:
@@ -710,7 +856,7 @@ class TestMarkdown:
                 assert line[1:] == [shown(row) for row in rows]
         assert "Calibration on 91 samples" in markdown
         assert "10 bins of equal width, closed by netcal's convention" in markdown
-        assert markdown.endswith("|\n")
+        assert markdown.endswith("\n\n".join(["", *evaluation.remarks]) + "\n")
         assert "nan" not in markdown
 
     def test_by_default_there_are_three_tables(self, everything):
@@ -738,8 +884,10 @@ class TestSummary:
         assert evaluation.summary == (
             f"accuracy {100 * value('accuracy'):.2f} %, ECE {100 * value('ece'):.2f} %, NLL {value('nll'):.4f}, "
             f"Brier {value('brier'):.4f} (n = 91); temperature scaling: ECE {100 * value('ece', 'temperature'):.2f} %; "
-            f"mean AUROC over 3 unfamiliar sets {100 * means[best]:.2f} % by {best}"
+            f"mean AUROC over 3 OOD datasets {100 * means[best]:.2f} % by {best}, the best of 13 scores on these data: "
+            f"it flatters; {evaluation.remarks[0].removesuffix('.')}"
         )
+        assert evaluation.remarks[0].startswith("AUROC below 50 %")
 
     def test_without_unfamiliar_data(self, model, data):
         summary = kls.evaluate(model, data).summary
@@ -747,7 +895,9 @@ class TestSummary:
         assert "\n" not in summary
 
     def test_a_single_unfamiliar_set_is_no_mean(self, model, data):
-        assert "1 unfamiliar sets" not in kls.evaluate(model, data, {"far": FAR}).summary
+        summary = kls.evaluate(model, data, {"far": FAR}).summary
+        assert "1 OOD datasets" not in summary
+        assert "the best of" not in summary
 
     @pytest.mark.parametrize(("measure", "scaling"), [("nonsense", "none"), ("ece", "nonsense"), ("auroc", "none")])
     def test_an_unknown_value_is_refused(self, everything, measure, scaling):
@@ -793,7 +943,7 @@ class TestPlots:
 
     @pytest.mark.parametrize("draw", ["plot_confidences", "plot_roc"])
     def test_an_unknown_score_is_refused(self, everything, draw):
-        with pytest.raises(ValueError, match=r"`score` must be one of msp, .* Received: 'nonsense'"):
+        with pytest.raises(ValueError, match=r"`score` must be one of 'msp', .* Received: score='nonsense'"):
             getattr(everything[0], draw)("nonsense")
 
     def test_an_unknown_scaling_is_refused(self, everything):

@@ -1,3 +1,4 @@
+import tracemalloc
 import warnings
 
 import keras
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from keras import ops
-from scipy.optimize import minimize_scalar
+from scipy.optimize import brentq, minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
@@ -102,6 +103,42 @@ class TestTemperature:
         information = ((p * logits**2).sum(axis=1) - (p * logits).sum(axis=1) ** 2).sum()  # about 1/T
         found = TemperatureScaling().fit(logits, labels).temperature
         assert abs(1 / found - 1 / temperature) < 4 / np.sqrt(information)
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_memory_is_at_most_twice_the_logits(self, dtype):
+        logits, labels = simulated(10_000, 200)
+        logits = logits.astype(dtype)
+        tracemalloc.start()
+        scaling = TemperatureScaling().fit(logits, labels)
+        fitting = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        scaled = scaling.transform(logits)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert fitting < 2 * logits.nbytes
+        assert peak < scaled.nbytes + 0.1 * logits.nbytes
+
+    @pytest.mark.parametrize(("n", "k"), [(1, 2), (50, 3), (3001, 100)])
+    def test_pieces_of_the_logits_give_the_temperature_of_the_whole(self, n, k):
+        logits, labels = simulated(n, k)
+        shifted = logits - logits.max(axis=1, keepdims=True)
+
+        def slope(inverse):
+            expected = (softmax(shifted * inverse, axis=1) * shifted).sum(axis=1).mean()
+            return expected - shifted[np.arange(n), labels].mean()
+
+        ends = slope(0.01) > 0, slope(100.0) <= 0
+        inverse = 0.01 if ends[0] else 100.0 if ends[1] else brentq(slope, 0.01, 100.0, xtol=1e-12, rtol=1e-12)
+        assert TemperatureScaling().fit(logits, labels).temperature == pytest.approx(1 / inverse, rel=1e-12)
+
+    @pytest.mark.parametrize(
+        ("labels", "temperature", "is_at_bound"), [([0, 1], 0.01, True), ([1, 0], 100, True), ([0, 0], None, False)]
+    )
+    def test_says_when_the_best_lies_beyond_the_range(self, labels, temperature, is_at_bound):
+        scaling = TemperatureScaling().fit([[3, 0], [0, 1]], labels)
+        assert scaling.is_at_bound == is_at_bound
+        assert temperature in (scaling.temperature, None)
+        assert ("end of the range searched" in repr(scaling)) == is_at_bound
 
     def test_a_constant_in_each_row_does_not_matter_and_a_factor_does(self):
         logits, labels = simulated()
@@ -253,10 +290,10 @@ class TestLinear:
 
     @pytest.mark.parametrize("wrong", [-1, -1e-9, float("nan"), float("inf")])
     def test_penalties_below_zero_or_without_end_are_refused(self, wrong):
-        for arguments in ((wrong, 0.1), (0.1, wrong)):
+        for name in ("off_diagonal", "intercept"):
             for kind in (MatrixScaling, DirichletScaling):
-                with pytest.raises(ValueError, match=rf"off_diagonal.*intercept.*{wrong}"):
-                    kind(*arguments)
+                with pytest.raises(ValueError, match=rf"`{name}` must be a number in \[0, inf\)\. Received.*{wrong}"):
+                    kind(**{name: wrong})
 
 
 class TestIsotonic:
@@ -459,6 +496,21 @@ class TestEveryScaler:
             except ValueError:
                 return
         assert np.isnan(p).any()
+
+
+class TestNotebook:
+    @every_scaler
+    def test_shows_in_a_line_whether_it_is_fitted(self, fitted, name):
+        kind = type(fitted[name]).__name__
+        assert repr(SCALERS[name]()) == f"{kind}(fitted=no)"
+        shown = repr(fitted[name])
+        assert len(shown) < 80
+        assert "=no" not in shown
+        assert f"<b>{kind}</b><table>" in fitted[name]._repr_html_()
+
+    def test_shows_the_temperature(self):
+        scaling = TemperatureScaling().fit([[4.0, 0.0], [4.0, 0.0], [4.0, 0.0]], [0, 0, 1])
+        assert repr(scaling) == "TemperatureScaling(temperature=5.771)"
 
 
 class TestFailures:

@@ -407,12 +407,12 @@ class TestODIN:
 
     @pytest.mark.parametrize(("temperature", "epsilon"), [(0, 0.1), (-1, 0.1), (float("nan"), 0.1)])
     def test_a_temperature_that_is_none(self, temperature, epsilon):
-        with pytest.raises(ValueError, match=f"`temperature` must be above 0.*{temperature}"):
+        with pytest.raises(ValueError, match=rf"`temperature` must be a number in \(0, inf\).*{temperature}"):
             ODIN(temperature, epsilon)
 
     @pytest.mark.parametrize("epsilon", [-0.1, float("nan")])
     def test_a_step_that_is_none(self, epsilon):
-        with pytest.raises(ValueError, match=f"`epsilon` must be at least 0.*{epsilon}"):
+        with pytest.raises(ValueError, match=rf"`epsilon` must be a number in \[0, inf\).*{epsilon}"):
             ODIN(epsilon=epsilon)
 
 
@@ -548,7 +548,7 @@ class TestReconstruction:
     def test_logits_or_nothing_for_a_model(self):
         with pytest.raises(ValueError, match="Reconstruction needs a model and images, not logits alone"):
             Reconstruction()(LOGITS)
-        with pytest.raises(ValueError, match=r"must be a Keras model\. Received: ndarray"):
+        with pytest.raises(ValueError, match=r"must be a Keras model\. Received: <ndarray of dtype"):
             Reconstruction()(LOGITS, SQUARES)
         with pytest.raises(ValueError, match=r"needs images to go with the model"):
             Reconstruction()(autoencoder())
@@ -662,7 +662,7 @@ class TestProtocol:
             scores.get(name)(LOGITS)
 
     def test_images_without_a_model(self):
-        with pytest.raises(ValueError, match=r"must be a Keras model\. Received: ndarray"):
+        with pytest.raises(ValueError, match=r"must be a Keras model\. Received: <ndarray of dtype"):
             scores.msp(LOGITS, IMAGES)
 
     @pytest.mark.parametrize("name", OF_LOGITS)
@@ -725,14 +725,14 @@ class TestWrongModels:
     def test_two_outputs(self, name):
         x = keras.Input((6,))
         model = keras.Model(x, [layers.Dense(3)(x), layers.Dense(3)(x)])
-        with pytest.raises(ValueError, match=r"must have one output|Features need"):
+        with pytest.raises(ValueError, match=r"`model` must have one output\. Received: a model of 2"):
             scores.get(name).fit(model, IMAGES)(model, IMAGES)
 
     @pytest.mark.parametrize("name", ["msp", "knn"])
     def test_two_inputs(self, name):
         first, second = keras.Input((6,)), keras.Input((6,))
         model = keras.Model([first, second], layers.Dense(3)(layers.Add()([first, second])))
-        with pytest.raises(ValueError, match=r"expects 2 .*input|Features need"):
+        with pytest.raises(ValueError, match=r"`model` must have one input\. Received: a model of 2"):
             scores.get(name).fit(model, IMAGES)(model, IMAGES)
 
 
@@ -911,11 +911,11 @@ class TestOtherCorners:
     @pytest.mark.parametrize(
         ("make", "message"),
         [
-            (lambda: Energy(0), "`temperature` must be above 0.*temperature=0"),
-            (lambda: Energy(float("nan")), "`temperature` must be above 0.*nan"),
-            (lambda: GEN(gamma=0), r"`gamma` must be in \(0, 1\).*gamma=0"),
-            (lambda: GEN(gamma=1), r"`gamma` must be in \(0, 1\).*gamma=1"),
-            (lambda: GEN(gamma=float("nan")), r"`gamma` must be in \(0, 1\).*nan"),
+            (lambda: Energy(0), r"`temperature` must be a number in \(0, inf\).*temperature=0"),
+            (lambda: Energy(float("nan")), r"`temperature` must be a number in \(0, inf\).*nan"),
+            (lambda: GEN(gamma=0), r"`gamma` must be a number in \(0, 1\).*gamma=0"),
+            (lambda: GEN(gamma=1), r"`gamma` must be a number in \(0, 1\).*gamma=1"),
+            (lambda: GEN(gamma=float("nan")), r"`gamma` must be a number in \(0, 1\).*nan"),
             (lambda: GEN(top=0), "`top` must be .*top=0"),
             (lambda: GEN(top=0.5), "`top` must be .*0.5"),
         ],
@@ -1046,7 +1046,7 @@ class TestNormalizeLogits:
 
     @pytest.mark.parametrize("p", [0.5, 0, -1, float("nan")])
     def test_an_order_that_is_no_norm_is_refused(self, p):
-        with pytest.raises(ValueError, match=rf"`p` must be at least 1\. Received: p={p}"):
+        with pytest.raises(ValueError, match=rf"`p` must be a number in \[1, inf\)\. Received: p={p}"):
             normalize_logits(LOGITS, p)
 
     @pytest.mark.parametrize("wrong", [np.inf, -np.inf, np.nan])

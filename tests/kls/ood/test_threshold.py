@@ -29,6 +29,13 @@ def classifier():
     return model
 
 
+def two_layers():
+    model = keras.Sequential([layers.Input((4,)), layers.Dense(6, activation="relu"), layers.Dense(3)])
+    rng = np.random.default_rng(1)
+    model.set_weights([rng.normal(size=weight.shape) for weight in model.get_weights()])
+    return model
+
+
 class OwnScore(scores.Score):
     """A score of one's own: the first logit."""
 
@@ -120,10 +127,10 @@ class TestRules:
             ({}, r"`unfamiliar` must be given unless `tpr` is\. Received: unfamiliar=None, tnr=None"),
             ({"tnr": 0.9}, r"`unfamiliar` must be given unless `tpr` is\. Received: unfamiliar=None, tnr=0\.9"),
             ({"unfamiliar": UNFAMILIAR, "tpr": 0.9, "tnr": 1}, r"must not be given together.*tpr=0\.9, tnr=1"),
-            ({"tpr": 0}, r"`tpr` must be in \(0, 1\]\. Received: tpr=0"),
-            ({"tpr": 95}, r"`tpr` must be in \(0, 1\]\. Received: tpr=95"),
-            ({"tpr": float("nan")}, r"`tpr` must be in \(0, 1\]\. Received: tpr=nan"),
-            ({"unfamiliar": UNFAMILIAR, "tnr": -0.1}, r"`tnr` must be in \(0, 1\]\. Received: tnr=-0\.1"),
+            ({"tpr": 0}, r"`tpr` must be a number in \(0, 1\]\. Received: tpr=0"),
+            ({"tpr": 95}, r"`tpr` must be a number in \(0, 1\]\. Received: tpr=95"),
+            ({"tpr": float("nan")}, r"`tpr` must be a number in \(0, 1\]\. Received: tpr=nan"),
+            ({"unfamiliar": UNFAMILIAR, "tnr": -0.1}, r"`tnr` must be a number in \(0, 1\]\. Received: tnr=-0\.1"),
             ({"unfamiliar": [1.0, np.inf], "tnr": 1}, r"`unfamiliar` must have finite scores.*inf"),
             ({"unfamiliar": []}, r"`unfamiliar` must hold scores.*shape \(0,\)"),
         ],
@@ -191,11 +198,44 @@ class TestIsFamiliar:
         assert repr(Threshold("energy")) == "Threshold(Energy(temperature=1.0), value=None)"
         assert repr(of_scores(tpr=0.75)) == "Threshold(None, value=0.7)"
 
+    def test_a_notebook_shows_how_it_was_chosen(self):
+        html = of_scores(tpr=0.75)._repr_html_()
+        assert "<td>rule</td><td>tpr 0.75</td>" in html
+        assert "<table></table>" in Threshold()._repr_html_()
+
     def test_no_data(self):
         with pytest.raises(ValueError, match="`familiar` must be given"):
             Threshold().choose(None, LOGITS)
         with pytest.raises(ValueError, match="`x` must be given"):
             of_scores(tpr=1).is_familiar(None)
+
+
+class TestScale:
+    IMAGES = np.random.default_rng(5).random((20, 4)).astype("float32") - 0.5
+
+    @pytest.fixture
+    def threshold(self):
+        return Threshold("msp", classifier()).choose(self.IMAGES, tpr=0.9)
+
+    def test_the_images_it_was_chosen_on_are_recorded(self, threshold, tmp_path):
+        images = self.IMAGES.astype(float)
+        expected = {"low": images.min(), "high": images.max(), "mean": images.mean(), "std": images.std()}
+        assert threshold.images == pytest.approx(expected)
+        threshold.save(tmp_path / "t.json")
+        assert Threshold.load(tmp_path / "t.json", classifier()).images == threshold.images
+
+    @pytest.mark.parametrize(("factor", "times"), [(255, "255 times larger"), (1 / 255, "255 times smaller")])
+    def test_images_of_another_scale_are_told(self, threshold, factor, times):
+        with pytest.warns(UserWarning, match=rf"than the images that .* chosen on: `x` about {times}"):
+            threshold.is_familiar(self.IMAGES * np.float32(factor))
+        with pytest.warns(UserWarning, match=rf"than `familiar`: `unfamiliar` about {times}"):
+            threshold.choose(self.IMAGES, self.IMAGES * np.float32(factor))
+
+    @pytest.mark.filterwarnings("error::UserWarning")
+    @pytest.mark.parametrize("scale", [0, 0.2, 1, -1, 5])
+    def test_ood_images_of_its_scale_are_not(self, threshold, scale):
+        threshold.is_familiar(self.IMAGES * np.float32(scale))
+        threshold.is_familiar(np.full((3, 4), scale, "float32"))
 
 
 class TestWrongScores:
@@ -217,7 +257,7 @@ class TestWrongScores:
             Threshold("reconstruction")
 
     def test_what_is_no_model(self):
-        with pytest.raises(ValueError, match=r"`model` must be a Keras model\. Received: ndarray"):
+        with pytest.raises(ValueError, match=r"`model` must be a Keras model\. Received: <ndarray"):
             Threshold("msp", LOGITS)
 
 
@@ -257,8 +297,10 @@ class TestFiles:
             "kls": __version__,
             "score": "Energy",
             "settings": {"temperature": 2},
+            "learned": None,
             "value": Energy(2)(LOGITS).min(),
             "chosen": {"rule": "tpr 1", "familiar": 12, "unfamiliar": 0, "tpr": 1.0},
+            "images": None,
         }
         assert text.count("\n") > 8
 
@@ -272,19 +314,48 @@ class TestFiles:
         with pytest.raises(ValueError, match="`model` must be given"):
             Threshold.load(tmp_path / "t.json")
 
-    def test_a_fitted_score_must_be_given(self, tmp_path):
-        path, model, images = tmp_path / "t.json", classifier(), LOGITS.astype("float32")
-        score = KNN(k=2).fit(model, images)
+    @pytest.mark.parametrize("name", [name for name in SCORES if SCORES[name]().uses_training_data])
+    def test_a_fitted_score_is_saved_and_loaded_whole(self, tmp_path, name):
+        path, model = tmp_path / "t.json", two_layers()
+        training, images = (np.random.default_rng(n).normal(size=(n, 4)).astype("float32") for n in (80, 30))
+        score = scores.get(name).fit(model, (training, np.arange(80) % 3))
         threshold = Threshold(score, model).choose(images, tpr=0.5)
         threshold.save(path)
-        with pytest.raises(
-            ValueError, match=rf"`score` must be given, fitted as the KNN\(k=2\).*{re.escape(str(path))}"
-        ):
-            Threshold.load(path, model)
-        with pytest.raises(ValueError, match="`score` must be fitted"):
-            Threshold.load(path, model, score=KNN(k=2))
-        found = Threshold.load(path, model, score=score)
+        assert sorted(file.name for file in tmp_path.iterdir()) == ["t.json", "t.json.npz"]
+        found = Threshold.load(path, model)
+        assert repr(found) == repr(threshold)
+        np.testing.assert_array_equal(found.score(model, images), score(model, images))
         assert found.is_familiar(images).tolist() == threshold.is_familiar(images).tolist()
+        assert Threshold.load(path, model, score).value == threshold.value
+        with pytest.raises(ValueError, match="`score` must be fitted"):
+            Threshold.load(path, model, score=scores.get(name))
+
+    @pytest.mark.parametrize("damage", ["byte", "other", "missing", "no digest"])
+    def test_what_a_score_learned_is_checked(self, tmp_path, damage):
+        path, model, images = tmp_path / "t.json", classifier(), LOGITS.astype("float32")
+        beside = tmp_path / "t.json.npz"
+        Threshold(KNN(k=2).fit(model, images), model).choose(images, tpr=0.5).save(path)
+        if damage == "byte":
+            content = bytearray(beside.read_bytes())
+            content[len(content) // 2] ^= 1
+            beside.write_bytes(content)
+        elif damage == "other":
+            Threshold(KNN(k=2).fit(model, images[:9]), model).choose(images, tpr=0.5).save(tmp_path / "other.json")
+            (tmp_path / "other.json.npz").replace(beside)
+        elif damage == "missing":
+            beside.unlink()
+        else:
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"learned": None}))
+        expected = {"missing": FileNotFoundError}.get(damage, ValueError)
+        with pytest.raises(expected, match=r"t\.json.* is damaged|t\.json\.npz"):
+            Threshold.load(path, model)
+
+    def test_a_score_fitted_to_other_features_is_refused(self, tmp_path):
+        path, model = tmp_path / "t.json", two_layers()
+        images = LOGITS.astype("float32")
+        Threshold(KNN(k=2).fit(model, images), model).choose(images, tpr=0.5).save(path)
+        with pytest.raises(ValueError, match=r"KNN must get 6 features, to which it was fitted\. Received: 4"):
+            Threshold.load(path, classifier()).is_familiar(images)
 
     @pytest.mark.parametrize("other", ["msp", Energy(3), "energy", OwnScore()])
     def test_another_score_is_refused(self, tmp_path, other):
@@ -343,12 +414,14 @@ class TestFiles:
             ({"settings": None}, "damaged: `settings` must be of type dict.*None"),
             ({"score": 3}, r"damaged: `score` must be of type str \| None.*3"),
             ({"kls": 1}, "damaged: `kls` must be of type str.*1"),
-            ({"settings": {"temperature": -1}}, r"damaged: there is no Energy\(temperature=-1\).*above 0"),
+            ({"settings": {"temperature": -1}}, r"damaged: there is no Energy\(temperature=-1\).*must be a number in"),
             ({"settings": {"temperature": "a"}}, r"damaged: there is no Energy\(temperature='a'\)"),
             ({"settings": {"t": 1}}, r"damaged: there is no Energy\(t=1\).*unexpected keyword"),
             ({"score": "Score"}, r"`score` must be given, fitted as the Score\(temperature=2\)"),
             ({"score": "os.system"}, r"`score` must be given, fitted as the os\.system\("),
-            ({"more": 1}, "must have the fields kls, score, settings, value, chosen.*more"),
+            ({"images": {"low": 0.0}}, r"damaged: `images` must hold the numbers low, high, mean, std"),
+            ({"images": dict.fromkeys(["low", "high", "mean", "std"], "1")}, "damaged: `images` must hold"),
+            ({"more": 1}, "must have the fields kls, score, settings, learned, value, chosen, images.*more"),
         ],
     )
     def test_damaged(self, tmp_path, changes, message):
