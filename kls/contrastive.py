@@ -1,11 +1,13 @@
 """Contrastive distillation: a student's features matched to its teacher's against those of other classes' samples."""
 
 import math
-import numbers
 
 import keras
 import numpy as np
 from keras import ops
+
+from kls.targets import known_indices
+from kls.utils.arrays import as_numbers, check_number, check_whole
 
 
 @keras.saving.register_keras_serializable(package="kls")
@@ -54,8 +56,9 @@ class ContrastiveDistillation(keras.layers.Layer):
         One loss in nats per sample, shape `(N,)`.
 
     Raises:
-        ValueError: If `labels` are not class indices of two classes at least, if a number is out of its range, or if
-            features are not of shape `(N, D)`.
+        ValueError: If `labels` are not class indices of two classes at least, if a number is out of its range, if
+            features are not of shape `(N, D)`, or if a row is not one of 0..M-1. Compiled code cannot raise for the
+            last: there the loss of such a sample is NaN.
 
     Example:
 
@@ -78,25 +81,12 @@ class ContrastiveDistillation(keras.layers.Layer):
     ):
         super().__init__(dtype=dtype, **kwargs)
         self.labels = _as_labels(labels)
-        most = len(self.labels) - np.bincount(self.labels).max()
-        if not isinstance(dimension, numbers.Integral) or dimension < 1:
-            raise ValueError(f"`dimension` must be a whole number of at least 1. Received: dimension={dimension}")
-        if not isinstance(negatives, numbers.Integral) or not 1 <= negatives <= most:
-            raise ValueError(
-                f"`negatives` must be a whole number in 1..{most}, the samples less those of the largest class. "
-                f"Received: negatives={negatives}"
-            )
-        if not 0.02 <= temperature < math.inf:
-            raise ValueError(f"`temperature` must be finite and at least 0.02. Received: temperature={temperature}")
-        if not 0 <= momentum < 1:
-            raise ValueError(f"`momentum` must be in [0, 1). Received: momentum={momentum}")
-        if not 0 <= weight < math.inf:
-            raise ValueError(f"`weight` must be finite and at least 0. Received: weight={weight}")
-        self.dimension = dimension
-        self.negatives = negatives
-        self.temperature = float(temperature)
-        self.momentum = float(momentum)
-        self.weight = float(weight)
+        _, sizes = np.unique(self.labels, return_counts=True)
+        self.dimension = check_whole(dimension, "dimension", 1)
+        self.negatives = check_whole(negatives, "negatives", 1, len(self.labels) - sizes.max())
+        self.temperature = check_number(temperature, "temperature", "[0.02, inf)")
+        self.momentum = check_number(momentum, "momentum", "[0, 1)")
+        self.weight = check_number(weight, "weight", "[0, inf)")
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.student_embedding, self.teacher_embedding = (
@@ -131,7 +121,7 @@ class ContrastiveDistillation(keras.layers.Layer):
         )
 
     def call(self, student_features, teacher_features, rows, training=None):
-        rows = ops.cast(rows, "int32")
+        rows, known = known_indices(ops.cast(rows, "float32"), len(self.labels), name="rows", kind="sample")
         student = ops.normalize(self.student_embedding(student_features))
         teacher = ops.normalize(self.teacher_embedding(teacher_features))
         drawn = ops.concatenate([ops.expand_dims(rows, 1), self.draw_negatives(rows)], axis=1)
@@ -140,7 +130,7 @@ class ContrastiveDistillation(keras.layers.Layer):
         if training:
             self._update(self.student_bank, rows, student)
             self._update(self.teacher_bank, rows, teacher)
-        return self.weight * loss
+        return self.weight * ops.where(known, loss, float("nan"))
 
     def draw_negatives(self, rows):
         """Returns, for each sample, the numbers of `negatives` samples of other classes, no number twice.
@@ -183,10 +173,12 @@ class ContrastiveDistillation(keras.layers.Layer):
 
 
 def _as_labels(labels):
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or labels.dtype.kind not in "iu" or labels.min(initial=0) < 0 or len(np.unique(labels)) < 2:
+    labels = as_numbers(labels, "labels")
+    low, high = labels.min(initial=0), labels.max(initial=0)
+    fine = labels.ndim == 1 and labels.dtype.kind in "iu" and low >= 0 and high <= np.iinfo(np.int32).max
+    if not fine or len(np.unique(labels)) < 2:
         raise ValueError(
             "`labels` must hold the class index of each training sample, shape (M,), of two classes at least. "
-            f"Received: {labels.dtype} of shape {labels.shape}, lowest {labels.min(initial=0)}"
+            f"Received: {labels.dtype} of shape {labels.shape}, from {low} to {high}"
         )
     return labels.astype(np.int32)

@@ -1,16 +1,17 @@
 """Training a student on its teachers' softened outputs."""
 
-import math
 from types import SimpleNamespace
 
 import keras
 import numpy as np
 from keras import ops
 
+from kls.contrastive import ContrastiveDistillation
 from kls.feeding import batches_of
 from kls.losses import KnowledgeDistillation, SmoothedCE, WeightedSoftLabels, log_probabilities
 from kls.network import Network, last_dense, project, random_states
 from kls.targets import pack_teacher, shapes_fit, teachers_packed
+from kls.utils.arrays import check_bool, check_choice, check_number, shown
 from kls.utils.files import atomic_write
 
 
@@ -18,9 +19,7 @@ class LabelPlusTeacher:
     """`H(q, p) + alpha temperature^2 H(p_teacher, p)`, in which the label keeps its whole weight (Tian et al. 2020)."""
 
     def __init__(self, alpha, temperature, from_logits):
-        if not 0 <= alpha < math.inf:
-            raise ValueError(f"`alpha` must be finite and at least 0. Received: alpha={alpha}")
-        self.alpha = alpha
+        self.alpha = check_number(alpha, "alpha", "[0, inf)")
         self.label_loss = KnowledgeDistillation(0.0, from_logits=from_logits)
         self.teacher_loss = KnowledgeDistillation(1.0, temperature, from_logits, scale_by_temperature=True)
 
@@ -118,12 +117,15 @@ class Distiller(keras.Model):
         scale_by_temperature=False,
         contrast=None,
     ):
-        super().__init__(dtype=student.dtype_policy)
-        if mode not in MODES:
-            raise ValueError(f"`mode` must be one of {', '.join(map(repr, MODES))}. Received: mode={mode!r}")
         teachers = _listed(teachers)
+        for model in (student, *(teachers or [])):
+            if not isinstance(model, keras.Model):
+                raise ValueError(f"`student` and `teachers` must be Keras models. Received: {shown(model)}")
         if teachers == []:
             raise ValueError("`teachers` must be a model, a list of at least one, or None. Received: []")
+        check_choice(mode, "mode", MODES)
+        check_bool(scale_by_temperature, "scale_by_temperature")
+        super().__init__(dtype=student.dtype_policy)
         for teacher in teachers or []:
             _check_tensors(student, teacher, "inputs")
             _check_tensors(student, teacher, "outputs")
@@ -195,7 +197,7 @@ class Distiller(keras.Model):
                 f"Received: labels of shape {tuple(y.shape)} for outputs of shape {tuple(y_pred.shape)}"
             )
         features, outputs = self._features_and_outputs(self._untracked.teacher, x, training=False)
-        logits = log_probabilities(ops.cast(outputs, keras.config.floatx()), self.from_logits)
+        logits = log_probabilities(ops.cast(outputs, keras.config.floatx()), self.from_logits, "teacher_outputs")
         packed = pack_teacher(label, ops.stop_gradient(logits))
         loss = super().compute_loss(x, packed, y_pred, sample_weight, training)
         if not training:
@@ -207,10 +209,10 @@ class Distiller(keras.Model):
 
     def _prepare_contrast(self, mode, teachers):
         """Takes both networks apart, and builds the contrast, whose variables compiled code cannot make."""
-        if mode != "crd" or self.contrast is None or len(teachers or []) != 1:
+        if mode != "crd" or not isinstance(self.contrast, ContrastiveDistillation) or len(teachers or []) != 1:
             raise ValueError(
-                "`mode='crd'` needs `contrast` and one teacher, and other modes take no `contrast`. "
-                f"Received: mode={mode!r}, contrast={self.contrast}, {len(teachers or [])} teachers"
+                "`mode='crd'` needs one teacher and, as `contrast`, a `kls.ContrastiveDistillation`, which other modes "
+                f"do not take. Received: mode={mode!r}, contrast={shown(self.contrast)}, {len(teachers or [])} teachers"
             )
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
@@ -258,7 +260,7 @@ class Distiller(keras.Model):
         for teacher in self._untracked.teachers:
             outputs = ops.cast(teacher(x, training=False), keras.config.floatx())
             _check_shapes(self.student, [y_pred.shape], teacher, [outputs.shape], "outputs")
-            logits.append(ops.stop_gradient(log_probabilities(outputs, self.from_logits)))
+            logits.append(ops.stop_gradient(log_probabilities(outputs, self.from_logits, "teacher_outputs")))
         return logits
 
     def get_config(self):

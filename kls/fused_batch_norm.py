@@ -12,7 +12,7 @@ def normalize_in_training(images, scale, offset, epsilon):
     about eight times in bfloat16 and float16. There `fold` neighbouring pixels become one of `fold` times as many
     channels, at no cost. The moments of a channel are then those of its `fold` parts together, and so are the gradients
     of its scale and offset; what they add to the gradient of the images is linear in the images, and so one more
-    normalisation.
+    normalisation. The gradients of these gradients are those of the formula in plain operations.
 
     Args:
         images: Tensor of shape `(N, H, W, C)`; float32, bfloat16 or float16.
@@ -42,7 +42,8 @@ def normalize_in_training(images, scale, offset, epsilon):
         def affine(scale, offset):
             return normalize_in_inference(images, scale, offset, mean, variance, epsilon)
 
-        def gradient(upstream, *_):
+        @tf.custom_gradient
+        def gradients(upstream, images, scale):
             of_images, of_scale, of_offset, *_ = tf.raw_ops.FusedBatchNormGradV3(
                 y_backprop=_folded(upstream, fold),
                 x=folded,
@@ -56,7 +57,18 @@ def normalize_in_training(images, scale, offset, epsilon):
             of_scale, of_offset = (tf.reduce_sum(_parts(values, fold), axis=0) for values in (of_scale, of_offset))
             share = -scale * tf.math.rsqrt(variance + epsilon) / _pixels(images)
             of_moments = affine(share * of_scale, share * of_offset)
-            return tf.reshape(of_images, tf.shape(images)) + of_moments, of_scale, of_offset
+
+            def second(*upstreams):
+                given = upstream, images, scale
+                with tf.GradientTape() as tape:
+                    tape.watch(given)
+                    plain = _plain_gradients(*given, epsilon)
+                return tape.gradient(plain, given, upstreams)
+
+            return (tf.reshape(of_images, tf.shape(images)) + of_moments, of_scale, of_offset), second
+
+        def gradient(upstream, *_):
+            return gradients(upstream, images, scale)
 
         return (affine(scale, offset), mean, variance), gradient
 
@@ -81,6 +93,20 @@ def normalize_in_inference(images, scale, offset, mean, variance, epsilon):
         is_training=False,
     )
     return outputs if fold == 1 else tf.reshape(outputs, tf.shape(images))
+
+
+def _plain_gradients(upstream, images, scale, epsilon):
+    """Returns the gradients by the images, the scale and the offset, all of whose own gradients TensorFlow knows."""
+    import tensorflow as tf
+
+    axes = [0, 1, 2]
+    dtype, (upstream, images) = images.dtype, (tf.cast(values, "float32") for values in (upstream, images))
+    centred = images - tf.reduce_mean(images, axes)
+    root = tf.math.rsqrt(tf.reduce_mean(tf.square(centred), axes) + epsilon)
+    normalized = centred * root
+    of_scale, of_offset = tf.reduce_sum(upstream * normalized, axes), tf.reduce_sum(upstream, axes)
+    of_images = scale * root * (upstream - (of_offset + normalized * of_scale) / _pixels(images))
+    return tf.cast(of_images, dtype), of_scale, of_offset
 
 
 def _fold(images):

@@ -3,6 +3,7 @@
 import keras
 
 from kls.fused_batch_norm import normalize_in_inference, normalize_in_training
+from kls.utils.arrays import check_number
 
 DRAWS = 2**16  # values that a draw of dropout can take
 
@@ -22,6 +23,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
     moments of the global batch, as one replica would.
 
     Args:
+        axis: As in `keras.layers.BatchNormalization`.
+        momentum: Float in [0, 1]: what the moving statistics keep of themselves in a step.
+        epsilon: Finite float of at least 0, which is added to the variance.
         synchronized: Whether the moments are those of the global batch of all replicas. TensorFlow only.
         **kwargs: As in `keras.layers.BatchNormalization`.
 
@@ -30,6 +34,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
     >>> tuple(BatchNormalization()(keras.ops.ones((2, 8, 8, 3))).shape)
     (2, 8, 8, 3)
     """
+
+    def __init__(self, axis=-1, momentum=0.99, epsilon=1e-3, **kwargs):
+        momentum = check_number(momentum, "momentum", "[0, 1]")
+        super().__init__(axis, momentum, check_number(epsilon, "epsilon", "[0, inf)"), **kwargs)
 
     def call(self, inputs, training=None, mask=None):
         if mask is not None or not self._fusible(inputs):
@@ -72,8 +80,8 @@ class Dropout(keras.layers.Dropout):
     """Dropout (Srivastava et al. 2014) that draws 16 bits per activation on TensorFlow, Keras's own elsewhere.
 
     Keras draws a float of the activations' dtype: in bfloat16 it has 7 bits, so that a rate of 0.3 drops 0.3047 of the
-    activations and lowers their mean. Here the rate is rounded to a multiple of 2^-16 in each dtype, and drawing takes
-    half the time.
+    activations and lowers their mean. Here the rate is rounded to a multiple of 2^-16 in each dtype, for the draws
+    and for the factor of what is kept, so that the mean stays; and drawing takes half the time.
 
     Args:
         rate: Float in [0, 1]: the probability that an input becomes 0; the others are multiplied by `1 / (1 - rate)`.
@@ -88,6 +96,9 @@ class Dropout(keras.layers.Dropout):
     True
     """
 
+    def __init__(self, rate, noise_shape=None, seed=None, **kwargs):
+        super().__init__(check_number(rate, "rate", "[0, 1]"), noise_shape, seed, **kwargs)
+
     def call(self, inputs, training=False):
         drawn_here = keras.backend.backend() == "tensorflow" and 0 < self.rate < 1 and self.noise_shape is None
         if not (training and drawn_here):
@@ -99,7 +110,7 @@ class Dropout(keras.layers.Dropout):
         pairs = tf.random.stateless_uniform([(count + 1) // 2], self.seed_generator.next(), None, None, tf.uint32)
         draws = tf.reshape(tf.reshape(tf.bitcast(pairs, tf.int16), [-1])[:count], tf.shape(inputs))
         kept = tf.cast(draws >= dropped - DRAWS // 2, inputs.dtype)
-        return inputs * (kept * tf.cast(1 / (1 - self.rate), inputs.dtype))
+        return inputs * (kept * tf.cast(DRAWS / (DRAWS - dropped), inputs.dtype))
 
 
 @keras.saving.register_keras_serializable(package="kls")

@@ -8,15 +8,48 @@ from keras import ops
 from kls.targets import (
     check_classes,
     holds_indices,
+    known_distributions,
     known_indices,
+    known_probabilities,
+    real_numbers,
     smoothing_weights,
     squeeze_indices,
     unpack_teacher,
 )
+from kls.utils.arrays import check_bool, check_choice, check_number
+
+
+class ClassifierLoss(keras.losses.Loss):
+    """What the losses here share: checks of what they are given, a short `repr`, and a config that keeps the dtype.
+
+    Args:
+        from_logits: Whether `y_pred` are logits.
+        reduction: As in `keras.losses.Loss`.
+        name: Name of the loss.
+        dtype: `"float32"` or `"float64"`, which hold every class index; `keras.backend.floatx()` by default.
+    """
+
+    def __init__(self, from_logits, reduction, name, dtype):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        check_choice(self.dtype, "dtype", ("float32", "float64"))
+        self.from_logits = check_bool(from_logits, "from_logits")
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        if sample_weight is not None:
+            real_numbers(sample_weight, "sample_weight")
+        return super().__call__(real_numbers(y_true, "y_true"), real_numbers(y_pred, "y_pred"), sample_weight)
+
+    def __repr__(self):
+        inherited = ClassifierLoss.get_config(self)
+        arguments = [f"{name}={value!r}" for name, value in self.get_config().items() if name not in inherited]
+        return f"{type(self).__name__}({', '.join(arguments)})"
+
+    def get_config(self):
+        return {**super().get_config(), "dtype": self.dtype}
 
 
 @keras.saving.register_keras_serializable(package="kls")
-class SmoothedCE(keras.losses.Loss):
+class SmoothedCE(ClassifierLoss):
     """Cross-entropy with smoothed labels: `gamma` on the true class, the rest shared by the others.
 
     `loss = -(a log p_true + b sum_j log p_j)` with `b = (1 - gamma) / (K - 1)` and `a = gamma - b`, which is the
@@ -28,24 +61,26 @@ class SmoothedCE(keras.losses.Loss):
     Args:
         gamma: Float in (1/K, 1]: the probability of the true class. K is known when the loss is first computed.
         from_logits: Whether `y_pred` are logits. By default they are probabilities, which are normalised and
-            clipped to [epsilon, 1 - epsilon] as `keras.losses.CategoricalCrossentropy` does.
+            clipped to [epsilon, 1 - epsilon] as `keras.losses.CategoricalCrossentropy` does. What cannot be
+            probabilities (an entry below 0, a row whose sum is off 1 by more than 1 %) is refused.
         reduction: As in `keras.losses.Loss`: `"sum_over_batch_size"`, `"sum"`, `"mean"`,
             `"mean_with_sample_weight"` or `None`.
         name: Optional name.
         dtype: Dtype of the computation, `"float32"` or `"float64"`; `keras.backend.floatx()` by default.
 
     Call arguments:
-        y_true: Class indices of shape `(N,)` or `(N, 1)`, or distributions of shape `(N, K)`, whose rows are taken
-            to sum to 1. Further leading axes (dense predictions) are allowed in both arguments alike.
+        y_true: Class indices of shape `(N,)` or `(N, 1)`, or distributions of shape `(N, K)`. Further leading axes
+            (dense predictions) are allowed in both arguments alike.
         y_pred: Shape `(N, K)`.
 
     Returns:
         One loss in nats per sample, shape `(N,)`, before the reduction.
 
     Raises:
-        ValueError: If `gamma` is outside (1/K, 1], if the shapes do not fit, or if a class index is not one of
-            0..K-1. Compiled code (`fit`, `tf.function`, `jax.jit`) cannot raise for the last: there the loss of
-            such a sample is NaN, which no mean hides.
+        ValueError: If `gamma` is outside (1/K, 1], if the shapes do not fit, if a class index is not one of 0..K-1, or
+            if a row is no distribution. Compiled code (`fit`, `tf.function`, `jax.jit`) cannot raise for the last two:
+            there the loss of such a sample is NaN, which no mean hides.
+        tf.errors.InvalidArgumentError: In a graph of TensorFlow without XLA, if `y_pred` are no probabilities.
 
     Example:
 
@@ -61,11 +96,8 @@ class SmoothedCE(keras.losses.Loss):
     """
 
     def __init__(self, gamma=0.9, from_logits=False, reduction="sum_over_batch_size", name="smoothed_ce", dtype=None):
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
-        _check_dtype(self.dtype)
-        _check_gamma(gamma)
-        self.gamma = float(gamma)
-        self.from_logits = from_logits
+        super().__init__(from_logits, reduction, name, dtype)
+        self.gamma = check_number(gamma, "gamma", "(0, 1]")
 
     def call(self, y_true, y_pred):
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
@@ -75,7 +107,7 @@ class SmoothedCE(keras.losses.Loss):
         if indices:
             true_term, mass = _gather_true_class(log_p, squeeze_indices(y_true, y_pred)), 1.0
         else:
-            true_term, mass = ops.sum(y_true * log_p, axis=-1), ops.sum(y_true, axis=-1)
+            true_term, mass = -label_cross_entropy(y_true, log_p), ops.sum(y_true, axis=-1)
         return _smoothed_cross_entropy(a, b, true_term, log_p, mass)
 
     def label_weights(self, classes):
@@ -91,7 +123,7 @@ class SmoothedCE(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable(package="kls")
-class OutlierExposure(keras.losses.Loss):
+class OutlierExposure(ClassifierLoss):
     """Cross-entropy on familiar samples plus `weight` times that to the uniform distribution on outliers.
 
     `loss = H(q, p_in) + weight * H(U, p_out)`, equation 1 of Lee & Cheon 2020, "Soft labeling affects
@@ -120,8 +152,8 @@ class OutlierExposure(keras.losses.Loss):
 
     Raises:
         ValueError: If `gamma` is outside (1/K, 1], if `weight` is negative or not finite, if the shapes do not fit,
-            or if a label is neither -1 nor one of 0..K-1. Compiled code cannot raise for the last: there the loss of
-            such a sample is NaN.
+            if a label is neither -1 nor one of 0..K-1, or if `y_pred` are no probabilities. Compiled code is as with
+            `kls.SmoothedCE`.
 
     Example:
 
@@ -146,13 +178,9 @@ class OutlierExposure(keras.losses.Loss):
         name="outlier_exposure",
         dtype=None,
     ):
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
-        _check_dtype(self.dtype)
-        _check_gamma(gamma)
-        _check_weight("weight", weight)
-        self.gamma = float(gamma)
-        self.weight = float(weight)
-        self.from_logits = from_logits
+        super().__init__(from_logits, reduction, name, dtype)
+        self.gamma = check_number(gamma, "gamma", "(0, 1]")
+        self.weight = check_number(weight, "weight", "[0, inf)")
 
     def call(self, y_true, y_pred):
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
@@ -181,7 +209,7 @@ class OutlierExposure(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable(package="kls")
-class KnowledgeDistillation(keras.losses.Loss):
+class KnowledgeDistillation(ClassifierLoss):
     """Cross-entropy to the label mixed with that to the teachers' distributions at a temperature.
 
     `loss = (1 - alpha) H(q, p) + alpha H(p_teacher, p)`, equation 5 of Lee & Cheon 2020, "Soft labeling affects
@@ -209,7 +237,7 @@ class KnowledgeDistillation(keras.losses.Loss):
         reduce_teachers: `"mean"` of the cross-entropies to the teachers' distributions, or their `"sum"`.
         reduction: As in `keras.losses.Loss`.
         name: Optional name.
-        dtype: Dtype of the computation; `keras.backend.floatx()` by default.
+        dtype: Dtype of the computation, `"float32"` or `"float64"`; `keras.backend.floatx()` by default.
 
     Call arguments:
         y_true: Shape `(N, (1 + T) K)`, from `kls.pack_teacher(labels, teacher_logits)`.
@@ -220,7 +248,8 @@ class KnowledgeDistillation(keras.losses.Loss):
 
     Raises:
         ValueError: If `alpha` is outside [0, 1], if `temperature` is not above 0 and finite, if `reduce_teachers` is
-            something else, or if the shapes do not fit.
+            something else, if the shapes do not fit, or if labels or `y_pred` are no distributions. Compiled code is as
+            with `kls.SmoothedCE`.
 
     Example:
 
@@ -241,27 +270,19 @@ class KnowledgeDistillation(keras.losses.Loss):
         name="knowledge_distillation",
         dtype=None,
     ):
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
-        if not 0 <= alpha <= 1:
-            raise ValueError(f"`alpha` must be in [0, 1]. Received: alpha={alpha}")
-        _check_temperature(temperature)
-        if reduce_teachers not in ("mean", "sum"):
-            raise ValueError(
-                f"`reduce_teachers` must be 'mean' or 'sum'. Received: reduce_teachers={reduce_teachers!r}"
-            )
-        self.alpha = float(alpha)
-        self.temperature = float(temperature)
-        self.from_logits = from_logits
-        self.scale_by_temperature = scale_by_temperature
-        self.reduce_teachers = reduce_teachers
+        super().__init__(from_logits, reduction, name, dtype)
+        self.alpha = check_number(alpha, "alpha", "[0, 1]")
+        self.temperature = check_number(temperature, "temperature", "(0, inf)")
+        self.scale_by_temperature = check_bool(scale_by_temperature, "scale_by_temperature")
+        self.reduce_teachers = check_choice(reduce_teachers, "reduce_teachers", ("mean", "sum"))
 
     def call(self, y_true, y_pred):
         label, teachers, log_p = _distillation_parts(y_true, y_pred, self.from_logits)
         if self.alpha == 0:
-            return _cross_entropy(label, log_p)
+            return label_cross_entropy(label, log_p)
         if self.alpha == 1:
             return self._teacher_term(teachers, log_p)
-        return (1 - self.alpha) * _cross_entropy(label, log_p) + self.alpha * self._teacher_term(teachers, log_p)
+        return (1 - self.alpha) * label_cross_entropy(label, log_p) + self.alpha * self._teacher_term(teachers, log_p)
 
     def _teacher_term(self, teachers, log_p):
         scale = self.temperature**2 if self.scale_by_temperature else 1.0
@@ -280,7 +301,7 @@ class KnowledgeDistillation(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable(package="kls")
-class WeightedSoftLabels(keras.losses.Loss):
+class WeightedSoftLabels(ClassifierLoss):
     """Cross-entropy to the label plus that to the teacher's distribution, which counts where the teacher is better.
 
     `loss = H(q, p) + alpha w temperature^2 H(p_teacher, p)` with `w = 1 - exp(-H(q, p) / H(q, p_teacher))`, Zhou et al.
@@ -299,7 +320,7 @@ class WeightedSoftLabels(keras.losses.Loss):
         from_logits: Whether `y_pred` are logits, as in `kls.KnowledgeDistillation`.
         reduction: As in `keras.losses.Loss`.
         name: Optional name.
-        dtype: Dtype of the computation; `keras.backend.floatx()` by default.
+        dtype: Dtype of the computation, `"float32"` or `"float64"`; `keras.backend.floatx()` by default.
 
     Call arguments:
         y_true: Shape `(N, (1 + T) K)`, from `kls.pack_teacher(labels, teacher_logits)`.
@@ -309,8 +330,8 @@ class WeightedSoftLabels(keras.losses.Loss):
         One loss in nats per sample, shape `(N,)`, before the reduction.
 
     Raises:
-        ValueError: If `alpha` is negative or not finite, if `temperature` is not above 0 and finite, or if the shapes
-            do not fit.
+        ValueError: If `alpha` is negative or not finite, if `temperature` is not above 0 and finite, if the shapes do
+            not fit, or if labels or `y_pred` are no distributions. Compiled code is as with `kls.SmoothedCE`.
 
     Example:
 
@@ -329,16 +350,13 @@ class WeightedSoftLabels(keras.losses.Loss):
         name="weighted_soft_labels",
         dtype=None,
     ):
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
-        _check_weight("alpha", alpha)
-        _check_temperature(temperature)
-        self.alpha = float(alpha)
-        self.temperature = float(temperature)
-        self.from_logits = from_logits
+        super().__init__(from_logits, reduction, name, dtype)
+        self.alpha = check_number(alpha, "alpha", "[0, inf)")
+        self.temperature = check_number(temperature, "temperature", "(0, inf)")
 
     def call(self, y_true, y_pred):
         label, teachers, log_p = _distillation_parts(y_true, y_pred, self.from_logits)
-        label_loss = _cross_entropy(label, log_p)
+        label_loss = label_cross_entropy(label, log_p)
         log_teachers = ops.log_softmax(ops.stack(teachers), axis=-1)
         log_teacher = ops.logsumexp(log_teachers, axis=0) - math.log(len(teachers))
         ratio = label_loss / (_cross_entropy(label, log_teacher) + 1e-7)
@@ -356,7 +374,7 @@ class WeightedSoftLabels(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable(package="kls")
-class FocalStd(keras.losses.Loss):
+class FocalStd(ClassifierLoss):
     """Cross-entropy with a penalty on confident wrong scores, and one on uneven scores of wrong predictions.
 
     `loss = L_focal + std_weight * L_std`, equations 3 and 4 of Song, "Deep Learning Lab final project report", Yonsei
@@ -390,8 +408,8 @@ class FocalStd(keras.losses.Loss):
         dtype: Dtype of the computation, `"float32"` or `"float64"`; `keras.backend.floatx()` by default.
 
     Call arguments:
-        y_true: Class indices of shape `(N,)` or `(N, 1)`, or distributions of shape `(N, K)`, whose rows are taken
-            to sum to 1. Further leading axes (dense predictions) are allowed in both arguments alike.
+        y_true: Class indices of shape `(N,)` or `(N, 1)`, or distributions of shape `(N, K)`. Further leading axes
+            (dense predictions) are allowed in both arguments alike.
         y_pred: Shape `(N, K)`.
 
     Returns:
@@ -399,8 +417,8 @@ class FocalStd(keras.losses.Loss):
         probabilities.
 
     Raises:
-        ValueError: If `k` or `std_weight` is negative or not finite, if the shapes do not fit, or if a class index is
-            not one of 0..K-1. Compiled code cannot raise for the last: there the loss of such a sample is NaN.
+        ValueError: If `k` or `std_weight` is negative or not finite, if the shapes do not fit, if a class index is not
+            one of 0..K-1, or if a row is no distribution. Compiled code is as with `kls.SmoothedCE`.
 
     Example:
 
@@ -425,14 +443,10 @@ class FocalStd(keras.losses.Loss):
         name="focal_std",
         dtype=None,
     ):
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
-        _check_dtype(self.dtype)
-        _check_weight("k", k)
-        _check_weight("std_weight", std_weight)
-        self.k = float(k)
-        self.std_weight = float(std_weight)
-        self.from_logits = from_logits
-        self.as_printed = as_printed
+        super().__init__(from_logits, reduction, name, dtype)
+        self.k = check_number(k, "k", "[0, inf)")
+        self.std_weight = check_number(std_weight, "std_weight", "[0, inf)")
+        self.as_printed = check_bool(as_printed, "as_printed")
 
     def call(self, y_true, y_pred):
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
@@ -446,7 +460,7 @@ class FocalStd(keras.losses.Loss):
             besides = ops.cast(ops.expand_dims(labels, -1) != ops.arange(classes, dtype=labels.dtype), log_p.dtype)
         else:
             labels = ops.cast(ops.argmax(y_true, axis=-1), log_p.dtype)
-            cross_entropy = _cross_entropy(y_true, log_p)
+            cross_entropy = label_cross_entropy(y_true, log_p)
             besides = 1 - y_true
         p = ops.exp(log_p)
         wrong_scores = -ops.sum(besides * p * _log_complements(y_pred, self.from_logits), axis=-1)
@@ -472,49 +486,52 @@ def _distillation_parts(y_true, y_pred, from_logits):
     return label, teachers, log_probabilities(y_pred, from_logits)
 
 
+def label_cross_entropy(y_true, log_p):
+    """Returns `-sum_k q_k log p_k` of label distributions q, NaN where a row is none.
+
+    Args:
+        y_true: Shape `(..., K)`.
+        log_p: Likewise.
+
+    Raises:
+        ValueError: If a row is no distribution. Compiled code cannot raise.
+    """
+    return ops.where(known_distributions(y_true), _cross_entropy(y_true, log_p), float("nan"))
+
+
 def _cross_entropy(target, log_p):
     return -ops.sum(target * log_p, axis=-1)
 
 
 def _tempered_cross_entropy(teachers, log_p, temperature):
     """Returns the cross-entropy to the mean of the teachers' distributions, all at the temperature."""
-    target = ops.mean(ops.softmax(ops.stack(teachers) / temperature, axis=-1), axis=0)
+    tempered = ops.softmax(ops.stack(teachers) / temperature, axis=-1)
+    target = ops.sum(tempered, axis=0) / len(teachers)  # on JAX Keras takes means of float64 in float32
     return _cross_entropy(target, ops.log_softmax(log_p / temperature, axis=-1))
 
 
-def _check_weight(name, value):
-    if not 0 <= value < float("inf"):
-        raise ValueError(f"`{name}` must be finite and at least 0. Received: {name}={value}")
-
-
-def _check_temperature(temperature):
-    if not 0 < temperature < float("inf"):
-        raise ValueError(f"`temperature` must be finite and above 0. Received: temperature={temperature}")
-
-
-def _check_dtype(dtype):
-    if keras.backend.standardize_dtype(dtype) not in ("float32", "float64"):
-        raise ValueError(f"`dtype` must be float32 or float64, which hold every class index. Received: {dtype}")
-
-
-def _check_gamma(gamma):
-    if not 0 < gamma <= 1:
-        raise ValueError(f"`gamma` must be in (1/K, 1] for K classes. Received: gamma={gamma}")
-
-
-def log_probabilities(y_pred, from_logits):
+def log_probabilities(y_pred, from_logits, name="y_pred"):
     """Returns log-probabilities of logits, or of probabilities as Keras's own cross-entropy takes them.
 
     Args:
         y_pred: Shape `(..., K)`.
-        from_logits: Whether `y_pred` are logits.
+        from_logits: Whether `y_pred` are logits. If not, a row that can be no probabilities gives NaN.
+        name: What the error calls `y_pred`.
+
+    Raises:
+        ValueError: If there is such a row: see `kls.targets.known_probabilities`, also for compiled code.
     """
     logits = _logits_of(y_pred, from_logits)
     if logits is not None:
-        return ops.log_softmax(logits, axis=-1)
-    epsilon = keras.config.epsilon()
-    probabilities = y_pred / ops.sum(y_pred, axis=-1, keepdims=True)
-    return ops.log(ops.clip(probabilities, epsilon, 1 - epsilon))
+        log_p = ops.log_softmax(logits, axis=-1)
+    else:
+        epsilon = keras.config.epsilon()
+        probabilities = y_pred / ops.sum(y_pred, axis=-1, keepdims=True)
+        log_p = ops.log(ops.clip(probabilities, epsilon, 1 - epsilon))
+    if from_logits:
+        return log_p
+    known = known_probabilities(y_pred, name)  # also where logits are known: they may be those of a sigmoid
+    return ops.where(ops.expand_dims(known, -1), log_p, float("nan"))
 
 
 def _logits_of(y_pred, from_logits):

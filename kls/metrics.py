@@ -3,7 +3,8 @@
 They keep sums, over bins where the measure has bins, so that any split of the data into batches or replicas gives
 the same number as the function of `kls.calibration` on all data at once, up to float32's rounding of the sums. Labels
 may be class indices, one-hot or mixed distributions; of a distribution the likeliest class counts, as in
-`keras.metrics.CategoricalAccuracy`.
+`keras.metrics.CategoricalAccuracy`. What is no label, and a row that is no probabilities, is refused as by the losses:
+`ValueError` where values are known, NaN in compiled code, and on TensorFlow's graphs an error for the latter.
 """
 
 import math
@@ -12,6 +13,16 @@ import keras
 from keras import ops
 
 from kls.calibration.reliability import check_binning, width_edges
+from kls.targets import (
+    holds_indices,
+    known_distributions,
+    known_indices,
+    known_probabilities,
+    real_numbers,
+    shapes_fit,
+    squeeze_indices,
+)
+from kls.utils.arrays import check_bool, check_choice
 
 
 class _BinnedError(keras.metrics.Metric):
@@ -22,7 +33,7 @@ class _BinnedError(keras.metrics.Metric):
         _check_dtype(self.dtype)
         check_binning(bins, "width", "guo")
         self.bins = bins
-        self.from_logits = from_logits
+        self.from_logits = check_bool(from_logits, "from_logits")
         self.weight, self.predicted, self.observed = (
             self.add_variable((bins,), "zeros", dtype=self.dtype, name=name)
             for name in ("weight", "predicted", "observed")
@@ -37,7 +48,7 @@ class _BinnedError(keras.metrics.Metric):
             sample_weight: Optional weights of shape `(N,)` or `(N, 1)`.
         """
         y_pred = _matrix(y_pred, self.dtype)
-        labels, unknown = _labels_and_unknown(y_true, y_pred)
+        labels, unknown = _labels_and_unknown(y_true, y_pred, self.from_logits)
         probabilities = ops.softmax(y_pred, axis=-1) if self.from_logits else y_pred
         likeliest = ops.cast(ops.argmax(y_pred, axis=-1), "int32")
         correct = ops.cast(ops.equal(labels, likeliest), self.dtype)
@@ -47,7 +58,7 @@ class _BinnedError(keras.metrics.Metric):
         bin_index = ops.sum(ops.cast(predicted[:, None] > inner_edges, "int32"), axis=-1)
         members = ops.one_hot(bin_index, self.bins, dtype=self.dtype)
         if sample_weight is not None:
-            members = members * ops.cast(_flat(sample_weight), self.dtype)[:, None]
+            members = members * ops.cast(_flat(sample_weight, y_pred), self.dtype)[:, None]
         self.weight.assign_add(ops.sum(members, axis=0))
         self.predicted.assign_add(ops.sum(members * predicted[:, None], axis=0))
         self.observed.assign_add(ops.sum(members * observed[:, None], axis=0))
@@ -92,9 +103,7 @@ class ExpectedCalibrationError(_BinnedError):
 
     def __init__(self, bins=15, norm=1, from_logits=False, name="ece", dtype=None):
         super().__init__(bins, from_logits, name, dtype)
-        if norm not in (1, 2, "max"):
-            raise ValueError(f"`norm` must be 1, 2 or 'max'. Received: norm={norm!r}")
-        self.norm = norm
+        self.norm = check_choice(norm, "norm", (1, 2, "max"))
 
     def result(self):
         share, gap = self.gaps()
@@ -182,16 +191,16 @@ class NegativeLogLikelihood(keras.metrics.Mean):
     def __init__(self, from_logits=False, name="nll", dtype=None):
         super().__init__(name=name, dtype=dtype)
         _check_dtype(self.dtype)
-        self.from_logits = from_logits
+        self.from_logits = check_bool(from_logits, "from_logits")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Adds a batch; arguments as in `ExpectedCalibrationError.update_state`."""
         y_pred = _matrix(y_pred, self.dtype)
-        labels, unknown = _labels_and_unknown(y_true, y_pred)
+        labels, unknown = _labels_and_unknown(y_true, y_pred, self.from_logits)
         log_p = ops.log_softmax(y_pred, axis=-1) if self.from_logits else ops.log(y_pred)
         values = unknown - _entry(log_p, labels)
         if sample_weight is not None:
-            sample_weight = _flat(sample_weight)
+            sample_weight = _flat(sample_weight, y_pred)
             values = ops.where(sample_weight == 0, ops.zeros_like(values), values)  # 0 * inf is no number
         super().update_state(values, sample_weight)
 
@@ -219,15 +228,15 @@ class BrierScore(keras.metrics.Mean):
     def __init__(self, from_logits=False, name="brier", dtype=None):
         super().__init__(name=name, dtype=dtype)
         _check_dtype(self.dtype)
-        self.from_logits = from_logits
+        self.from_logits = check_bool(from_logits, "from_logits")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Adds a batch; arguments as in `ExpectedCalibrationError.update_state`."""
         y_pred = _matrix(y_pred, self.dtype)
-        labels, unknown = _labels_and_unknown(y_true, y_pred)
+        labels, unknown = _labels_and_unknown(y_true, y_pred, self.from_logits)
         probabilities = ops.softmax(y_pred, axis=-1) if self.from_logits else y_pred
         target = ops.one_hot(labels, y_pred.shape[-1], dtype=self.dtype)
-        super().update_state(unknown + ops.sum((probabilities - target) ** 2, axis=-1), _flat(sample_weight))
+        super().update_state(unknown + ops.sum((probabilities - target) ** 2, axis=-1), _flat(sample_weight, y_pred))
 
     def get_config(self):
         return {**super().get_config(), "from_logits": self.from_logits}
@@ -265,24 +274,33 @@ class FamiliarAccuracy(keras.metrics.Mean):
             sample_weight: Optional weights of shape `(N,)` or `(N, 1)`.
         """
         y_pred = _matrix(y_pred, self.dtype)
-        y_true = ops.cast(ops.convert_to_tensor(y_true), self.dtype)
-        labels, unknown = _labels_and_unknown(ops.where(y_true == -1, ops.zeros_like(y_true), y_true), y_pred)
+        y_true = ops.cast(ops.convert_to_tensor(real_numbers(y_true, "y_true")), self.dtype)
+        if holds_indices(y_true, y_pred):
+            y_true = squeeze_indices(y_true, y_pred)
+            familiar = y_true != -1
+            y_true = ops.where(familiar, y_true, ops.zeros_like(y_true))
+        else:
+            familiar = ops.ones_like(y_true[:, 0], dtype="bool")
+        labels, unknown = _labels_and_unknown(y_true, y_pred, from_logits=True)  # the largest of any scores counts
         correct = unknown + ops.cast(ops.equal(labels, ops.cast(ops.argmax(y_pred, axis=-1), "int32")), self.dtype)
-        familiar = (y_true if len(y_true.shape) == 1 else y_true[:, 0]) != -1  # no probability is -1
         weight = ops.cast(familiar, self.dtype)
         if sample_weight is not None:
-            weight = weight * ops.cast(_flat(sample_weight), self.dtype)
+            weight = weight * ops.cast(_flat(sample_weight, y_pred), self.dtype)
         super().update_state(ops.where(familiar, correct, ops.zeros_like(correct)), weight)
 
 
 def _check_dtype(dtype):
-    if dtype not in ("float32", "float64"):
-        raise ValueError(f"`dtype` must be float32 or float64, which can count. Received: {dtype}")
+    """Refuses a dtype that cannot count."""
+    check_choice(dtype, "dtype", ("float32", "float64"))
 
 
 def _matrix(y_pred, dtype):
     """Returns predictions of shape `(N, K)`."""
-    y_pred = ops.cast(ops.convert_to_tensor(y_pred), dtype)
+    if getattr(y_pred, "_keras_mask", None) is not None:
+        raise ValueError(
+            "`y_pred` must not be masked: give `sample_weight` instead. Received: predictions with the mask of a layer"
+        )
+    y_pred = ops.cast(ops.convert_to_tensor(real_numbers(y_pred, "y_pred")), dtype)
     if len(y_pred.shape) != 2 or y_pred.shape[-1] < 2:
         raise ValueError(
             f"`y_pred` must be of shape (N, K) with K >= 2 classes. Received: y_pred.shape={tuple(y_pred.shape)}"
@@ -290,28 +308,20 @@ def _matrix(y_pred, dtype):
     return y_pred
 
 
-def _labels_and_unknown(y_true, y_pred):
+def _labels_and_unknown(y_true, y_pred, from_logits):
     """Returns class indices of shape `(N,)`, and NaN for each sample whose label or prediction is none, else 0.
 
     Compiled code cannot raise: a NaN makes the result NaN, which nobody takes for a measure.
     """
-    y_true = ops.convert_to_tensor(y_true)
-    shape, (count, classes) = tuple(y_true.shape), y_pred.shape
-    if shape[1:] not in ((), (1,), (classes,)) or (None not in (shape[0], count) and shape[0] != count):
-        raise ValueError(
-            "`y_true` must hold class indices of shape (N,) or (N, 1), or distributions of shape (N, K), for `y_pred` "
-            f"of shape (N, K). Received: y_true.shape={shape}, y_pred.shape={tuple(y_pred.shape)}"
-        )
-    known = ops.logical_not(ops.isnan(ops.sum(y_pred, axis=-1)))
-    if shape[1:] == (classes,):
-        labels = ops.cast(ops.argmax(y_true, axis=-1), "int32")
+    y_true = ops.convert_to_tensor(real_numbers(y_true, "y_true"))
+    if holds_indices(y_true, y_pred):
+        labels, known = known_indices(ops.cast(squeeze_indices(y_true, y_pred), y_pred.dtype), y_pred.shape[-1])
     else:
-        y_true = ops.cast(ops.reshape(y_true, (-1,)), y_pred.dtype)
-        valid = ops.logical_and(ops.logical_and(y_true >= 0, y_true < classes), y_true == ops.floor(y_true))
-        known = ops.logical_and(known, valid)
-        labels = ops.cast(ops.where(valid, y_true, ops.zeros_like(y_true)), "int32")
+        labels = ops.cast(ops.argmax(y_true, axis=-1), "int32")
+        known = known_distributions(ops.cast(y_true, y_pred.dtype))
+    fine = ops.logical_not(ops.isnan(ops.sum(y_pred, axis=-1))) if from_logits else known_probabilities(y_pred)
     nothing = ops.zeros_like(y_pred[:, 0])
-    return labels, ops.where(known, nothing, nothing + float("nan"))
+    return labels, ops.where(ops.logical_and(known, fine), nothing, nothing + float("nan"))
 
 
 def _entry(matrix, indices):
@@ -329,5 +339,15 @@ def _largest(gap):
     return ops.max(gap) + 0 * ops.sum(gap)
 
 
-def _flat(sample_weight):
-    return None if sample_weight is None else ops.reshape(ops.convert_to_tensor(sample_weight), (-1,))
+def _flat(sample_weight, y_pred):
+    """Returns sample weights of shape `(N,)`, or `None`."""
+    if sample_weight is None:
+        return None
+    weights = ops.convert_to_tensor(real_numbers(sample_weight, "sample_weight"))
+    count = y_pred.shape[0]
+    if not any(shapes_fit(tuple(weights.shape), shape) for shape in ((count,), (count, 1))):
+        raise ValueError(
+            "`sample_weight` must be of shape (N,) or (N, 1) for `y_pred` of shape (N, K). "
+            f"Received: sample_weight.shape={tuple(weights.shape)}, y_pred.shape={tuple(y_pred.shape)}"
+        )
+    return ops.reshape(weights, (-1,))

@@ -2,6 +2,8 @@
 
 import keras
 
+from kls.utils.arrays import check_number
+
 
 @keras.saving.register_keras_serializable(package="kls")
 class Adam(keras.optimizers.Adam):
@@ -13,7 +15,11 @@ class Adam(keras.optimizers.Adam):
     update is Keras's.
 
     Args:
-        *args, **kwargs: As in `keras.optimizers.Adam`.
+        learning_rate: Finite float of at least 0, a `keras.optimizers.schedules.LearningRateSchedule`, or a function
+            without arguments.
+        beta_1, beta_2: Floats in [0, 1).
+        epsilon: Finite float of at least 0.
+        **kwargs: As in `keras.optimizers.Adam`.
 
     Example:
 
@@ -21,6 +27,11 @@ class Adam(keras.optimizers.Adam):
     model.compile(kls.optimizers.Adam(1e-3), kls.SmoothedCE(gamma=0.9))
     ```
     """
+
+    def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7, **kwargs):
+        beta_1, beta_2 = check_number(beta_1, "beta_1", "[0, 1)"), check_number(beta_2, "beta_2", "[0, 1)")
+        epsilon = check_number(epsilon, "epsilon", "[0, inf)")
+        super().__init__(_checked_rate(learning_rate), beta_1, beta_2, epsilon, **kwargs)
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         if self.amsgrad or not _fusible(grads, trainable_variables):
@@ -58,7 +69,10 @@ class SGD(keras.optimizers.SGD):
     under several replicas, and where a gradient is sparse or weights are of several dtypes, the update is Keras's.
 
     Args:
-        *args, **kwargs: As in `keras.optimizers.SGD`.
+        learning_rate: Finite float of at least 0, a `keras.optimizers.schedules.LearningRateSchedule`, or a function
+            without arguments.
+        momentum: Float in [0, 1].
+        **kwargs: As in `keras.optimizers.SGD`.
 
     Example:
 
@@ -66,6 +80,9 @@ class SGD(keras.optimizers.SGD):
     model.compile(kls.optimizers.SGD(0.1, momentum=0.9, nesterov=True), kls.SmoothedCE(gamma=0.9))
     ```
     """
+
+    def __init__(self, learning_rate=0.01, momentum=0.0, **kwargs):
+        super().__init__(_checked_rate(learning_rate), check_number(momentum, "momentum", "[0, 1]"), **kwargs)
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         if not self.momentum or not _fusible(grads, trainable_variables):
@@ -85,6 +102,12 @@ class SGD(keras.optimizers.SGD):
                 momentum=momentum,
                 use_nesterov=self.nesterov,
             )
+
+
+def _checked_rate(learning_rate):
+    if callable(learning_rate):  # a schedule too
+        return learning_rate
+    return check_number(learning_rate, "learning_rate", "[0, inf)")
 
 
 def _fusible(gradients, variables):

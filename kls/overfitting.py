@@ -1,7 +1,5 @@
 """Losses class by class over a training run, the overfitting-to-generalisation ratio, and a loss that follows it."""
 
-import numbers
-
 import keras
 import numpy as np
 from keras import ops
@@ -9,9 +7,10 @@ from keras import ops
 from kls.calibration.samples import as_indices, per_sample
 from kls.callbacks import _EpochEvaluation
 from kls.distillation import Distiller
-from kls.losses import log_probabilities
+from kls.losses import ClassifierLoss, label_cross_entropy, log_probabilities
 from kls.network import Network
 from kls.targets import check_classes, holds_indices, known_indices, squeeze_indices
+from kls.utils.arrays import as_numbers, check_choice, check_number, check_whole
 
 
 class ClassLosses(_EpochEvaluation):
@@ -128,13 +127,15 @@ def overfitting_to_generalization(train, validation, window=10):
     >>> overfitting_to_generalization([[2.0, 2.0], [1.0, 1.5]], [[2.5, 2.0], [2.0, 1.0]], window=1).tolist()
     [[1.0, 0.25]]
     """
-    train, validation = np.asarray(train, np.float64), np.asarray(validation, np.float64)
+    train, validation = (
+        as_numbers(losses, name).astype(np.float64) for losses, name in ((train, "train"), (validation, "validation"))
+    )
     if train.ndim != 2 or train.shape != validation.shape:
         raise ValueError(
             "`train` and `validation` must be of the same shape (epochs, classes). "
             f"Received: shapes {train.shape} and {validation.shape}"
         )
-    _check_window(window)
+    check_whole(window, "window", 1)
     gap = validation - train
     overfitting = gap[window:] - gap[:-window]
     generalization = validation[:-window] - validation[window:]
@@ -181,7 +182,7 @@ class ClassWeights(keras.metrics.Metric):
 
 
 @keras.saving.register_keras_serializable(package="kls")
-class OverfittingCE(keras.losses.Loss):
+class OverfittingCE(ClassifierLoss):
     """Cross-entropy that follows the classes' overfitting-to-generalisation ratio (OGR).
 
     The label distribution learning paper (section 6) uses the ratio "as an adaptive loss or as label distribution by
@@ -222,8 +223,8 @@ class OverfittingCE(keras.losses.Loss):
         One loss in nats per sample, shape `(N,)`, before the reduction.
 
     Raises:
-        ValueError: If `mode` or `alpha` is none of the above, if the shapes do not fit, or if a class index is not one
-            of 0..K-1. Compiled code cannot raise for the last: there the loss of such a sample is NaN.
+        ValueError: If `mode` or `alpha` is none of the above, if the shapes do not fit, if a class index is not one of
+            0..K-1, or if a row is no distribution. Compiled code is as with `kls.SmoothedCE`.
 
     Example:
 
@@ -252,14 +253,9 @@ class OverfittingCE(keras.losses.Loss):
         name="overfitting_ce",
         dtype=None,
     ):
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
-        if mode not in ("loss", "label"):
-            raise ValueError(f"`mode` must be 'loss' or 'label'. Received: mode={mode!r}")
-        if not 0 <= alpha <= 1:
-            raise ValueError(f"`alpha` must be in [0, 1]. Received: alpha={alpha}")
-        self.mode = mode
-        self.alpha = float(alpha)
-        self.from_logits = from_logits
+        super().__init__(from_logits, reduction, name, dtype)
+        self.mode = check_choice(mode, "mode", ("loss", "label"))
+        self.alpha = check_number(alpha, "alpha", "[0, 1]")
         self.class_weights = ClassWeights(classes)
 
     def call(self, y_true, y_pred):
@@ -273,9 +269,9 @@ class OverfittingCE(keras.losses.Loss):
         if self.mode == "loss":
             terms = weighted
         else:
-            terms = (1 - self.alpha) * log_p + self.alpha * ops.mean(weighted, axis=-1, keepdims=True)
+            terms = (1 - self.alpha) * log_p + self.alpha / classes * ops.sum(weighted, axis=-1, keepdims=True)
         if not indices:
-            return -ops.sum(y_true * terms, axis=-1)
+            return label_cross_entropy(y_true, terms)
         labels, known = known_indices(squeeze_indices(y_true, y_pred), classes)
         of_label = ops.squeeze(ops.take_along_axis(terms, ops.expand_dims(labels, -1), axis=-1), axis=-1)
         return ops.where(known, -of_label, float("nan"))
@@ -330,7 +326,7 @@ class OverfittingWeights(ClassLosses):
         if not isinstance(loss, OverfittingCE):
             raise ValueError(f"`loss` must be a `kls.overfitting.OverfittingCE`. Received: a {type(loss).__name__}")
         super().__init__({"train": train, "validation": validation}, every, batch_size)
-        _check_window(window)
+        check_whole(window, "window", 1)
         if window % every:
             raise ValueError(f"`window` must be a multiple of `every`. Received: window={window}, every={every}")
         self.loss = loss
@@ -367,8 +363,3 @@ class OverfittingWeights(ClassLosses):
         finite = np.isfinite(ratios)
         ratios = np.where(finite, ratios, ratios[finite].max(initial=0))
         return ratios / ratios.mean() if ratios.any() else np.ones(classes)
-
-
-def _check_window(window):
-    if not isinstance(window, numbers.Integral) or window < 1:
-        raise ValueError(f"`window` must be a whole number of at least 1. Received: window={window}")

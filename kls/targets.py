@@ -1,10 +1,12 @@
 """Label distributions: pure functions on the backend's tensors."""
 
 import math
-import numbers
 
 import keras
 from keras import ops
+
+from kls.calibration.samples import SUM_TOLERANCE
+from kls.utils.arrays import as_numbers, check_number, check_whole, shown
 
 
 def check_classes(classes):
@@ -13,8 +15,7 @@ def check_classes(classes):
     Args:
         classes: Integer K.
     """
-    if not isinstance(classes, numbers.Integral) or classes < 2:
-        raise ValueError(f"`classes` must be a whole number of at least 2. Received: classes={classes}")
+    check_whole(classes, "classes", 2)
 
 
 def check_gamma(gamma, classes):
@@ -25,7 +26,7 @@ def check_gamma(gamma, classes):
         classes: Integer K >= 2.
     """
     check_classes(classes)
-    if not 1 / classes < gamma <= 1:
+    if check_number(gamma, "gamma", "(0, 1]") <= 1 / classes:
         raise ValueError(
             f"`gamma` must be in (1/K, 1], so that the true class stays the likeliest. "
             f"Received: gamma={gamma} with K={classes} classes (1/K={1 / classes:.4g})."
@@ -55,9 +56,7 @@ def gamma_from_epsilon(epsilon, classes):
     0.91
     """
     check_classes(classes)
-    if not 0 <= epsilon < 1:
-        raise ValueError(f"`epsilon` must be in [0, 1). Received: epsilon={epsilon}")
-    return 1 - epsilon * (classes - 1) / classes
+    return 1 - check_number(epsilon, "epsilon", "[0, 1)") * (classes - 1) / classes
 
 
 def epsilon_from_gamma(gamma, classes):
@@ -195,33 +194,95 @@ def squeeze_indices(y_true, predictions):
     return ops.squeeze(y_true, axis=-1) if len(y_true.shape) == len(predictions.shape) else y_true
 
 
-def known_indices(labels, classes, besides=""):
+def real_numbers(values, name):
+    """Returns what holds real numbers as it is.
+
+    Args:
+        values: Tensor, array or nested lists.
+        name: What the error calls them.
+
+    Raises:
+        ValueError: If they are strings, objects or complex numbers, or a masked array.
+    """
+    if not (ops.is_tensor(values) or isinstance(values, keras.Variable)):
+        as_numbers(values, name)
+    elif keras.backend.standardize_dtype(values.dtype).startswith(("string", "complex")):
+        raise ValueError(f"`{name}` must be an array of real numbers. Received: {name}={shown(values)}")
+    return values
+
+
+def known_indices(labels, classes, besides="", name="y_true", kind="class"):
     """Returns labels as int32, 0 for each that is none of 0..K-1, and a mask that is false for those.
 
     Args:
         labels: Float tensor of class indices.
         classes: Integer K.
         besides: What the error says is allowed besides 0..K-1.
+        name: What the error calls them.
+        kind: What the error says that they count.
 
     Raises:
         ValueError: If a label is none of 0..K-1. Compiled code does not know the values and cannot raise.
     """
     known = ops.logical_and(ops.logical_and(labels >= 0, labels < classes), labels == ops.floor(labels))
-    _raise_where_eager(known, labels, classes, besides)
+    _raise_where_eager(known, labels, f"`{name}` must hold {kind} indices in 0..{classes - 1}{besides}")
     return ops.cast(ops.where(known, labels, ops.zeros_like(labels)), "int32"), known
 
 
-def _raise_where_eager(known, labels, classes, besides):
+def known_distributions(y_true):
+    """Returns a mask that is false for each row that is no probability distribution.
+
+    Args:
+        y_true: Float tensor of shape `(..., K)`.
+
+    Raises:
+        ValueError: If there is such a row. Compiled code does not know the values and cannot raise.
+    """
+    known = _are_distributions(y_true)
+    _raise_where_eager(known, y_true, "`y_true` must hold distributions, no entry below 0 and rows that sum to 1")
+    return known
+
+
+def known_probabilities(predictions, name="y_pred"):
+    """Returns a mask that is false for each row that is no probability distribution, as rows of logits are not.
+
+    Args:
+        predictions: Float tensor of shape `(..., K)`.
+        name: What the error calls them.
+
+    Raises:
+        ValueError: If there is such a row. One with NaN, as of a training that has diverged, is not refused.
+            TensorFlow's graphs raise `tf.errors.InvalidArgumentError`; code that XLA compiles, as on JAX, cannot raise.
+    """
+    known = _are_distributions(predictions)
+    possible = ops.logical_or(known, ops.isnan(ops.sum(predictions, axis=-1)))
+    rule = (
+        f"`{name}` must be probabilities, no entry below 0 and rows that sum to 1: "
+        "pass from_logits=True or end the model in softmax"
+    )
+    if not _raise_where_eager(possible, predictions, rule) and keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.debugging.Assert(tf.reduce_all(possible), [rule])
+    return known
+
+
+def _are_distributions(rows):
+    near_one = ops.abs(ops.sum(rows, axis=-1) - 1) <= SUM_TOLERANCE
+    return ops.logical_and(ops.all(rows >= 0, axis=-1), near_one)
+
+
+def _raise_where_eager(known, values, rule):
+    """Raises `ValueError` where a value or row is not known, and returns whether there was anything to look at."""
     try:
         known = ops.convert_to_numpy(known)
     except (NotImplementedError, TypeError):  # a symbolic tensor of TensorFlow or JAX: its values are not known yet
-        return
+        return False
     if not known.all():
-        wrong = sorted(set(ops.convert_to_numpy(labels)[~known].tolist()))
-        raise ValueError(
-            f"`y_true` must hold class indices in 0..{classes - 1}{besides}, as there are {classes} classes. "
-            f"Received: {wrong[:5]}{' ...' if len(wrong) > 5 else ''}"
-        )
+        wrong = ops.convert_to_numpy(values)[~known]
+        received = sorted(set(wrong.tolist())) if wrong.ndim == 1 else wrong[0].astype(float).round(4).tolist()
+        raise ValueError(f"{rule}. Received: {shown(received)}")
+    return True
 
 
 def pack_teacher(y_true, teacher_logits):
@@ -233,29 +294,34 @@ def pack_teacher(y_true, teacher_logits):
             constant per sample.
 
     Returns:
-        Float tensor of shape `(N, (1 + T) K)`: `[one-hot or distribution | logits of teacher 1 | ... | of teacher T]`.
+        Tensor of shape `(N, (1 + T) K)`: `[one-hot or distribution | logits of teacher 1 | ... | of teacher T]`, of
+        dtype float64 if the distributions or the logits are, else of `keras.config.floatx()`.
 
     Raises:
-        ValueError: If the shapes do not fit, or if a class index is not one of 0..K-1. Compiled code cannot raise for
-            the last: there the label is NaN, and so is a loss that takes it.
+        ValueError: If the shapes do not fit, if they hold no real numbers, or if a class index is not one of 0..K-1.
+            Compiled code cannot raise for the last: there the label is NaN, and so is a loss that takes it.
 
     Example:
 
     >>> ops.convert_to_numpy(pack_teacher([1], [[2.0, 3.0]])).tolist()
     [[0.0, 1.0, 2.0, 3.0]]
     """
-    dtype = keras.config.floatx()
-    y_true, teacher_logits = ops.convert_to_tensor(y_true), ops.convert_to_tensor(teacher_logits, dtype=dtype)
+    y_true = ops.convert_to_tensor(real_numbers(y_true, "y_true"))
+    teacher_logits = ops.convert_to_tensor(real_numbers(teacher_logits, "teacher_logits"))
     if len(teacher_logits.shape) == 3:
         first, name = teacher_logits[:, 0], "teacher_logits[:, 0]"
         teacher_logits = ops.reshape(teacher_logits, (-1, math.prod(teacher_logits.shape[1:])))
     else:
         first, name = teacher_logits, "teacher_logits"
-    if holds_indices(y_true, first, name):
+    indexed = holds_indices(y_true, first, name)
+    kept = [teacher_logits] if indexed else [y_true, teacher_logits]
+    doubled = any(keras.backend.standardize_dtype(values.dtype) == "float64" for values in kept)
+    dtype = "float64" if doubled else keras.config.floatx()
+    if indexed:
         classes = first.shape[-1]
         indices, known = known_indices(ops.cast(squeeze_indices(y_true, first), "float32"), classes)
         y_true = ops.where(ops.expand_dims(known, -1), ops.one_hot(indices, classes, dtype=dtype), float("nan"))
-    return ops.concatenate([ops.cast(y_true, dtype), teacher_logits], axis=-1)
+    return ops.concatenate([ops.cast(y_true, dtype), ops.cast(teacher_logits, dtype)], axis=-1)
 
 
 def teachers_packed(y_true, y_pred):

@@ -7,6 +7,7 @@ from keras import ops
 
 from kls.layers import MonteCarloDropout
 from kls.network import last_dense, project
+from kls.utils.arrays import check_number, check_whole, shown
 
 
 def monte_carlo(model, rate=0.2, passes=20, seed=None):
@@ -42,8 +43,7 @@ def monte_carlo(model, rate=0.2, passes=20, seed=None):
     found = last_dense(model)
     if found is None:
         raise ValueError(
-            "`model` must be a functional or Sequential model that ends in a Dense layer. "
-            f"Received: a {type(model).__name__} named {model.name!r}"
+            f"`model` must be a functional or Sequential model that ends in a Dense layer. Received: {shown(model)}"
         )
     dense, trunk = found
     head = MonteCarloHead(dense, rate, passes, seed, dtype=dense.dtype_policy)
@@ -73,11 +73,8 @@ class MonteCarloHead(keras.layers.Wrapper):
 
     def __init__(self, layer, rate=0.2, passes=20, seed=None, **kwargs):
         super().__init__(layer, **kwargs)
-        if not 0 <= rate < 1:
-            raise ValueError(f"`rate` must be in [0, 1). Received: rate={rate}")
-        if not isinstance(passes, int) or passes < 1:
-            raise ValueError(f"`passes` must be a whole number of at least 1. Received: passes={passes}")
-        self.passes = passes
+        self.passes = check_whole(passes, "passes", 1)
+        rate = check_number(rate, "rate", "[0, 1)")
         self.dropout = MonteCarloDropout(rate, seed=seed, dtype=self.dtype_policy)
 
     def call(self, features, training=None):

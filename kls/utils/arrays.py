@@ -76,6 +76,22 @@ def check_choice(value, name, choices):
     raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}. Received: {name}={shown(value)}")
 
 
+def check_bool(value, name):
+    """Returns a truth value as a `bool`.
+
+    Raises:
+        ValueError: If it is anything else, such as the string `"False"`, which is true.
+
+    Example:
+
+    >>> check_bool(np.True_, "from_logits")
+    True
+    """
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise ValueError(f"`{name}` must be True or False. Received: {name}={shown(value)}")
+
+
 def as_numbers(values, name):
     """Returns an array of real numbers, as it is where it is one already.
 

@@ -1,4 +1,6 @@
 import decimal
+import re
+from functools import partial
 
 import keras
 import numpy as np
@@ -6,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
+from scipy.special import softmax as scipy_softmax
 from scipy.special import xlog1py
 
 import kls
 from benchmarks.runner.train import mirrored_strategy
+from kls.overfitting import OverfittingCE
 
 BACKEND = keras.backend.backend()
 
@@ -20,6 +24,10 @@ def sample(n=6, k=5, seed=0):
     logits = rng.normal(scale=3, size=(n, k))
     p = np.exp(logits - logits.max(axis=1, keepdims=True))
     return logits, p / p.sum(axis=1, keepdims=True), rng.integers(k, size=n)
+
+
+def softmax(logits):
+    return scipy_softmax(logits, axis=-1)
 
 
 def numbers(tensor):
@@ -50,6 +58,213 @@ def compiled(function):
     import jax
 
     return jax.jit(function)
+
+
+def compiled_by_xla(function):
+    """Compiles a function of tensors by XLA, which leaves out TensorFlow's assertions."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, jit_compile=True)
+    return compiled(function)
+
+
+LOSSES = {
+    "SmoothedCE": kls.SmoothedCE,
+    "OutlierExposure": kls.OutlierExposure,
+    "KnowledgeDistillation": kls.KnowledgeDistillation,
+    "WeightedSoftLabels": kls.WeightedSoftLabels,
+    "FocalStd": kls.FocalStd,
+    "OverfittingCE": partial(OverfittingCE, classes=3),
+}
+every_loss = pytest.mark.parametrize("kind", LOSSES)
+ADVICE = "`y_pred` must be probabilities.*: pass from_logits=True or end the model in softmax"
+
+
+def labels_for(kind, labels=(0, 2)):
+    """Returns labels of three classes in the form that a loss takes."""
+    if kind in ("KnowledgeDistillation", "WeightedSoftLabels"):
+        return numbers(kls.pack_teacher(list(labels), np.zeros((len(labels), 3), "float32")))
+    return np.array(labels, "float32")
+
+
+class TestPredictions:
+    RIGHT = 0.2, 0.5, 0.3
+
+    @every_loss
+    @pytest.mark.parametrize("row", [[2.0, 0.1, -1.0], [0.5, 0.6, -0.1], [0.2, 0.5, 0.32], [0.2, 0.5, 0.28], [0.0] * 3])
+    def test_that_are_no_probabilities_are_refused_when_eager(self, kind, row):
+        with pytest.raises(ValueError, match=rf"{ADVICE}\. Received: \[{row[0]}, {row[1]}, {row[2]}\]"):
+            LOSSES[kind]()(labels_for(kind), np.array([self.RIGHT, row], "float32"))
+
+    @every_loss
+    @pytest.mark.parametrize("row", [[2.0, 0.1, -1.0], [0.2, 0.5, 0.32], [np.nan, 0.5, 0.5]])
+    def test_that_are_no_probabilities_give_nan_by_xla_and_no_other_row_does(self, kind, row):
+        loss = LOSSES[kind](reduction=None)
+        rows = np.array([self.RIGHT, row], "float32")
+        losses = numbers(compiled_by_xla(lambda y, p: loss(y, p))(labels_for(kind), rows))
+        np.testing.assert_array_equal(np.isnan(losses), [False, True])
+
+    @every_loss
+    @pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow's graphs can raise")
+    def test_that_are_no_probabilities_end_a_graph_in_an_error_that_advises(self, kind):
+        import tensorflow as tf
+
+        loss = LOSSES[kind]()
+        step = tf.function(lambda y, p: loss(y, p))
+        assert np.isfinite(float(step(labels_for(kind), np.array([self.RIGHT, self.RIGHT], "float32"))))
+        with pytest.raises(tf.errors.InvalidArgumentError, match=ADVICE):
+            step(labels_for(kind), np.array([self.RIGHT, [2.0, 0.1, -1.0]], "float32"))
+
+    @pytest.mark.parametrize("jit_compile", [False, True])
+    def test_of_a_head_without_softmax_do_not_train(self, jit_compile):
+        model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(3)])
+        model.compile("sgd", kls.SmoothedCE(0.9), jit_compile=jit_compile)
+        x, y = np.random.default_rng(0).normal(size=(8, 4)).astype("float32"), np.arange(8) % 3
+        if BACKEND == "tensorflow" and not jit_compile:
+            import tensorflow as tf
+
+            with pytest.raises(tf.errors.InvalidArgumentError, match=ADVICE):
+                model.fit(x, y, verbose=0)
+        else:
+            assert np.isnan(model.fit(x, y, verbose=0).history["loss"]).all()
+
+    @pytest.mark.skipif(BACKEND != "tensorflow", reason="Keras keeps a layer's logits on TensorFlow alone")
+    def test_of_a_sigmoid_are_refused_although_keras_knows_its_logits(self):
+        rows = keras.activations.sigmoid(ops.convert_to_tensor([[2.0, 1.0, -3.0]]))
+        assert hasattr(rows, "_keras_logits")
+        with pytest.raises(ValueError, match=ADVICE):
+            kls.SmoothedCE()([0], rows)
+
+    def test_of_nan_are_no_mistake_of_the_head(self):
+        losses = numbers(kls.SmoothedCE(reduction=None)([0, 1], np.array([self.RIGHT, [np.nan] * 3])))
+        np.testing.assert_array_equal(np.isnan(losses), [False, True])
+
+    @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+    @pytest.mark.parametrize("k", [10, 1000])
+    def test_of_a_softmax_in_any_precision_are_taken(self, dtype, k):
+        for scale in (0.0, 0.01, 3.0):
+            logits = np.random.default_rng(1).normal(scale=scale, size=(64, k))
+            rows = compiled_by_xla(ops.softmax)(ops.cast(logits, dtype))
+            value = float(kls.SmoothedCE(0.9)(np.zeros(64), rows))
+            assert value == pytest.approx(float(kls.SmoothedCE(0.9, True)(np.zeros(64), logits)), rel=0.02)
+
+
+class TestDistributionsAsLabels:
+    WRONG = [0.5, 0.4, 0.0], [0.5, 0.6, 0.0], [1.1, -0.1, 0.0], [np.nan, 1.0, 0.0], [0.0, 0.0, 0.0], [3.0, 1.0, 2.0]
+
+    @pytest.mark.parametrize("kind", ["SmoothedCE", "KnowledgeDistillation", "FocalStd", "OverfittingCE"])
+    @pytest.mark.parametrize("wrong", WRONG)
+    def test_that_are_none_are_refused_and_give_nan_when_compiled(self, kind, wrong):
+        rows = np.array([[0.2, 0.8, 0.0], wrong], "float32")
+        if kind == "KnowledgeDistillation":
+            rows = np.concatenate([rows, np.zeros((2, 3), "float32")], axis=1)
+        loss, logits = LOSSES[kind](from_logits=True, reduction=None), np.zeros((2, 3), "float32")
+        with pytest.raises(ValueError, match=r"`y_true` must hold distributions.*Received: \["):
+            loss(rows, logits)
+        losses = numbers(compiled(lambda y, z: loss(y, z))(rows, logits))
+        np.testing.assert_array_equal(np.isnan(losses), [False, True])
+
+    def test_that_are_mixed_smoothed_or_rounded_are_taken(self):
+        mixed = numbers(
+            kls.targets.mix(kls.targets.smooth([0, 1], 1000, 0.9), kls.targets.smooth([5, 7], 1000, 1), 0.3)
+        )
+        rounded = ops.cast(mixed, "bfloat16")
+        for rows in (mixed, rounded):
+            assert np.isfinite(float(kls.SmoothedCE(0.9, from_logits=True)(rows, np.zeros((2, 1000)))))
+
+
+NO_NUMBERS = {
+    "strings": np.array(["0", "1"]),
+    "objects": np.array([0, None], dtype=object),
+    "complex numbers": np.array([0j, 1]),
+    "a masked array": np.ma.masked_array([0, 1], [True, False]),
+    "ragged": [[0], [1, 2]],
+}
+
+
+class TestWhatIsNoArrayOfNumbers:
+    @every_loss
+    @pytest.mark.parametrize("wrong", NO_NUMBERS)
+    @pytest.mark.parametrize("name", ["y_true", "y_pred", "sample_weight"])
+    def test_is_refused_by_name(self, kind, name, wrong):
+        given = {"y_true": labels_for(kind), "y_pred": np.full((2, 3), 1 / 3, "float32"), "sample_weight": None}
+        with pytest.raises(ValueError, match=f"`{name}` must"):
+            LOSSES[kind]()(**{**given, name: NO_NUMBERS[wrong]})
+
+    def test_is_refused_as_a_tensor(self):
+        with pytest.raises(ValueError, match=r"`y_pred` must be an array of real numbers.*complex64"):
+            kls.SmoothedCE()([0], ops.convert_to_tensor(np.ones((1, 2), "complex64")))
+
+
+class TestArguments:
+    @every_loss
+    @pytest.mark.parametrize("value", ["False", 1, None])
+    def test_from_logits_must_be_a_bool(self, kind, value):
+        with pytest.raises(ValueError, match=rf"`from_logits` must be True or False\. Received: from_logits={value!r}"):
+            LOSSES[kind](from_logits=value)
+
+    @pytest.mark.parametrize("value", ["0.9", None, [0.9], True, 1j])
+    @pytest.mark.parametrize(
+        ("kind", "name"),
+        [
+            ("SmoothedCE", "gamma"),
+            ("OutlierExposure", "gamma"),
+            ("OutlierExposure", "weight"),
+            ("KnowledgeDistillation", "alpha"),
+            ("KnowledgeDistillation", "temperature"),
+            ("WeightedSoftLabels", "alpha"),
+            ("WeightedSoftLabels", "temperature"),
+            ("FocalStd", "k"),
+            ("FocalStd", "std_weight"),
+            ("OverfittingCE", "alpha"),
+        ],
+    )
+    def test_what_is_no_number_is_refused_by_name(self, kind, name, value):
+        with pytest.raises(
+            ValueError, match=rf"`{name}` must be a number in .*Received: {name}={re.escape(repr(value))}"
+        ):
+            LOSSES[kind](**{name: value})
+
+    @pytest.mark.parametrize(
+        ("loss", "expected"),
+        [
+            (kls.SmoothedCE(), "SmoothedCE(gamma=0.9, from_logits=False)"),
+            (kls.SmoothedCE(1, True, name="mine"), "SmoothedCE(gamma=1.0, from_logits=True)"),
+            (kls.OutlierExposure(), "OutlierExposure(gamma=1.0, weight=0.5, from_logits=False)"),
+            (kls.WeightedSoftLabels(), "WeightedSoftLabels(alpha=2.25, temperature=4.0, from_logits=False)"),
+            (kls.FocalStd(), "FocalStd(k=1.0, std_weight=1.0, from_logits=False, as_printed=False)"),
+            (OverfittingCE(3), "OverfittingCE(classes=3, mode='loss', alpha=0.1, from_logits=False)"),
+            (
+                kls.KnowledgeDistillation(),
+                "KnowledgeDistillation(alpha=0.1, temperature=3.0, from_logits=False, scale_by_temperature=False, "
+                "reduce_teachers='mean')",
+            ),
+        ],
+    )
+    def test_repr_shows_the_arguments(self, loss, expected):
+        assert repr(loss) == expected
+
+    @every_loss
+    def test_the_config_keeps_the_dtype(self, kind):
+        loss = LOSSES[kind](dtype="float64")
+        assert keras.losses.deserialize(keras.losses.serialize(loss)).dtype == "float64"
+        assert keras.losses.deserialize(keras.losses.serialize(LOSSES[kind]())).dtype == "float32"
+
+
+@pytest.mark.parametrize("kind", [kls.KnowledgeDistillation, kls.WeightedSoftLabels])
+def test_packed_logits_in_double_precision_are_computed_in_it(kind):
+    logits, _, labels, teacher = distillation_sample()
+    teacher = np.stack([teacher, teacher[::-1]], axis=1)
+    p, hard = softmax(logits / 3), -np.log(softmax(logits)[np.arange(6), labels])
+    soft = -(softmax(teacher / 3).mean(axis=1) * np.log(p)).sum(axis=1)
+    of_teacher = -np.log(softmax(teacher).mean(axis=1)[np.arange(6), labels])
+    expected = {
+        kls.KnowledgeDistillation: 0.75 * hard + 0.25 * soft,
+        kls.WeightedSoftLabels: hard + 0.25 * 9 * (1 - np.exp(-hard / (of_teacher + 1e-7))) * soft,
+    }[kind]
+    loss = kind(alpha=0.25, temperature=3.0, from_logits=True, reduction=None, dtype="float64")
+    np.testing.assert_allclose(numbers(loss(kls.pack_teacher(labels, teacher), logits)), expected, rtol=1e-13)
 
 
 class TestValue:
@@ -155,8 +370,9 @@ class TestShapes:
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_a_dtype_that_does_not_hold_every_class_index_is_refused(dtype):
-    with pytest.raises(ValueError, match=f"Received: {dtype}"):
-        kls.SmoothedCE(0.9, dtype=dtype)
+    for loss in (kls.SmoothedCE, kls.KnowledgeDistillation, kls.WeightedSoftLabels):
+        with pytest.raises(ValueError, match=f"`dtype` must be one of 'float32', 'float64'.*dtype='{dtype}'"):
+            loss(dtype=dtype)
 
 
 class TestGamma:
@@ -405,7 +621,7 @@ class TestOutlierExposure:
 
     @pytest.mark.parametrize("weight", [-0.1, float("inf"), float("nan")])
     def test_a_weight_that_is_none_is_named(self, weight):
-        with pytest.raises(ValueError, match=rf"`weight` must be finite and at least 0\. Received: weight={weight}"):
+        with pytest.raises(ValueError, match=rf"`weight` must be a number in \[0, inf\)\. Received: weight={weight}"):
             kls.OutlierExposure(weight=weight)
 
     def test_gamma_and_dtype_are_checked(self):
@@ -413,7 +629,7 @@ class TestOutlierExposure:
             kls.OutlierExposure(gamma=0)
         with pytest.raises(ValueError, match=r"gamma=0\.1 with K=10"):
             kls.OutlierExposure(gamma=0.1)(np.zeros(2), np.full((2, 10), 0.1))
-        with pytest.raises(ValueError, match="Received: bfloat16"):
+        with pytest.raises(ValueError, match="Received: dtype='bfloat16'"):
             kls.OutlierExposure(dtype="bfloat16")
 
     def test_config_round_trip(self):
@@ -577,7 +793,7 @@ class TestKnowledgeDistillation:
         np.testing.assert_allclose(found.reshape(6), numbers(loss(packed, logits)), rtol=1e-6)
 
     def test_another_reduction_of_teachers_is_refused(self):
-        with pytest.raises(ValueError, match=r"`reduce_teachers` must be 'mean' or 'sum'. Received: .*'median'"):
+        with pytest.raises(ValueError, match=r"`reduce_teachers` must be one of 'mean', 'sum'\. Received: .*'median'"):
             kls.KnowledgeDistillation(reduce_teachers="median")
 
     def test_compiled_it_is_the_same(self):
@@ -608,12 +824,12 @@ class TestKnowledgeDistillation:
 
     @pytest.mark.parametrize("alpha", [-0.1, 1.1, float("nan")])
     def test_alpha_outside_is_named(self, alpha):
-        with pytest.raises(ValueError, match=rf"`alpha` must be in \[0, 1\]\. Received: alpha={alpha}"):
+        with pytest.raises(ValueError, match=rf"`alpha` must be a number in \[0, 1\]\. Received: alpha={alpha}"):
             kls.KnowledgeDistillation(alpha=alpha)
 
     @pytest.mark.parametrize("temperature", [0, -1, float("inf"), float("nan")])
     def test_temperature_outside_is_named(self, temperature):
-        with pytest.raises(ValueError, match=rf"finite and above 0\. Received: temperature={temperature}"):
+        with pytest.raises(ValueError, match=rf"a number in \(0, inf\)\. Received: temperature={temperature}"):
             kls.KnowledgeDistillation(temperature=temperature)
 
     def test_config_round_trip(self):
@@ -694,7 +910,7 @@ class TestWeightedSoftLabels:
     @pytest.mark.parametrize("wrong", [{"alpha": -1}, {"alpha": float("inf")}, {"temperature": 0}])
     def test_arguments_outside_are_named(self, wrong):
         ((name, value),) = wrong.items()
-        with pytest.raises(ValueError, match=f"`{name}` must be finite.*Received: {name}={value}"):
+        with pytest.raises(ValueError, match=rf"`{name}` must be a number in .0, inf\)\. Received: {name}={value}"):
             kls.WeightedSoftLabels(**wrong)
 
     def test_labels_without_logits_are_refused(self):
@@ -918,11 +1134,11 @@ class TestFocalStdArguments:
     @pytest.mark.parametrize("name", ["k", "std_weight"])
     @pytest.mark.parametrize("value", [-0.1, float("inf"), float("nan")])
     def test_a_weight_that_is_none_is_named(self, name, value):
-        with pytest.raises(ValueError, match=rf"`{name}` must be finite and at least 0\. Received: {name}={value}"):
+        with pytest.raises(ValueError, match=rf"`{name}` must be a number in \[0, inf\)\. Received: {name}={value}"):
             kls.FocalStd(**{name: value})
 
     def test_a_dtype_that_does_not_hold_every_class_index_is_refused(self):
-        with pytest.raises(ValueError, match="Received: bfloat16"):
+        with pytest.raises(ValueError, match="Received: dtype='bfloat16'"):
             kls.FocalStd(dtype="bfloat16")
 
     @pytest.mark.parametrize("wrong", [-1, 5, 2.5])

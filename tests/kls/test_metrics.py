@@ -395,7 +395,7 @@ class TestFailures:
 
     @pytest.mark.parametrize("norm", [0, 3, -1, "l1", "1", None, float("inf")])
     def test_a_norm_that_there_is_not_is_named(self, norm):
-        with pytest.raises(ValueError, match=rf"`norm` must be 1, 2 or 'max'\. Received: norm={norm!r}"):
+        with pytest.raises(ValueError, match=rf"`norm` must be one of 1, 2, 'max'\. Received: norm={norm!r}"):
             ExpectedCalibrationError(norm=norm)
 
     @pytest.mark.parametrize("wrong", [-1, 3, 1.5, float("nan")])
@@ -579,8 +579,11 @@ class TestFamiliarAccuracy:
             assert streamed(FamiliarAccuracy(), self.LABELS, rows) == pytest.approx(value, nan_ok=True)
 
     @pytest.mark.parametrize("wrong", [-2, 3])
-    def test_another_label_gives_nan(self, wrong):
-        assert np.isnan(streamed(FamiliarAccuracy(), np.array([0, wrong, -1, 2]), self.ROWS))
+    def test_another_label_is_refused_and_gives_nan_when_compiled(self, wrong):
+        labels = np.array([0, wrong, -1, 2])
+        with pytest.raises(ValueError, match=rf"`y_true` must hold class indices in 0\.\.2.*\[{wrong}"):
+            streamed(FamiliarAccuracy(), labels, self.ROWS)
+        assert np.isnan(compiled_results([FamiliarAccuracy()], (labels, self.ROWS)))
 
     @pytest.mark.parametrize("weights", [None, [2.0, 1.0, 0.5, 0.0]])
     def test_of_distributions_it_is_keras_categorical_accuracy(self, weights):

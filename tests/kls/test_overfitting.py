@@ -230,8 +230,8 @@ class TestLoss:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({"mode": "both"}, "`mode` must be 'loss' or 'label'. Received: mode='both'"),
-            ({"alpha": 1.5}, r"`alpha` must be in \[0, 1\]. Received: alpha=1.5"),
+            ({"mode": "both"}, "`mode` must be one of 'loss', 'label'. Received: mode='both'"),
+            ({"alpha": 1.5}, r"`alpha` must be a number in \[0, 1\]. Received: alpha=1.5"),
             ({"classes": 1}, "`classes` must be a whole number of at least 2. Received: classes=1"),
         ],
     )
