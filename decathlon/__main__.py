@@ -3,6 +3,7 @@
 import argparse
 import signal
 import sys
+import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -74,13 +75,19 @@ def _parser():
 def list_datasets(options):
     """Prints every data set with its classes, images, source and state."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("name", "classes", "images per split", "source", "prepared, or the command that prepares it")
+    code = 0
     for name in [*CATALOG, *(n for n in store.prepared_names(options.data_dir) if n not in CATALOG)]:
-        table.add_row(name, *_describe(name, options.data_dir))
+        try:
+            table.add_row(name, *map(escape, _describe(name, options.data_dir)))
+        except store.DataError as error:
+            print(f"error: {error}", file=sys.stderr)
+            code = 2
     Console(width=None if sys.stdout.isatty() else 160).print(table)
-    return 0
+    return code
 
 
 def _describe(name, data_dir):
@@ -123,7 +130,7 @@ def prepare_one(name, options):
         return
     store.check_request(name, size, options.data_dir, options.skip_bad)
     source = _open_source(name, entry, size, options)
-    with _progress(name) as progress:
+    with _progress(name) as progress, _warnings_as_notes():
         dataset = store.prepare(name, source, size, options.data_dir, options.skip_bad, progress)
     skipped = f", {len(dataset.meta['skipped'])} corrupt left out" if dataset.meta["skipped"] else ""
     print(f"{name}: {dataset.classes} classes, {_counts(dataset.counts)}, {dataset.size} px{skipped} -> {dataset.path}")
@@ -135,19 +142,32 @@ def prepare_one(name, options):
 
 
 def check(options):
-    """Re-hashes the named data sets, or all, and says which arrays changed."""
+    """Re-hashes the named data sets, or all, and says which files changed."""
     names = options.names or store.prepared_names(options.data_dir)
-    damaged = False
+    if not names:
+        raise store.NotPreparedError(f"{options.data_dir} holds no prepared data set: there is nothing to check.")
+    code = 0
     for name in names:
-        datasets = store.prepared(name, options.data_dir)
-        if not datasets:
+        sizes = store.prepared_sizes(name, options.data_dir)
+        if not sizes:
             raise store.NotPreparedError(f"{name} is not prepared. Run: {store.prepare_command(name)}")
-        for dataset in datasets:
-            wrong = dataset.check()
-            damaged |= bool(wrong)
-            verdict = f"DAMAGED: {', '.join(wrong)}; delete {dataset.path} and prepare it anew" if wrong else "ok"
-            print(f"{name} {dataset.size} px: {verdict}")
-    return 1 if damaged else 0
+        for size in sizes:
+            damage = _damage(options.data_dir / f"{name}-{size}")
+            code = 1 if damage else code
+            print(f"{name} {size} px: {f'DAMAGED: {damage}' if damage else 'ok'}")
+    return code
+
+
+def _damage(path):
+    """Returns what is wrong with a prepared data set, or `None`."""
+    try:
+        changed = store.read(path).check()
+        if changed:
+            return f"{', '.join(changed)}; delete {path} and prepare it anew"
+        store.load(path)
+    except store.DataError as error:
+        return str(error)
+    return None
 
 
 def _open_source(name, entry, size, options):
@@ -196,6 +216,15 @@ def _check_against_catalogue(entry, source, options):
                 f"--skip-bad {expected - found}"
             )
         raise store.DataError(message)
+
+
+@contextmanager
+def _warnings_as_notes():
+    """Prints warnings of what is prepared as lines of the command."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = lambda message, *_args, **_options: print(f"note: {message}")
+        yield
 
 
 @contextmanager

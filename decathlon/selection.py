@@ -1,13 +1,10 @@
 """Data sets made from others: one class left out, to be recognised as unfamiliar."""
 
-from pathlib import Path
-
 import numpy as np
 
+from decathlon.arguments import check_kind, check_path, check_whole
 from decathlon.sources import Example, Source
-from decathlon.store import DataError, open_or_make, prepare
-
-UNFAMILIAR = -1  # the label of the images of the class that is left out
+from decathlon.store import UNLABELLED, DataError, Dataset, open_or_make, prepare
 
 
 def leave_out(dataset, class_index, validation, seed=0, data_dir=None):
@@ -34,8 +31,8 @@ def leave_out(dataset, class_index, validation, seed=0, data_dir=None):
         A `Dataset`.
 
     Raises:
-        ValueError: If `class_index` is none of the classes, or if `validation` leaves no image to hold out or to train
-            on.
+        ValueError: If `class_index` is none of the classes, if `validation` leaves no image to hold out or to train
+            on, or if an argument is of another type.
         DataError: If the base set has fewer than three classes, is evaluated on its training images, or has no images
             of the class to evaluate on, or if a data set of another origin has the name already.
 
@@ -46,12 +43,13 @@ def leave_out(dataset, class_index, validation, seed=0, data_dir=None):
     >>> without_zero.name, without_zero.classes, without_zero.counts
     ('digits-without-0', 9, {'train': 1195, 'validation': 100, 'test': 324, 'unfamiliar': 36})
     """
+    check_kind(dataset, "dataset", Dataset, "a `Dataset`")
+    rows = _rows(dataset, class_index, validation, check_whole(seed, "seed", 0))
     name = f"{dataset.name}-without-{class_index}"
-    rows = _rows(dataset, class_index, validation, seed)
     origin = f"{dataset.name} without class {class_index}"
     description = f"{origin} ({dataset.class_names[class_index]}), fingerprint {dataset.fingerprint}, "
     description += f"{validation:,} for validation, seed {seed}"
-    data_dir = dataset.path.parent if data_dir is None else Path(data_dir)
+    data_dir = dataset.path.parent if data_dir is None else check_path(data_dir, "data_dir")
 
     def is_current(found):
         if not found.meta["source"].startswith(origin):
@@ -64,24 +62,19 @@ def leave_out(dataset, class_index, validation, seed=0, data_dir=None):
     def make():
         prepare(name, _source(dataset, class_index, rows, description), data_dir=data_dir)
 
-    return open_or_make(data_dir / f"{name}-{dataset.size}", is_current, make)
+    return open_or_make(data_dir, f"{name}-{dataset.size}", is_current, make)
 
 
 def _rows(dataset, class_index, validation, seed):
     """Returns which split of the base set, and which of its rows, each split is made of."""
     if dataset.classes < 3:
         raise DataError(f"{dataset.name} must have at least 3 classes to leave one out. It has {dataset.classes}.")
-    if class_index not in range(dataset.classes):
-        raise ValueError(f"`class_index` must be in 0..{dataset.classes - 1}. Received: class_index={class_index}")
+    check_whole(class_index, "class_index", 0, dataset.classes - 1)
     if dataset.evaluation == "train":
         raise DataError(f"{dataset.name} is evaluated on its training images: there are no others to tell apart.")
     _, labels = dataset.split("train")
     familiar = np.flatnonzero(labels != class_index)
-    if not 1 <= validation < len(familiar):
-        raise ValueError(
-            f"`validation` must be in 1..{len(familiar) - 1}: {dataset.name} has {len(familiar):,} training images of "
-            f"other classes than {class_index}. Received: validation={validation}"
-        )
+    check_whole(validation, "validation", 1, len(familiar) - 1)
     _, labels = dataset.split(dataset.evaluation)
     left_out = labels == class_index
     if not left_out.any():
@@ -100,7 +93,7 @@ def _source(dataset, class_index, rows, description):
     def read(split):
         of_base, chosen = rows[split]
         images, labels = map(np.asarray, dataset.split(of_base))
-        renumbered = np.where(labels == class_index, UNFAMILIAR, labels - (labels > class_index))
+        renumbered = np.where(labels == class_index, UNLABELLED, labels - (labels > class_index))
         for row in chosen:
             yield Example(f"{of_base}[{row}]", images[row], int(renumbered[row]))
 

@@ -1,8 +1,9 @@
 """Prepared data sets: decoded once into memory-mapped uint8 arrays, opened in an instant, checked by their hashes.
 
 On disk: `DATA/NAME-SIZE/SPLIT.{images,labels}.npy`, `mean.npy` (float32, per pixel, of the training images in
-[0, 1]) and `meta.json`. A data set is written into a hidden directory that is renamed when whole, so that what has a
-name is complete. `DATA` is `$KLS_DATA`, else `~/.cache/kls`.
+[0, 1]) and `meta.json`, which holds the hashes of the arrays and of itself. Opening compares the arrays' headers with
+it, `Dataset.check` their contents. A data set is written into a hidden directory that is renamed when whole, so that
+what has a name is complete. `DATA` is `$KLS_DATA`, else `~/.cache/kls`.
 """
 
 import hashlib
@@ -13,23 +14,34 @@ import platform
 import re
 import secrets
 import shutil
+import warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from decathlon.arguments import check_array, check_kind, check_path, check_whole, shown
 from decathlon.catalog import CATALOG
+from decathlon.display import Shown
+from decathlon.sources import Source, listed, open_image, repeated
 from decathlon.sources.embedded import VERSION as EMBEDDED_VERSION
 from decathlon.sources.embedded import open_embedded
 
-LARGEST_SIDE = 1024
-NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_.-]*", re.IGNORECASE)
-DIRECTORY_PATTERN = re.compile(rf"({NAME_PATTERN.pattern})-(\d+(?:x\d+)?)", re.IGNORECASE)
+SMALLEST_SIDE, LARGEST_SIDE = 8, 1024
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+SIZE_PATTERN = re.compile(r"[0-9]{1,9}(?:x[0-9]{1,9})?")
+DIRECTORY_PATTERN = re.compile(rf"({NAME_PATTERN.pattern})-({SIZE_PATTERN.pattern})")
+SCRATCH_PATTERN = re.compile(rf"\.partial-{NAME_PATTERN.pattern}@([^@/\\]*)@([0-9a-f]{{8}})@([0-9]+)")
+FILE_PATTERN = re.compile(rf"meta\.json|mean\.npy|{NAME_PATTERN.pattern}\.(?:images|labels)\.npy")
+FIELDS = {str: ("name", "source", "evaluation"), list: ("class_names", "image_shape"), dict: ("counts", "sha256")}
+UNLABELLED = -1
+IMAGES, LABELS, MEAN = np.dtype("|u1"), np.dtype("<i8"), np.dtype("<f4")  # of the arrays on disk
 RUN = secrets.token_hex(4)  # tells this process from an earlier one of the same number, as happens in containers
 
 
@@ -41,8 +53,8 @@ class NotPreparedError(DataError):
     """A data set that has to be prepared first."""
 
 
-@dataclass(frozen=True)
-class Dataset:
+@dataclass(frozen=True, repr=False)
+class Dataset(Shown):
     """A prepared data set.
 
     Attributes:
@@ -99,18 +111,33 @@ class Dataset:
 
     def split(self, name):
         """Returns the memory-mapped `(images, labels)` of a split: uint8 `(N, H, W, C)` and int64 `(N,)`."""
-        if name not in self.counts:
-            raise DataError(f"{self.name} has the splits {', '.join(self.counts)}. Received: {name!r}.")
-        images, labels = (np.load(self.path / f"{name}.{part}.npy", mmap_mode="r") for part in ("images", "labels"))
+        if name not in list(self.counts):
+            raise DataError(f"{self.name} has the splits {', '.join(self.counts)}. Received: {shown(name)}.")
+        files = (self.path / f"{name}.{part}.npy" for part in ("images", "labels"))
+        images, labels = (np.load(file, mmap_mode="r", allow_pickle=False) for file in files)
         return images, labels
 
     def check(self):
-        """Re-hashes the arrays and returns the names of those that are missing or changed."""
-        return [
-            name
-            for name, sha256 in self.meta["sha256"].items()
-            if not (self.path / name).is_file() or _sha256(self.path / name) != sha256
-        ]
+        """Re-hashes the arrays and the record and returns the names of the files that are missing or changed."""
+        expected = self.meta["sha256"]
+        with ThreadPoolExecutor() as pool:
+            found = pool.map(_sha256, [self.path / name for name in expected])
+            wrong = [name for name, sha256 in zip(expected, found, strict=True) if sha256 != expected[name]]
+        try:
+            record_is_whole = json.loads((self.path / "meta.json").read_bytes()) == self.meta and _is_whole(self.meta)
+        except (OSError, ValueError):
+            record_is_whole = False
+        return sorted(wrong if record_is_whole else [*wrong, "meta.json"])
+
+    def _facts(self):
+        return {
+            "name": self.name,
+            "size": self.size,
+            "classes": self.classes,
+            "counts": self.counts,
+            "evaluation": self.evaluation,
+            "source": self.meta["source"],
+        }
 
 
 def default_data_dir():
@@ -123,30 +150,35 @@ def open_dataset(name, size=None, data_dir=None):
 
     Args:
         name: Name of the data set.
-        size: Side in pixels; may be left out where only one size is prepared, or one is the catalogue's default.
+        size: Side in pixels, or `"HxW"`; may be left out where only one size is prepared, or one is the catalogue's
+            default.
         data_dir: The data room's directory; `$KLS_DATA` or `~/.cache/kls` by default.
 
     Returns:
         A `Dataset`.
 
     Raises:
+        ValueError: If `name` is no name, or if `size` is none that an image can be brought to.
         NotPreparedError: If it is not prepared, with the command that prepares it.
+        DataError: If its record or an array's header is not what was written when it was prepared.
     """
-    data_dir = Path(data_dir or default_data_dir())
+    data_dir = _data_dir(data_dir)
+    _check_name(name)
     entry = CATALOG.get(name)
-    embedded = entry is not None and entry.source == "embedded"
-    if embedded:
-        return _open_embedded(name, size or entry.size, data_dir)
+    if entry is not None and entry.source == "embedded":
+        return _open_embedded(name, entry.size if size is None else _check_size(size), data_dir)
     sizes = prepared_sizes(name, data_dir)
+    if size is not None and str(size) not in sizes:
+        size = _check_size(size)
     if size is None and len(sizes) > 1 and entry is not None and str(entry.size) in sizes:
         size = entry.size
     if size is None and len(sizes) > 1:
         raise DataError(f"{name} is prepared in several sizes, {', '.join(sizes)}: say which.")
     wanted = str(size) if size is not None else next(iter(sizes), None)
     if wanted not in sizes:
-        at_size = f" at {size} pixels" if size else ""
+        at_size = f" at {size} pixels" if size is not None else ""
         raise NotPreparedError(f"{name} is not prepared{at_size}. Run: {prepare_command(name, size)}")
-    return _load(data_dir / f"{name}-{wanted}")
+    return load(data_dir / f"{name}-{wanted}")
 
 
 def open_like(name, image_shape, data_dir=None):
@@ -161,17 +193,45 @@ def open_like(name, image_shape, data_dir=None):
         A `Dataset`; `conform` brings its images to the shape.
 
     Raises:
+        ValueError: If `name` is no name, or if `image_shape` is no shape.
         NotPreparedError: If it is not prepared, with the command that prepares it.
+        DataError: If its record or an array's header is not what was written when it was prepared.
     """
-    data_dir = Path(data_dir or default_data_dir())
+    data_dir = _data_dir(data_dir)
+    _check_name(name)
     entry = CATALOG.get(name)
-    side = _size_label(image_shape)
-    square = side.isdigit()
-    same = side in prepared_sizes(name, data_dir) or (entry is not None and entry.source == "embedded" and square)
-    if same:
-        return open_dataset(name, int(side) if square else side, data_dir)
+    side = _size_label(_check_shape(image_shape))
     sizes = prepared_sizes(name, data_dir)
+    if side in sizes or (entry is not None and entry.source == "embedded" and side.isdigit()):
+        return open_dataset(name, side, data_dir)
     return open_dataset(name, sizes[-1] if sizes else None, data_dir)
+
+
+def _data_dir(data_dir):
+    return default_data_dir() if data_dir is None else check_path(data_dir, "data_dir")
+
+
+def _check_name(name, argument="name"):
+    """Raises `ValueError` for what is no plain file name."""
+    if not (isinstance(name, str) and NAME_PATTERN.fullmatch(name)):
+        raise ValueError(
+            f"`{argument}` must consist of letters, digits, '-', '_' and '.'. Received: {argument}={shown(name)}"
+        )
+
+
+def _check_size(size):
+    """Returns a size as a side, or as `"HxW"` where the sides differ; raises `ValueError` for anything else."""
+    is_text = isinstance(size, str) and SIZE_PATTERN.fullmatch(size)
+    sides = [int(side) for side in size.split("x")] if is_text else [size]
+    height, width = (check_whole(side, "size", SMALLEST_SIDE, LARGEST_SIDE) for side in (sides[0], sides[-1]))
+    return height if height == width else f"{height}x{width}"
+
+
+def _check_shape(image_shape):
+    check_kind(image_shape, "image_shape", tuple | list, "(height, width, channels)")
+    if len(image_shape) != 3:
+        raise ValueError(f"`image_shape` must be (height, width, channels). Received: image_shape={image_shape!r}")
+    return tuple(check_whole(side, "image_shape", 1) for side in image_shape)
 
 
 def conform(images, image_shape):
@@ -185,6 +245,7 @@ def conform(images, image_shape):
         uint8 array of shape `(N, height, width, channels)`; the images themselves where they have it.
 
     Raises:
+        ValueError: If `images` are no such array, or if `image_shape` is no such shape.
         DataError: If they would have to be resized to a shape that is not square.
 
     Example:
@@ -192,8 +253,11 @@ def conform(images, image_shape):
     >>> conform(np.zeros((2, 32, 32, 3), np.uint8), (28, 28, 1)).shape
     (2, 28, 28, 1)
     """
-    height, width, channels = image_shape
-    if images.shape[1:] == tuple(image_shape):
+    height, width, channels = image_shape = _check_shape(image_shape)
+    check_whole(channels, "image_shape", 1, 3)
+    if check_array(images, "images").dtype != np.uint8 or images.ndim != 4:
+        raise ValueError(f"`images` must be uint8 of shape (N, H, W, C). Received: images={shown(images)}")
+    if images.shape[1:] == image_shape:
         return images
     if images.shape[1:3] == (height, width):
         size = None
@@ -212,42 +276,79 @@ def _open_embedded(name, size, data_dir):
         check_request(name, size, data_dir)
         prepare(name, open_embedded(name, size), size, data_dir)
 
-    return open_or_make(data_dir / f"{name}-{size}", is_current, make)
+    return open_or_make(data_dir, f"{name}-{size}", is_current, make)
 
 
-def open_or_make(path, is_current, make):
+def open_or_make(data_dir, directory, is_current, make):
     """Opens a prepared data set that is current; one that is not, or is damaged, is made anew.
 
     Args:
-        path: Its directory.
-        is_current: `is_current(dataset)` says whether what is there is what would be made.
-        make: `make()` prepares it at `path`; another process may do the same meanwhile.
+        data_dir: The data room's directory.
+        directory: Name of its directory in there: `NAME-SIZE`.
+        is_current: `is_current(dataset)` says whether what is there is what would be made. It may raise a `DataError`
+            for what must be kept.
+        make: `make()` prepares it there; another process may do the same meanwhile.
 
     Returns:
         A `Dataset`.
+
+    Raises:
+        ValueError: If `directory` is no such name.
+        DataError: If something is there that cannot be one that `make` has made.
     """
-    if not _is_there(path, is_current):
-        shutil.rmtree(path, ignore_errors=True)
-        try:
-            make()
-        except DataError:
-            if not _is_there(path, is_current):  # else another process has just made it
-                raise
-    return _load(path)
-
-
-def _is_there(path, is_current):
+    if not DIRECTORY_PATTERN.fullmatch(directory):
+        raise ValueError(f"`directory` must be NAME-SIZE. Received: directory={directory!r}")
+    path = check_path(data_dir, "data_dir") / directory
+    found = _current(path, is_current)
+    if found is not None:
+        return found
+    _remove(path)
     try:
-        dataset = _load(path)
-    except (DataError, FileNotFoundError):
-        return False
-    return is_current(dataset)
+        make()
+    except DataError:
+        if _current(path, is_current) is None:  # else another process has just made it
+            raise
+    return load(path)
+
+
+def _current(path, is_current):
+    """Returns the data set of a directory, or `None` if it is not current or is damaged."""
+    try:
+        dataset = read(path)
+    except DataError:
+        return None
+    if is_current(dataset):
+        with suppress(DataError):
+            return load(path)
+    return None
+
+
+def _remove(path):
+    """Removes a data set, whole or partial, and nothing else: a directory of such a name with such files in it.
+
+    Raises:
+        DataError: If it is anything else.
+    """
+    name_is_ours = DIRECTORY_PATTERN.fullmatch(path.name) or SCRATCH_PATTERN.fullmatch(path.name)
+    if not name_is_ours or path.is_symlink() or path.is_file():
+        raise DataError(f"{path} was not removed: it is no directory of a data set.")
+    try:
+        foreign = sorted(entry.name for entry in os.scandir(path) if not _is_own_file(entry))
+    except FileNotFoundError:  # there is none, or another process has just removed it
+        return
+    if foreign:
+        raise DataError(f"{path} was not removed: it holds files of no data set, {listed(foreign)}. Move them away.")
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_own_file(entry):
+    return FILE_PATTERN.fullmatch(entry.name) is not None and entry.is_file(follow_symlinks=False)
 
 
 def prepare_command(name, size=None):
     """Returns the command that prepares a data set."""
     entry = CATALOG.get(name)
-    options = f" --size {size}" if size else ""
+    options = "" if size is None else f" --size {size}"
     if entry is None:
         return f"python -m decathlon prepare {name} --folder DIR{options}   (or --npz FILE)"
     if entry.source == "folder":
@@ -267,7 +368,8 @@ def prepared_names(data_dir):
 
 def prepared(name, data_dir):
     """Returns a data set as it stands, once per size at which it is prepared."""
-    return [_load(Path(data_dir) / f"{name}-{size}") for size in prepared_sizes(name, data_dir)]
+    _check_name(name)
+    return [load(Path(data_dir) / f"{name}-{size}") for size in prepared_sizes(name, data_dir)]
 
 
 def _prepared(data_dir):
@@ -293,13 +395,19 @@ def prepare(name, source, size=None, data_dir=None, skip_bad=0, progress=None):
         The prepared `Dataset`.
 
     Raises:
-        ValueError: If `name`, `size` or `skip_bad` is not usable.
+        ValueError: If `name`, `source`, `size` or `skip_bad` is not usable.
         DataError: If it is prepared already, or if images are corrupt or missing: they are counted and named.
+
+    Warns:
+        UserWarning: Of each of the source's remarks.
     """
-    data_dir = Path(data_dir or default_data_dir())
+    data_dir = _data_dir(data_dir)
     check_request(name, size, data_dir, skip_bad)
+    check_kind(source, "source", Source, "a `Source`, such as `decathlon.sources.folder.open_folder` returns")
+    for remark in source.remarks:
+        warnings.warn(remark, stacklevel=2)
     with _scratch_directory(data_dir, name) as scratch:
-        writer = _Writer(scratch, source.channels, size, progress)
+        writer = _Writer(scratch, source, size, progress)
         for split, count in source.counts.items():
             writer.write(split, source.read(split), count)
         _check_bad(name, writer, skip_bad)
@@ -312,23 +420,23 @@ def prepare(name, source, size=None, data_dir=None, skip_bad=0, progress=None):
             "counts": writer.counts,
             "evaluation": source.evaluation,
             "skipped": writer.bad,
+            "left_out": source.left_out,
             "sha256": {file.name: _sha256(file) for file in sorted(scratch.glob("*.npy"))},
         }
+        meta["hash"] = _hash(meta)
         (scratch / "meta.json").write_text(json.dumps(meta, indent=1))
         target = data_dir / f"{name}-{_size_label(writer.image_shape)}"
         _refuse_existing(target)
         scratch.rename(target)
-    return _load(target)
+    return load(target)
 
 
 def check_request(name, size, data_dir, skip_bad=0):
     """Raises what `prepare` would raise for its arguments, so that a source need not be opened to know."""
-    if not NAME_PATTERN.fullmatch(name):
-        raise ValueError(f"`name` must consist of letters, digits, '-', '_' and '.'. Received: name={name!r}")
-    if size is not None and not 8 <= size <= LARGEST_SIDE:
-        raise ValueError(f"`size` must be in 8..{LARGEST_SIDE} pixels. Received: size={size}")
-    if skip_bad < 0:
-        raise ValueError(f"`skip_bad` must not be negative. Received: skip_bad={skip_bad}")
+    _check_name(name)
+    if size is not None:
+        check_whole(size, "size", SMALLEST_SIDE, LARGEST_SIDE)
+    check_whole(skip_bad, "skip_bad", 0)
     if size is not None:
         _refuse_existing(Path(data_dir) / f"{name}-{size}")
 
@@ -340,17 +448,24 @@ def decode(image, channels, size):
         image: Encoded `bytes`, the `Path` of a file of them, or a uint8 array of shape `(H, W)` or `(H, W, C)`.
         channels: 1 or 3.
         size: Side in pixels, or `None` to keep the image's own.
+
+    Raises:
+        ValueError: If the image is of another type, or its pixels are floats or 32-bit integers.
     """
     if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim not in (2, 3):
+            raise ValueError(f"images must be uint8 of shape (H, W) or (H, W, C), not {shown(image)}")
         image = image[..., None] if image.ndim == 2 else image
         sides = image.shape[:2] if size is None else (size, size)
-        if image.shape == (*sides, channels) and image.dtype == np.uint8:
+        if image.shape == (*sides, channels):
             return image
         image = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
     else:
         encoded = image.read_bytes() if isinstance(image, Path) else image
-        image = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded)))
-    if image.mode.startswith("I"):
+        image = ImageOps.exif_transpose(open_image(io.BytesIO(encoded)))
+    if image.mode in ("F", "I"):
+        raise ValueError(f"pixels of mode {image.mode} have no known range; 8 or 16 bits have")
+    if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     image = image.convert("L" if channels == 1 else "RGB")
     if size is not None and image.size != (size, size):
@@ -365,17 +480,19 @@ def decode(image, channels, size):
 class _Writer:
     """Streams the splits into .npy files, and keeps count of what could not be read."""
 
-    def __init__(self, directory, channels, size, progress):
+    def __init__(self, directory, source, size, progress):
         self.directory = directory
-        self.channels = channels
+        self.channels = source.channels
+        self.classes = len(source.class_names)
         self.size = size
         self.progress = progress
-        self.image_shape = (size, size, channels) if size is not None else None
+        self.image_shape = (size, size, source.channels) if size is not None else None
         self.counts = {}
         self.bad = []
         self.missing = 0
 
     def write(self, split, examples, expected):
+        _check_name(split, "split")
         labels, read = [], 0
         decode_example = partial(_try_decode, channels=self.channels, size=self.size)
         with open(self.directory / f"{split}.images.npy", "wb") as file:
@@ -387,6 +504,7 @@ class _Writer:
                     self.bad.append(f"{split}: {key} ({problem})")
                     continue
                 self._check_shape(key, image)
+                self._check_label(split, key, label)
                 if not labels:
                     _write_header(file, 0, self.image_shape)
                 file.write(image.tobytes())
@@ -396,9 +514,16 @@ class _Writer:
                 _write_header(file, len(labels), self.image_shape)
         if not labels:
             raise DataError(f"{split}: none of the {read} images could be read. {'; '.join(self.bad[:3])}")
-        np.save(self.directory / f"{split}.labels.npy", np.array(labels, np.int64))
+        np.save(self.directory / f"{split}.labels.npy", np.array(labels, LABELS))
         self.counts[split] = len(labels)
         self.missing += max(0, expected - read)
+
+    def _check_label(self, split, key, label):
+        if not (isinstance(label, Integral) and UNLABELLED <= label < self.classes):
+            raise DataError(
+                f"{split}: the label of {key} must be in 0..{self.classes - 1}, or {UNLABELLED} for none. "
+                f"Received: {shown(label)}"
+            )
 
     def _check_shape(self, key, image):
         if self.image_shape is None:
@@ -432,7 +557,7 @@ def _in_order(function, items):
 
 def _write_header(file, count, shape):
     """Writes a .npy header; NumPy pads it so that one for more rows fits in the same place."""
-    description = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
+    description = {"descr": IMAGES.str, "fortran_order": False, "shape": (count, *shape)}
     np.lib.format.write_array_header_1_0(file, description)
 
 
@@ -452,30 +577,32 @@ def _write_mean(directory):
     total = np.zeros(images.shape[1:], np.float64)
     for start in range(0, len(images), 4096):
         total += images[start : start + 4096].sum(axis=0, dtype=np.float64)
-    np.save(directory / "mean.npy", (total / (255 * len(images))).astype(np.float32))
+    np.save(directory / "mean.npy", (total / (255 * len(images))).astype(MEAN))
 
 
 @contextmanager
 def _scratch_directory(data_dir, name):
     """A directory to write into, gone afterwards unless renamed; what a killed run left behind is swept up first."""
     data_dir.mkdir(parents=True, exist_ok=True)
-    for leftover in data_dir.glob(".partial-*@*@*@*"):
+    for leftover in data_dir.glob(".partial-*"):
         if _is_abandoned(leftover.name):
-            shutil.rmtree(leftover, ignore_errors=True)
+            with suppress(DataError):
+                _remove(leftover)
     scratch = data_dir / f".partial-{name}@{platform.node()}@{RUN}@{os.getpid()}"
     scratch.mkdir()
     try:
         yield scratch
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        _remove(scratch)
 
 
 def _is_abandoned(scratch):
     """Whether the process that wrote there is gone; of other machines' processes that cannot be known."""
-    _, machine, run, pid = scratch.split("@")
-    if machine != platform.node():
+    match = SCRATCH_PATTERN.fullmatch(scratch)
+    if match is None or match[1] != platform.node():
         return False
-    return run != RUN if int(pid) == os.getpid() else not _is_running(int(pid))
+    run, pid = match[2], int(match[3])
+    return run != RUN if pid == os.getpid() else not _is_running(pid)
 
 
 def _is_running(pid):
@@ -493,13 +620,79 @@ def _refuse_existing(path):
         raise DataError(f"{path} is there already. To prepare it anew, delete it first.")
 
 
-def _load(path):
-    meta = path / "meta.json"
+def load(path):
+    """Opens the data set of a directory: its record must be as it was written, and so must the arrays' headers.
+
+    Raises:
+        DataError: If that is not so; the message names the file, what is expected and what is found.
+    """
+    dataset = read(path)
+    record = path / "meta.json"
+    if "hash" not in dataset.meta:
+        raise _damaged(record, "it was prepared by an earlier version, whose records have no hash", path)
+    if not _is_whole(dataset.meta):
+        raise _damaged(record, "it has been changed since it was prepared", path)
+    if repeated(dataset.class_names):
+        raise _damaged(
+            record, f"its class names must differ. Found twice: {listed(repeated(dataset.class_names))}", path
+        )
+    arrays = {"mean.npy": (MEAN, dataset.image_shape)}
+    for split, count in dataset.counts.items():
+        arrays[f"{split}.images.npy"] = IMAGES, (count, *dataset.image_shape)
+        arrays[f"{split}.labels.npy"] = LABELS, (count,)
+    if arrays.keys() != dataset.meta["sha256"].keys():
+        raise _damaged(record, f"it must have hashes of {listed(sorted(arrays), len(arrays))}", path)
+    for name, (dtype, shape) in arrays.items():
+        _check_header(path / name, dtype, shape)
+    return dataset
+
+
+def read(path):
+    """Returns the data set of a directory as its record describes it, which may be wrong."""
+    file = path / "meta.json"
     try:
-        record = json.loads(meta.read_text())
-        return Dataset(record["name"], path, record)
+        meta = json.loads(file.read_bytes())
+        whole = all(isinstance(meta[field], kind) for kind, fields in FIELDS.items() for field in fields)
+        if not (whole and all(isinstance(name, str) for name in meta["class_names"])):
+            raise TypeError("a field is of another type")
+        directory = f"{meta['name']}-{_size_label(meta['image_shape'])}"
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{path} holds no data set.") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{meta} is damaged: delete {path} and prepare it anew.") from error
+        raise DataError(f"{file} is damaged: delete {path} and prepare it anew.") from error
+    if directory != path.name:
+        raise _damaged(file, f"it must be that of {path.name}. Found: that of {directory!r}", path)
+    return Dataset(meta["name"], path, meta)
+
+
+def _check_header(file, dtype, shape):
+    """Raises `DataError` unless a .npy file is of a type and shape, and as long as that takes."""
+    expected = f"{dtype} of shape {shape}"
+    try:
+        array = np.lib.format.open_memmap(file, mode="r")
+    except Exception as error:  # damaged headers make NumPy's parser raise anything
+        raise _damaged(file, f"it must hold {expected}. Found: {error}", file.parent) from error
+    if not (array.dtype == dtype and array.shape == shape and array.flags.c_contiguous):
+        order = "" if array.flags.c_contiguous else ", columns first"
+        found = f"{array.dtype} of shape {array.shape}{order}"
+        raise _damaged(file, f"it must hold {expected}. Found: {found}", file.parent)
+    length = array.offset + array.nbytes
+    if file.stat().st_size != length:
+        raise _damaged(file, f"it must have {length:,} bytes. Found: {file.stat().st_size:,}", file.parent)
+
+
+def _damaged(file, why, path):
+    return DataError(f"{file}: {why}. Delete {path} and prepare it anew.")
+
+
+def _is_whole(meta):
+    return meta.get("hash") == _hash(meta)
+
+
+def _hash(meta):
+    """Returns the hash of a record, but for the hash that it holds."""
+    rest = {key: value for key, value in meta.items() if key != "hash"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _size_label(shape):
@@ -508,5 +701,9 @@ def _size_label(shape):
 
 
 def _sha256(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Returns the hash of a file, or `None` if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None

@@ -110,7 +110,7 @@ def outlier_images(outliers, image_shape):
 def _open_others(flag, names, familiar, data_dir):
     try:
         return _open_all(f"{flag}: ", names, lambda name: open_like(name, familiar.image_shape, data_dir))
-    except DataError as error:
+    except (DataError, ValueError) as error:
         raise PlanError(f"{flag} {' '.join(names)}: {error}") from None
 
 

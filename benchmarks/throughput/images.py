@@ -53,4 +53,4 @@ def open_images(name, size, data_dir, out):
             np.savez(path, **arrays)
             decathlon.prepare(NAME, open_npz(path), data_dir=out)
 
-    return open_or_make(Path(out) / f"{NAME}-{shape[0]}", lambda dataset: dataset.image_shape == shape, make)
+    return open_or_make(out, f"{NAME}-{shape[0]}", lambda dataset: dataset.image_shape == shape, make)

@@ -1,12 +1,14 @@
 """Data sets in folders: one sub-folder per class, in one tree or in `train/` and `validation/`."""
 
+import os
+import unicodedata
 from collections import Counter
+from pathlib import Path
 
-from PIL import Image
+from decathlon.arguments import check_path
+from decathlon.sources import Example, Source, SourceError, absent_classes, listed, open_image, repeated
 
-from decathlon.sources import Example, Source, SourceError
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
 ANNOTATIONS = "val_annotations.txt"
 VALIDATION_SHARE = 0.2
@@ -14,12 +16,13 @@ SPLIT_SEED = 0
 
 
 def open_folder(path):
-    """Opens a folder of PNG, JPEG and WebP images.
+    """Opens a folder of PNG, JPEG, WebP, BMP and TIFF images; of several frames the first is taken.
 
     Either `path/CLASS/...`, from which one image in five of each class is drawn for validation (seeded, so always
     the same ones), or `path/train/CLASS/...` with `path/validation/CLASS/...` (or `val/`) and, optionally,
     `path/test/CLASS/...`. The layout of Tiny ImageNet (`val/images` and `val/val_annotations.txt`) is understood;
-    its `test/images` are left out, since they have no labels.
+    its `test/images` are left out, since they have no labels. Files and folders whose name begins with a dot are
+    ignored. All other files that are left out are counted.
 
     Args:
         path: The folder.
@@ -28,19 +31,29 @@ def open_folder(path):
         A `Source`. Images of mode 1, L and I;16 alone make it one channel, anything else three.
 
     Raises:
-        SourceError: If there is no such folder, no class, a class without images, too few to split, or if the
-            splits' classes differ.
+        SourceError: If there is no such folder, no class, a class without images, too few to split, if the splits'
+            classes differ, if two classes have the same name, or if a link or a path leaves the folder.
     """
+    path = check_path(path, "path")
     if not path.is_dir():
         raise SourceError(f"{path}: no such folder.")
-    files = _files_by_split(path)
+    files, remarks = _files_by_split(path)
     class_names = sorted({name for _, name in files["train"]})
     for split, pairs in files.items():
-        unknown = sorted({name for _, name in pairs} - set(class_names))
+        present = {name for _, name in pairs}
+        unknown = sorted(present - set(class_names))
         if unknown:
             raise SourceError(f"{path}: {split} has classes that train lacks: {', '.join(unknown[:5])}.")
+        remarks += absent_classes(split, class_names, present)
     if len(class_names) < 2:
         raise SourceError(f"{path}: at least two class folders are needed. Found: {class_names}.")
+    alike = repeated([name.strip().casefold() for name in class_names])
+    if alike:
+        remarks.append(f"Some class names differ only in case or in blanks around them: {listed(alike)}.")
+    left_out = _left_out(path, files)
+    if left_out:
+        counts = ", ".join(f"{count:,} {suffix}" for suffix, count in left_out.items())
+        remarks.append(f"Files of {path} that are left out: {counts}.")
     index = {name: i for i, name in enumerate(class_names)}
 
     def read(split):
@@ -48,25 +61,37 @@ def open_folder(path):
             yield Example(str(file.relative_to(path)), file, index[name])
 
     counts = {split: len(pairs) for split, pairs in files.items()}
-    return Source(f"folder {path.name}", class_names, _channels(files), counts, "validation", read)
+    return Source(f"folder {path.name}", class_names, _channels(files), counts, "validation", read, left_out, remarks)
 
 
 def _files_by_split(path):
-    """Returns {split: [(file, class name)]}."""
-    found = {}
+    """Returns {split: [(file, class name)]}, and remarks on how they were found."""
+    found, remarks = {}, []
     for split, folders in SPLIT_FOLDERS.items():
         for folder in (path / name for name in folders):
             if folder.is_dir() and split not in found and not _is_unlabelled(folder):
-                pairs = _annotated(folder) if (folder / ANNOTATIONS).is_file() else _by_class(folder)
+                pairs = _annotated(folder, path) if (folder / ANNOTATIONS).is_file() else _by_class(folder, path)
                 if pairs:
                     found[split] = pairs
     if "train" not in found:
-        found = {"train": _by_class(path)}
+        found = {"train": _by_class(path, path)}
     if not found["train"]:
         raise SourceError(f"{path}: no class folders with {', '.join(SUFFIXES)} images.")
     if "validation" not in found:
         found["train"], found["validation"] = _split(path, found["train"])
-    return {split: found[split] for split in SPLIT_FOLDERS if split in found}
+        drawn, kept = len(found["validation"]), len(found["train"])
+        remarks.append(
+            f"There is no validation folder: {drawn:,} of {drawn + kept:,} training images were drawn for validation, "
+            f"the same share of each class (seed {SPLIT_SEED})."
+        )
+    return {split: found[split] for split in SPLIT_FOLDERS if split in found}, remarks
+
+
+def _left_out(path, files):
+    """Returns how many files below the folder no split holds, by suffix, the most frequent first."""
+    taken = {file for pairs in files.values() for file, _ in pairs}
+    suffixes = (file.suffix.lower() or "without a suffix" for file in _files_below(path, path) if file not in taken)
+    return dict(Counter(suffixes).most_common())
 
 
 def _is_unlabelled(folder):
@@ -74,22 +99,48 @@ def _is_unlabelled(folder):
     return folder.name == "test" and (folder.parent / "val" / ANNOTATIONS).is_file()
 
 
-def _by_class(folder):
-    pairs = []
-    for class_folder in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
-        files = sorted(f for f in class_folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
+def _by_class(folder, root):
+    pairs, names = [], []
+    for class_folder in sorted(entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."):
+        _refuse_outside(class_folder, root)
+        files = sorted(file for file in _files_below(class_folder, root) if file.suffix.lower() in SUFFIXES)
         if not files and folder.name != "test":
             raise SourceError(f"{class_folder}: no {', '.join(SUFFIXES)} images in this class folder.")
-        pairs += [(file, class_folder.name) for file in files]
+        names.append(unicodedata.normalize("NFC", class_folder.name))
+        pairs += [(file, names[-1]) for file in files]
+    if repeated(names):
+        raise SourceError(f"{folder}: two folders have the same class name: {listed(repeated(names))}.")
     return pairs
 
 
-def _annotated(folder):
-    rows = [line.split("\t") for line in (folder / ANNOTATIONS).read_text().splitlines()]
+def _files_below(folder, root):
+    """Yields all files at any depth but hidden ones; links to folders are not followed, for these may go in circles."""
+    for entry in os.scandir(folder):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_symlink():
+            _refuse_outside(Path(entry.path), root)
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files_below(entry.path, root)
+        elif entry.is_file():
+            yield Path(entry.path)
+
+
+def _refuse_outside(file, root):
+    """Raises `SourceError` for a file or folder that lies outside of the root: through a link, or a path with `..`."""
+    if not file.resolve().is_relative_to(root.resolve()):
+        raise SourceError(f"{file}: this is {file.resolve()}, which is outside of {root}.")
+
+
+def _annotated(folder, root):
+    rows = [line.split("\t") for line in (folder / ANNOTATIONS).read_text("utf-8", "replace").splitlines()]
     for number, row in enumerate(rows, start=1):
         if len(row) < 2:
             raise SourceError(f"{folder / ANNOTATIONS}: line {number} is not a file name, a tab and a class.")
-    return [(folder / "images" / row[0], row[1]) for row in rows]
+    pairs = [(folder / "images" / row[0], unicodedata.normalize("NFC", row[1])) for row in rows]
+    for file, _ in pairs:
+        _refuse_outside(file, root)
+    return pairs
 
 
 def _split(path, pairs):
@@ -108,8 +159,8 @@ def _channels(files):
     for pairs in files.values():
         for file, _ in pairs:
             try:
-                with Image.open(file) as image:
-                    if image.mode not in ("1", "L", "I", "I;16"):
+                with open_image(file) as image:
+                    if image.mode not in ("1", "L", "I", "I;16", "I;16B"):
                         return 3
             except Exception:
                 continue  # the store decodes every file, and names the corrupt ones

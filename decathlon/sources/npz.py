@@ -5,7 +5,8 @@ import zlib
 
 import numpy as np
 
-from decathlon.sources import Example, Source, SourceError
+from decathlon.arguments import check_path
+from decathlon.sources import Example, Source, SourceError, absent_classes
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -23,6 +24,7 @@ def open_npz(path):
     Raises:
         SourceError: If the file is not as above; the message names the key.
     """
+    path = check_path(path, "path")
     arrays = _load(path)
     images = {"train": _images(arrays, "x_train"), "test": _images(arrays, "x_test")}
     labels = {"train": _labels(arrays, "y_train"), "test": _labels(arrays, "y_test")}
@@ -46,7 +48,9 @@ def open_npz(path):
             yield Example(f"x_{split}[{i}]", image, int(label))
 
     counts = {split: len(values) for split, values in labels.items()}
-    return Source(f"npz {path.name}", class_names, images["train"].shape[3], counts, "test", read)
+    present = {class_names[label] for label in np.unique(labels["train"])}
+    remarks = absent_classes("train", class_names, present)
+    return Source(f"npz {path.name}", class_names, images["train"].shape[3], counts, "test", read, remarks=remarks)
 
 
 def _load(path):

@@ -33,6 +33,10 @@ def read(split):
 npz.open_npz = lambda path: Source("slow", ["a", "b"], 3, {"train": 400}, "train", read)
 sys.exit(main(["prepare", "half", "--npz", "any.npz", "--data-dir", sys.argv[1]]))
 """
+DRAWN = (
+    "note: There is no validation folder: 4 of 20 training images were drawn for validation, the same share of each "
+    "class (seed 0).\n"
+)
 LIMITED = """
 import resource, sys
 from decathlon.__main__ import main
@@ -117,22 +121,23 @@ class TestList:
         assert "at 9, 16 px" in rows["mine"]
         assert "at 8 px" in rows["digits"]
 
-    def test_it_does_not_make_outdated_sets_anew(self, run, data_dir):
+    def test_it_does_not_make_outdated_sets_anew(self, run, data_dir, monkeypatch):
         run("prepare", "digits")
-        meta = data_dir / "digits-8" / "meta.json"
-        outdated = meta.read_text().replace("version 1", "version 0")
-        meta.write_text(outdated)
+        before = (data_dir / "digits-8" / "meta.json").read_text()
+        monkeypatch.setattr(store, "EMBEDDED_VERSION", "2")
         code, output, _ = run("list")
         assert code == 0
-        assert "version 0" in output
-        assert meta.read_text() == outdated
+        assert "version 1" in output
+        assert (data_dir / "digits-8" / "meta.json").read_text() == before
 
-    def test_damaged_record_is_an_error_that_says_what_to_delete(self, run, npz, data_dir):
-        run("prepare", "mine", "--npz", npz)
+    def test_damaged_record_is_an_error_and_the_others_are_shown(self, run, npz, data_dir):
+        for name in ("mine", "yours"):
+            run("prepare", name, "--npz", npz)
         (data_dir / "mine-9" / "meta.json").write_text("{")
-        code, _, error = run("list")
+        code, output, error = run("list")
         assert code == 2
         assert f"delete {data_dir / 'mine-9'} and prepare it anew" in error
+        assert "yours" in output
 
     def test_it_runs_as_a_module_with_the_data_room_of_the_environment(self, data_dir):
         done = subprocess.run(
@@ -154,8 +159,19 @@ class TestPrepare:
         assert store.open_dataset("mine", data_dir=data_dir).check() == []
 
     def test_folder_is_prepared_at_the_size_asked_for(self, run, folder, data_dir):
-        expected = f"pets: 2 classes, train 16, validation 4, 12 px -> {data_dir / 'pets-12'}\n"
+        expected = f"{DRAWN}pets: 2 classes, train 16, validation 4, 12 px -> {data_dir / 'pets-12'}\n"
         assert run("prepare", "pets", "--folder", folder, "--size", "12") == (0, expected, "")
+
+    def test_what_is_left_out_is_counted_and_named(self, run, folder, data_dir):
+        for i in range(7):
+            Image.new("L", (9, 9)).save(folder / "cat" / f"{i}.gif")
+        (folder / ".ipynb_checkpoints").mkdir()
+        code, output, _ = run("prepare", "pets", "--folder", folder)
+        assert code == 0
+        assert output.startswith(
+            f"{DRAWN}note: Files of {folder} that are left out: 7 .gif.\npets: 2 classes, train 16"
+        )
+        assert store.open_dataset("pets", data_dir=data_dir).meta["left_out"] == {".gif": 7}
 
     def test_several_embedded_sets_are_prepared_at_once(self, run, data_dir):
         code, output, _ = run("prepare", "digits", "noise", "--size", "8")
@@ -172,7 +188,7 @@ class TestPrepare:
         assert error.startswith("error: pets: 1 corrupt images:\n  train: cat/3.png (UnidentifiedImageError")
         code, output, _ = run("prepare", "pets", "--folder", folder, "--skip-bad", "1")
         assert code == 0
-        assert output.startswith("pets: 2 classes, train 15, validation 4, 9 px, 1 corrupt left out -> ")
+        assert output.startswith(f"{DRAWN}pets: 2 classes, train 15, validation 4, 9 px, 1 corrupt left out -> ")
 
     def test_part_of_a_set_of_the_catalogue_is_noted(self, run, npz):
         code, output, _ = run("prepare", "mnist", "--npz", npz)
@@ -196,13 +212,19 @@ class TestPrepare:
             (["nosuch"], "Your own images: --folder DIR or --npz FILE."),
             (["one", "two", "--folder", "{folder}"], "--folder and --npz prepare one data set. Received: one two"),
             (["one", "two", "--npz", "{npz}"], "--folder and --npz prepare one data set. Received: one two"),
-            (["mine", "--npz", "{npz}", "--size", "7"], "`size` must be in 8..1024 pixels. Received: size=7"),
-            (["mine", "--npz", "{npz}", "--size", "1025"], "`size` must be in 8..1024 pixels. Received: size=1025"),
-            (["noise", "--size", "0"], "`size` must be in 8..1024 pixels. Received: size=0"),
-            (["noise", "--size", "-1"], "`size` must be in 8..1024 pixels. Received: size=-1"),
-            (["noise", "--size", "1000000"], "`size` must be in 8..1024 pixels. Received: size=1000000"),
+            (["mine", "--npz", "{npz}", "--size", "7"], "`size` must be a whole number in 8..1024. Received: size=7"),
+            (
+                ["mine", "--npz", "{npz}", "--size", "1025"],
+                "`size` must be a whole number in 8..1024. Received: size=1025",
+            ),
+            (["noise", "--size", "0"], "`size` must be a whole number in 8..1024. Received: size=0"),
+            (["noise", "--size", "-1"], "`size` must be a whole number in 8..1024. Received: size=-1"),
+            (["noise", "--size", "1000000"], "`size` must be a whole number in 8..1024. Received: size=1000000"),
             (["photos", "--size", "500"], "photos: patches are at most 214 pixels wide. Received: size=500."),
-            (["mine", "--npz", "{npz}", "--skip-bad", "-1"], "`skip_bad` must not be negative. Received: skip_bad=-1"),
+            (
+                ["mine", "--npz", "{npz}", "--skip-bad", "-1"],
+                "`skip_bad` must be a whole number of at least 0. Received: skip_bad=-1",
+            ),
             (["../mine", "--npz", "{npz}"], "`name` must consist of letters, digits, '-', '_' and '.'. Received: "),
             (["mine", "--npz", "absent.npz"], "absent.npz: not a readable .npz file"),
             (["mine", "--folder", "absent"], "absent: no such folder."),
@@ -330,11 +352,30 @@ class TestCheck:
             "yours 9 px: ok",
         ]
 
-    @pytest.mark.parametrize("name", ["aircraft", "nosuch", "digits", "/etc", "../up"])
+    def test_a_damaged_record_does_not_stop_the_others(self, run, npz, data_dir):
+        for name in ("first", "mine", "old", "yours"):
+            run("prepare", name, "--npz", npz)
+        (data_dir / "first-9" / "meta.json").write_text("{")
+        record = data_dir / "mine-9" / "meta.json"
+        record.write_text(record.read_text().replace('"0"', '"7"'))
+        record = data_dir / "old-9" / "meta.json"
+        record.write_text(record.read_text().replace('"hash"', '"unknown"'))
+        code, output, _ = run("check")
+        assert code == 1
+        assert output.splitlines() == [
+            f"first 9 px: DAMAGED: {data_dir / 'first-9' / 'meta.json'} is damaged: delete {data_dir / 'first-9'} and "
+            "prepare it anew.",
+            f"mine 9 px: DAMAGED: meta.json; delete {data_dir / 'mine-9'} and prepare it anew",
+            f"old 9 px: DAMAGED: meta.json; delete {data_dir / 'old-9'} and prepare it anew",
+            "yours 9 px: ok",
+        ]
+
+    @pytest.mark.parametrize("name", ["aircraft", "nosuch", "digits"])
     def test_set_that_is_not_prepared_is_an_error_with_its_command(self, run, name):
         code, output, error = run("check", name)
         assert (code, output) == (2, "")
         assert error.startswith(f"error: {name} is not prepared. Run: python -m decathlon prepare {name}")
 
-    def test_empty_data_room_is_in_order(self, run):
-        assert run("check") == (0, "", "")
+    def test_empty_directory_has_nothing_to_check(self, run, data_dir):
+        error = f"error: {data_dir} holds no prepared data set: there is nothing to check.\n"
+        assert run("check") == (2, "", error)

@@ -87,11 +87,64 @@ class TestOneTree:
         assert found["cat/black/young/00.png"] == found["cat/white/00.png"] == "cat"
         assert len(found) == 12
 
-    def test_suffixes_are_known_in_any_case_and_other_files_ignored(self, put, root):
-        put("cat/a.PNG", "cat/b.jpg", "cat/c.JPEG", "cat/d.webp", *numbered("dog", 2))
+    def test_suffixes_are_known_in_any_case(self, put, root):
+        put("cat/a.PNG", "cat/b.jpg", "cat/c.JPEG", "cat/d.webp", "cat/e.bmp", "cat/f.TIF", "cat/g.tiff")
+        put(*numbered("dog", 2))
+        source = open_folder(root)
+        assert sum(source.counts.values()) == 9
+        assert source.left_out == {}
+
+    def test_other_files_are_counted_by_suffix(self, put, root):
+        put(*numbered("cat", 4), *numbered("dog", 4), *numbered("dog/old", 3, "gif"), "cat/x.GIF", "loose.png")
         (root / "cat" / "notes.txt").write_text("no image")
-        (root / "readme.md").write_text("no class")
-        assert sum(open_folder(root).counts.values()) == 6
+        (root / "LICENSE").write_text("no class")
+        source = open_folder(root)
+        assert sum(source.counts.values()) == 8
+        assert source.left_out == {".gif": 4, ".png": 1, ".txt": 1, "without a suffix": 1}
+        (remark,) = [remark for remark in source.remarks if "left out" in remark]
+        assert "left out: 4 .gif, 1 " in remark
+
+    def test_hidden_files_and_folders_are_ignored(self, put, root):
+        put(*numbered("cat", 4), *numbered("dog", 4), ".ipynb_checkpoints/a.png", "dog/.thumbs/b.png", "cat/._c.png")
+        source = open_folder(root)
+        assert source.class_names == ["cat", "dog"]
+        assert sum(source.counts.values()) == 8
+        assert source.left_out == {}
+
+    def test_a_split_that_is_drawn_is_said(self, put, root):
+        put(*numbered("cat", 10), *numbered("dog", 10))
+        assert open_folder(root).remarks == [
+            "There is no validation folder: 4 of 20 training images were drawn for validation, the same share of each "
+            "class (seed 0)."
+        ]
+
+    def test_class_names_that_differ_in_case_or_blanks_are_said(self, put, root):
+        put(*(path for name in ("cat", "Cat", "dog", "dog ", "eel") for path in numbered(name, 5)))
+        source = open_folder(root)
+        assert source.class_names == ["Cat", "cat", "dog", "dog ", "eel"]
+        assert "Some class names differ only in case or in blanks around them: 'cat', 'dog'." in source.remarks
+
+    def test_class_names_that_differ_in_encoding_are_refused(self, put, root):
+        put(*numbered("caf\u00e9", 5), *numbered("cafe\u0301", 5))
+        assert refusal(root) == f"{root}: two folders have the same class name: 'caf\u00e9'."
+
+    @pytest.mark.parametrize("linked", ["file", "class"])
+    def test_links_that_leave_the_folder_are_refused(self, put, root, tmp_path, linked):
+        put(*numbered("cat", 5), *numbered("dog", 5))
+        (tmp_path / "secret").mkdir()
+        (tmp_path / "secret" / "a.png").write_bytes((root / "cat" / "00.png").read_bytes())
+        link, target = {
+            "file": (root / "cat" / "a.png", tmp_path / "secret" / "a.png"),
+            "class": (root / "eel", tmp_path / "secret"),
+        }[linked]
+        link.symlink_to(target)
+        assert refusal(root) == f"{link}: this is {target}, which is outside of {root}."
+
+    def test_links_within_the_folder_and_to_it_are_followed(self, put, root, tmp_path):
+        put(*numbered("cat", 5), *numbered("dog", 5))
+        (root / "cat" / "again.png").symlink_to(root / "cat" / "00.png")
+        (tmp_path / "link").symlink_to(root)
+        assert sum(open_folder(tmp_path / "link").counts.values()) == 11
 
     def test_class_may_be_called_train(self, put, root):
         put(*numbered("train", 5), *numbered("tram", 5))
@@ -104,7 +157,10 @@ class TestOneTree:
     def test_class_without_images_is_refused(self, put, root):
         put(*numbered("cat", 5))
         (root / "dog").mkdir()
-        assert refusal(root) == f"{root / 'dog'}: no .png, .jpg, .jpeg, .webp images in this class folder."
+        assert (
+            refusal(root)
+            == f"{root / 'dog'}: no .png, .jpg, .jpeg, .webp, .bmp, .tif, .tiff images in this class folder."
+        )
 
     def test_single_class_is_refused(self, put, root):
         put(*numbered("cat", 5))
@@ -112,7 +168,7 @@ class TestOneTree:
 
     def test_folder_without_classes_is_refused(self, put, root):
         put("a.png", "b.png")
-        assert refusal(root) == f"{root}: no class folders with .png, .jpg, .jpeg, .webp images."
+        assert refusal(root) == f"{root}: no class folders with .png, .jpg, .jpeg, .webp, .bmp, .tif, .tiff images."
 
     def test_absent_folder_and_file_are_refused(self, tmp_path):
         assert refusal(tmp_path / "absent") == f"{tmp_path / 'absent'}: no such folder."
@@ -134,6 +190,14 @@ class TestSplitFolders:
         ]
         assert named(source, "validation") == [(f"{validation}/dog/3.png", "dog")]
         assert named(source, "test") == [("test/cat/4.png", "cat")]
+
+    def test_a_class_that_a_split_lacks_is_said(self, put, root):
+        put(*numbered("train/cat", 4), *numbered("train/dog", 4), *numbered("train/eel", 4), "val/cat/1.png")
+        assert open_folder(root).remarks == ["validation has no image of 2 of 3 classes: 'dog', 'eel'."]
+
+    def test_names_in_two_encodings_are_one_class(self, put, root):
+        put(*numbered("train/caf\u00e9", 4), *numbered("train/dog", 4), "val/cafe\u0301/1.png", "val/dog/1.png")
+        assert open_folder(root).class_names == ["caf\u00e9", "dog"]
 
     def test_without_validation_it_is_drawn_from_train(self, put, root):
         put(*numbered("train/cat", 10), *numbered("train/dog", 10), "test/dog/1.png")
@@ -183,6 +247,11 @@ class TestTinyImageNet:
         with pytest.raises(DataError, match=r"1 corrupt images:\n  validation: val/images/val_0.JPEG \(FileNotFound"):
             prepare("tiny", source, data_dir=data_dir)
         assert prepare("tiny", source, data_dir=data_dir, skip_bad=1).counts == {"train": 6, "validation": 1}
+
+    @pytest.mark.parametrize("path", ["../../../secret.JPEG", "/etc/passwd"])
+    def test_annotated_paths_that_leave_the_folder_are_refused(self, tiny, path):
+        (tiny / "val" / "val_annotations.txt").write_text(f"{path}\tn01\n")
+        assert refusal(tiny).endswith(f", which is outside of {tiny}.")
 
     def test_malformed_annotations_are_named(self, tiny):
         annotations = tiny / "val" / "val_annotations.txt"

@@ -89,6 +89,26 @@ def test_class_names_are_taken_from_the_file(save):
     assert source.class_names == ["cat", "dog", "Zaunkönig", "never seen"]
 
 
+def test_two_classes_of_one_name_are_refused(save):
+    assert "`class_names` must differ. Received more than once: 'cat'" in refusal(
+        save(class_names=["cat", "dog", "cat"])
+    )
+
+
+def test_classes_without_a_training_image_are_said_and_warned_of(save, data_dir):
+    """Labels that count from 1 make a class 0 that no image shows."""
+    source = open_npz(save(**{key: arrays()[key] + 1 for key in ("y_train", "y_test")}))
+    assert source.remarks == ["train has no image of 1 of 4 classes: '0'."]
+    with pytest.warns(UserWarning, match=r"train has no image of 1 of 4 classes: '0'\."):
+        prepare("mine", source, data_dir=data_dir)
+
+
+@pytest.mark.parametrize("path", [None, 5, ""])
+def test_what_is_no_path_is_refused(path):
+    with pytest.raises(ValueError, match=r"`path` must be a path\. Received: path="):
+        open_npz(path)
+
+
 def test_other_arrays_are_ignored(save):
     assert open_npz(save(extra=np.zeros(3))).counts == {"train": 12, "test": 6}
 

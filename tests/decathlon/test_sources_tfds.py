@@ -281,8 +281,8 @@ class TestWithoutNetwork:
         assert connections == [("proxy.example", 3128)]
 
     def test_arguments_are_checked_before_anything_is_fetched(self, run, connections):
-        assert run("--size", "5000") == (2, "`size` must be in 8..1024 pixels. Received: size=5000")
-        assert run("--skip-bad", "-1") == (2, "`skip_bad` must not be negative. Received: skip_bad=-1")
+        assert run("--size", "5000") == (2, "`size` must be a whole number in 8..1024. Received: size=5000")
+        assert run("--skip-bad", "-1") == (2, "`skip_bad` must be a whole number of at least 0. Received: skip_bad=-1")
         assert not connections
 
 

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 import decathlon
 from decathlon import store
-from decathlon.sources import Example, Source
+from decathlon.sources import Example, Source, SourceError
 from decathlon.sources.npz import open_npz
 from decathlon.store import DataError, NotPreparedError, conform, decode, open_dataset, open_like, prepare
 
@@ -181,16 +181,123 @@ class TestRecord:
         os.truncate(dataset.path / "train.images.npy", 200)
         assert dataset.check() == ["mean.npy", "train.images.npy"]
 
-    @pytest.mark.parametrize("contents", ["", "{", "[]", "{}"])
+    @pytest.mark.parametrize("contents", ["", "{", "[]", "{}", '{"name": "mine", "image_shape": "8/../x"}', "\xff"])
     def test_damaged_record_is_named(self, small, data_dir, contents):
         path = prepare("mine", small, data_dir=data_dir).path
         (path / "meta.json").write_text(contents)
         with pytest.raises(DataError, match=r"meta.json is damaged: delete .*mine-8 and prepare it anew"):
             open_dataset("mine", data_dir=data_dir)
 
+    def test_check_names_a_changed_or_missing_record(self, small, data_dir):
+        dataset = prepare("mine", small, data_dir=data_dir)
+        record = dataset.path / "meta.json"
+        record.write_text(record.read_text().replace('"even"', '"evil"'))
+        assert dataset.check() == ["meta.json"]
+        record.unlink()
+        (dataset.path / "mean.npy").unlink()
+        (dataset.path / "train.labels.npy").unlink()
+        assert dataset.check() == ["mean.npy", "meta.json", "train.labels.npy"]
+
+
+def rewrite(dataset, **changes):
+    """Changes fields of a record, and its hash with them."""
+    meta = {key: value for key, value in (dataset.meta | changes).items() if key != "hash"}
+    meta["hash"] = hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
+    (dataset.path / "meta.json").write_text(json.dumps(meta))
+
+
+class TestOpeningChecks:
+    def test_swapped_class_names_are_found(self, small, data_dir):
+        record = prepare("mine", small, data_dir=data_dir).path / "meta.json"
+        meta = json.loads(record.read_text())
+        record.write_text(json.dumps(meta | {"class_names": ["odd", "even"]}))
+        with pytest.raises(
+            DataError, match=r"meta\.json: it has been changed .*\. Delete .*mine-8 and prepare it anew"
+        ):
+            open_dataset("mine", data_dir=data_dir)
+
+    def test_a_record_without_hash_is_of_an_earlier_version(self, small, data_dir):
+        record = prepare("mine", small, data_dir=data_dir).path / "meta.json"
+        meta = json.loads(record.read_text())
+        del meta["hash"], meta["left_out"]
+        record.write_text(json.dumps(meta))
+        with pytest.raises(DataError, match=r"prepared by an earlier version, .*Delete .*mine-8 and prepare it anew"):
+            open_dataset("mine", data_dir=data_dir)
+
+    @pytest.mark.parametrize(
+        ("name", "array", "found"),
+        [
+            ("train.images.npy", np.zeros((5, 8, 8, 3), np.float32), r"float32 of shape \(5, 8, 8, 3\)"),
+            ("train.images.npy", np.zeros((5, 8, 8, 3), np.int8), r"int8 of shape"),
+            ("train.images.npy", np.zeros((4, 8, 8, 3), np.uint8), r"uint8 of shape \(4, 8, 8, 3\)"),
+            ("train.images.npy", np.zeros((5, 8, 24), np.uint8), r"uint8 of shape \(5, 8, 24\)"),
+            ("train.images.npy", np.zeros((5, 8, 8, 3), np.uint8, order="F"), "columns first"),
+            ("train.labels.npy", np.zeros(5, np.int32), r"int32 of shape \(5,\)"),
+            ("train.labels.npy", np.zeros(5), r"float64 of shape \(5,\)"),
+            ("train.labels.npy", np.zeros(5, ">i8"), r">i8 of shape \(5,\)"),
+            ("train.labels.npy", np.zeros(5, object), "Array can't be memory-mapped"),
+            ("validation.labels.npy", np.zeros(4, np.int64), r"int64 of shape \(4,\)"),
+            ("mean.npy", np.zeros((8, 8, 3)), r"float64 of shape \(8, 8, 3\)"),
+            ("mean.npy", np.zeros((8, 8, 1), np.float32), r"float32 of shape \(8, 8, 1\)"),
+        ],
+    )
+    def test_an_array_of_another_type_or_shape_is_found(self, small, data_dir, name, array, found):
+        path = prepare("mine", small, data_dir=data_dir).path
+        np.save(path / name, array)
+        with pytest.raises(DataError, match=rf"{name}: it must hold .* Found: .*{found}.* Delete .*mine-8 and prepare"):
+            open_dataset("mine", data_dir=data_dir)
+
+    def test_an_array_that_is_missing_or_of_another_length_is_found(self, small, data_dir):
+        path = prepare("mine", small, data_dir=data_dir).path
+        with open(path / "train.labels.npy", "ab") as file:
+            file.write(b"more")
+        with pytest.raises(DataError, match=r"train\.labels\.npy: it must have 168 bytes\. Found: 172"):
+            open_dataset("mine", data_dir=data_dir)
+        os.truncate(path / "train.labels.npy", 167)
+        with pytest.raises(DataError, match=r"train\.labels\.npy: it must hold int64 of shape \(5,\)"):
+            open_dataset("mine", data_dir=data_dir)
+        (path / "train.labels.npy").unlink()
+        with pytest.raises(DataError, match=r"train\.labels\.npy: it must hold .* Found: .*No such file"):
+            open_dataset("mine", data_dir=data_dir)
+
+    @pytest.mark.parametrize("byte", [0, 6, 8, 10, 12, 20, 30, 40, 50, 60, 70, 80])
+    def test_any_damaged_header_is_a_data_error(self, small, data_dir, byte):
+        path = prepare("mine", small, data_dir=data_dir).path / "train.images.npy"
+        contents = bytearray(path.read_bytes())
+        contents[byte] ^= 0b10000001
+        path.write_bytes(contents)
+        with pytest.raises(DataError, match=r"train\.images\.npy"):
+            open_dataset("mine", data_dir=data_dir)
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"name": "yours"}, "it must be that of mine-8. Found: that of 'yours-8'"),
+            ({"image_shape": [9, 9, 3]}, "it must be that of mine-8. Found: that of 'mine-9'"),
+            ({"image_shape": ["8/../../x", 8, 3]}, "it must be that of mine-8. Found"),
+            ({"image_shape": [8]}, "is damaged"),
+            ({"counts": {"train": 4, "validation": 3}}, r"it must hold uint8 of shape \(4, 8, 8, 3\)"),
+            ({"counts": {"train": 5}}, "it must have hashes of"),
+            ({"counts": {"train": 5, "../x": 3}}, "it must have hashes of"),
+            ({"class_names": [0, 1]}, "is damaged"),
+            ({"class_names": ["even", "even"]}, "its class names must differ. Found twice: 'even'"),
+        ],
+    )
+    def test_a_record_that_does_not_fit_is_found_whatever_its_hash(self, small, data_dir, changes, message):
+        rewrite(prepare("mine", small, data_dir=data_dir), **changes)
+        with pytest.raises(DataError, match=message):
+            open_dataset("mine", data_dir=data_dir)
+
+    def test_no_array_is_read(self, small, data_dir):
+        path = prepare("mine", small, data_dir=data_dir).path / "train.images.npy"
+        contents = bytearray(path.read_bytes())
+        contents[-1] ^= 1
+        path.write_bytes(contents)
+        assert open_dataset("mine", data_dir=data_dir).check() == ["train.images.npy"]
+
 
 class TestDecode:
-    @pytest.mark.parametrize("form", ["PNG", "WEBP"])
+    @pytest.mark.parametrize("form", ["PNG", "WEBP", "BMP", "TIFF"])
     def test_lossless_files_come_back_exactly(self, encode, pixels, form):
         image = pixels(13, 17, 3)
         options = {"lossless": True, "exact": True} if form == "WEBP" else {}
@@ -249,6 +356,32 @@ class TestDecode:
         expected = np.array([[0, 0, 1], [0x12, 0x80, 0xFF]], np.uint8)
         np.testing.assert_array_equal(decode(encode(image), 1, None)[..., 0], expected)
         np.testing.assert_array_equal(decode(encode(image), 3, None), np.repeat(expected[..., None], 3, axis=2))
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.int32])
+    def test_pixels_without_a_known_range_are_refused(self, encode, dtype):
+        with pytest.raises(ValueError, match=r"pixels of mode [FI] have no known range"):
+            decode(encode(np.ones((4, 4), dtype), "TIFF"), 3, None)
+
+    def test_of_several_frames_the_first_is_taken(self, pixels):
+        first, second = (Image.fromarray(pixels(9, 9, 3, seed=seed)) for seed in (0, 1))
+        buffer = io.BytesIO()
+        first.save(buffer, "TIFF", save_all=True, append_images=[second])
+        np.testing.assert_array_equal(decode(buffer.getvalue(), 3, None), np.asarray(first))
+
+    @pytest.mark.parametrize("form", ["GIF", "EPS", "PPM", "TGA", "ICO"])
+    def test_no_other_decoder_sees_a_file_whatever_it_is_called(self, tmp_path, encode, pixels, form, monkeypatch):
+        monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("Ghostscript was called"))
+        encoded = encode(Image.fromarray(pixels(16, 16, 3)), form)
+        (tmp_path / "image.png").write_bytes(encoded)
+        for image in (encoded, tmp_path / "image.png"):
+            with pytest.raises(UnidentifiedImageError):
+                decode(image, 3, None)
+
+    def test_photographs_of_two_pictures_are_jpegs(self, pixels):
+        left, right = (Image.fromarray(pixels(16, 16, 3, seed=seed)) for seed in (0, 1))
+        buffer = io.BytesIO()
+        left.save(buffer, "MPO", save_all=True, append_images=[right])
+        assert decode(buffer.getvalue(), 3, None).shape == (16, 16, 3)
 
     def test_one_bit_becomes_black_and_white(self, encode):
         bits = np.array([[True, False], [False, False]])
@@ -400,13 +533,13 @@ class TestRefusals:
 
     @pytest.mark.parametrize("size", [-1, 0, 7, 1025])
     def test_size_out_of_range_is_refused(self, small, data_dir, size):
-        with pytest.raises(ValueError, match=rf"`size` must be in 8..1024 pixels. Received: size={size}"):
+        with pytest.raises(ValueError, match=rf"`size` must be a whole number in 8..1024. Received: size={size}"):
             prepare("mine", small, size, data_dir)
         assert listing(data_dir) == []
 
     @pytest.mark.parametrize("size", [-1, 7, 1025, 10**6])
     def test_size_of_an_embedded_set_is_refused_before_anything_is_made(self, data_dir, size):
-        with pytest.raises(ValueError, match=rf"`size` must be in 8..1024 pixels. Received: size={size}"):
+        with pytest.raises(ValueError, match=rf"`size` must be a whole number in 8..1024. Received: size={size}"):
             open_dataset("noise", size, data_dir)
         assert listing(data_dir) == []
 
@@ -417,12 +550,150 @@ class TestRefusals:
         assert listing(data_dir) == []
 
     def test_negative_skip_bad_is_refused(self, small, data_dir):
-        with pytest.raises(ValueError, match=r"`skip_bad` must not be negative\. Received: skip_bad=-1"):
+        with pytest.raises(
+            ValueError, match=r"`skip_bad` must be a whole number of at least 0\. Received: skip_bad=-1"
+        ):
             prepare("mine", small, data_dir=data_dir, skip_bad=-1)
 
-    def test_unknown_split_is_refused(self, small, data_dir):
-        with pytest.raises(DataError, match=r"mine has the splits train, validation\. Received: 'test'\."):
-            prepare("mine", small, data_dir=data_dir).split("test")
+    @pytest.mark.parametrize("split", ["test", None, ["train"]])
+    def test_unknown_split_is_refused(self, small, data_dir, split):
+        dataset = prepare("mine", small, data_dir=data_dir)
+        with pytest.raises(DataError) as caught:
+            dataset.split(split)
+        assert str(caught.value) == f"mine has the splits train, validation. Received: {split!r}."
+
+    @pytest.mark.parametrize("label", [2, -2, 1.0, "1", None])
+    def test_label_of_no_class_is_refused(self, data_dir, pixels, label):
+        def read(_):
+            yield Example("first", pixels(8, 8, 3), label)
+
+        with pytest.raises(
+            DataError, match=r"train: the label of first must be in 0\.\.1, or -1 for none\. Received: "
+        ):
+            prepare("mine", Source("wrong", ["a", "b"], 3, {"train": 1}, "train", read), data_dir=data_dir)
+        assert listing(data_dir) == []
+
+    def test_class_names_that_are_no_strings_are_refused(self):
+        with pytest.raises(SourceError, match=r"`class_names` must be strings\. Received: 0, 1"):
+            Source("numbers", [0, 1], 3, {"train": 1}, "train", iter)
+
+    @pytest.mark.parametrize("names", [["a", "a"], ["\u00e9", "e\u0301"]])
+    def test_two_classes_of_one_name_are_refused(self, names):
+        with pytest.raises(SourceError, match=r"`class_names` must differ\. Received more than once: "):
+            Source("twins", names, 3, {"train": 1}, "train", iter)
+
+    @pytest.mark.parametrize("split", ["../train", "a/b", ""])
+    def test_split_that_is_no_plain_file_name_is_refused(self, make_source, pixels, data_dir, split):
+        with pytest.raises(ValueError, match="`split` must consist of letters"):
+            prepare("mine", make_source({split: pixels(4, 8, 8, 3)}), data_dir=data_dir)
+        assert listing(data_dir) == []
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.int32, bool])
+    def test_arrays_of_another_type_than_bytes_are_corrupt(self, make_source, data_dir, dtype):
+        with pytest.raises(
+            DataError, match=r"none of the 3 images .*ValueError: images must be uint8 of shape \(H, W\)"
+        ):
+            prepare("mine", make_source({"train": np.zeros((3, 8, 8), dtype)}), data_dir=data_dir)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"name": 5}, "`name` must consist of letters"),
+            ({"source": "folder"}, "`source` must be a `Source`"),
+            ({"size": "8"}, "`size` must be a whole number in 8..1024. Received: size='8'"),
+            ({"size": 8.0}, "`size` must be a whole number in 8..1024. Received: size=8.0"),
+            ({"size": True}, "`size` must be a whole number in 8..1024. Received: size=True"),
+            ({"skip_bad": 0.5}, "`skip_bad` must be a whole number of at least 0. Received: skip_bad=0.5"),
+            ({"data_dir": 5}, "`data_dir` must be a path. Received: data_dir=5"),
+            ({"data_dir": ""}, "`data_dir` must be a path. Received: data_dir=''"),
+        ],
+    )
+    def test_arguments_of_another_type_are_refused(self, small, data_dir, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            prepare(**{"name": "mine", "source": small, "data_dir": data_dir, **arguments})
+        assert listing(data_dir) == []
+
+
+class TestRemoving:
+    """What `open` makes anew is removed first: nothing else may be."""
+
+    @pytest.fixture
+    def precious(self, tmp_path):
+        (tmp_path / "precious").mkdir()
+        (tmp_path / "precious" / "thesis.tex").write_text("a life's work")
+        return tmp_path / "precious" / "thesis.tex"
+
+    @pytest.mark.parametrize(
+        "size", ["8/../../precious", "8/../../precious-8", "../precious", "8x/../..", "", ".", "8x"]
+    )
+    @pytest.mark.parametrize("name", ["digits", "photos", "mine"])
+    def test_a_size_that_is_a_path_is_refused(self, precious, data_dir, name, size):
+        open_dataset("digits", data_dir=data_dir)
+        with pytest.raises(ValueError, match=r"`size` must be a whole number in 8\.\.1024\. Received: size='"):
+            open_dataset(name, size, data_dir)
+        assert precious.exists()
+        assert listing(data_dir) == ["digits-8"]
+
+    @pytest.mark.parametrize(
+        "name", ["../precious", "..\\precious", "C:precious", "/etc", "*", "..", "", None, 5, b"a"]
+    )
+    def test_a_name_that_is_a_path_is_refused(self, precious, data_dir, name):
+        for call in (open_dataset, store.prepared):
+            with pytest.raises(ValueError, match="`name` must consist of letters"):
+                call(name, data_dir=data_dir)
+        with pytest.raises(ValueError, match="`name` must consist of letters"):
+            open_like(name, (8, 8, 3), data_dir)
+        assert precious.exists()
+
+    def test_a_directory_with_files_of_its_owner_is_kept(self, data_dir):
+        theirs = data_dir / "photos-32" / "holiday.jpg"
+        theirs.parent.mkdir(parents=True)
+        theirs.write_bytes(b"sunset")
+        with pytest.raises(DataError, match=r"photos-32 was not removed: it holds files of no data set, 'holiday.jpg'"):
+            open_dataset("photos", data_dir=data_dir)
+        assert theirs.read_bytes() == b"sunset"
+
+    @pytest.mark.parametrize("kind", ["folder", "link to a folder", "link in a folder"])
+    def test_neither_links_nor_folders_inside_are_removed(self, precious, data_dir, kind):
+        data_dir.mkdir()
+        if kind == "link to a folder":
+            (data_dir / "digits-8").symlink_to(precious.parent)
+        else:
+            (data_dir / "digits-8").mkdir()
+            inside = data_dir / "digits-8" / "mean.npy"
+            inside.mkdir() if kind == "folder" else inside.symlink_to(precious)
+        with pytest.raises(DataError, match="was not removed"):
+            open_dataset("digits", data_dir=data_dir)
+        assert precious.read_text() == "a life's work"
+        assert listing(data_dir) == ["digits-8"]
+
+    def test_a_tampered_record_reaches_nothing_else(self, precious, data_dir):
+        digits = open_dataset("digits", data_dir=data_dir)
+        for changes in ({"name": "../precious"}, {"image_shape": ["8/../../precious", 8, 1]}):
+            rewrite(digits, **changes)
+            assert open_dataset("digits", data_dir=data_dir).path == data_dir / "digits-8"
+        assert precious.exists()
+
+    @pytest.mark.parametrize("directory", ["../precious-8", "digits-8/../../precious-8", "precious", "digits-8/.."])
+    def test_no_other_directory_can_be_made_anew(self, precious, data_dir, directory):
+        with pytest.raises(ValueError, match="`directory` must be NAME-SIZE"):
+            store.open_or_make(data_dir, directory, lambda _: False, lambda: None)
+        assert precious.exists()
+
+    def test_a_file_of_the_name_is_kept(self, data_dir):
+        data_dir.mkdir()
+        (data_dir / "digits-8").write_text("a file")
+        with pytest.raises(DataError, match="was not removed: it is no directory of a data set"):
+            open_dataset("digits", data_dir=data_dir)
+        assert (data_dir / "digits-8").read_text() == "a file"
+
+    def test_a_leftover_with_foreign_files_is_kept(self, small, data_dir):
+        leftover = data_dir / f".partial-mine@{platform.node()}@00000000@{os.getpid()}"
+        leftover.mkdir(parents=True)
+        (leftover / "notes.txt").touch()
+        (data_dir / ".partial-a@b@c@d").mkdir()
+        prepare("mine", small, data_dir=data_dir)
+        assert listing(data_dir) == sorted([leftover.name, ".partial-a@b@c@d", "mine-8"])
 
 
 class TestOpen:
@@ -433,8 +704,6 @@ class TestOpen:
             ("aircraft", 32, "at 32 pixels. Run: python -m decathlon prepare aircraft --size 32"),
             ("tiny_imagenet", None, "prepare tiny_imagenet --folder DIR   (from http://cs231n.stanford.edu/"),
             ("mine", 20, r"prepare mine --folder DIR --size 20   (or --npz FILE)"),
-            ("/etc", None, "/etc is not prepared"),
-            ("*", None, "* is not prepared"),
         ],
     )
     def test_set_that_is_not_prepared_names_the_command(self, data_dir, name, size, command):
@@ -454,6 +723,24 @@ class TestOpen:
             prepare("aircraft", small, size, data_dir)
         assert open_dataset("aircraft", data_dir=data_dir).size == "64"
         assert open_dataset("aircraft", 32, data_dir).size == "32"
+
+    @pytest.mark.parametrize("size", [0, 7, 1025, 8.0, True, "8x8x8", "eight", b"8", [8]])
+    def test_size_that_none_can_have_is_refused(self, data_dir, size):
+        for name in ("mine", "digits"):
+            with pytest.raises(ValueError, match=r"`size` must be a whole number in 8\.\.1024\. Received: size="):
+                open_dataset(name, size, data_dir)
+        assert listing(data_dir) == []
+
+    def test_size_may_be_a_text_or_equal_sides(self, small, data_dir):
+        expected = prepare("mine", small, data_dir=data_dir)
+        assert open_dataset("mine", "8", data_dir) == open_dataset("mine", "8x8", data_dir) == expected
+        assert open_dataset("mine", np.int64(8), data_dir) == expected
+
+    def test_images_of_any_own_size_are_opened_by_it(self, make_source, pixels, data_dir):
+        tiny = prepare("mine", make_source({"train": pixels(4, 4, 6, 1)}, 1), data_dir=data_dir)
+        wide = prepare("mine", make_source({"train": pixels(4, 2, 2000, 1)}, 1), data_dir=data_dir)
+        assert open_dataset("mine", "4x6", data_dir) == open_like("mine", (4, 6, 3), data_dir) == tiny
+        assert open_dataset("mine", "2x2000", data_dir) == wide
 
     def test_names_with_dashes_and_digits_are_told_apart(self, small, data_dir):
         for name in ("set", "set-8", "set-8-x"):
@@ -506,6 +793,15 @@ class TestEmbedded:
         meta = expected.path / "meta.json"
         meta.write_text(edit(meta.read_text()))
         assert open_dataset("digits", data_dir=data_dir) == expected
+        rewrite(expected, source="scikit-learn digits, version 0")
+        assert open_dataset("digits", data_dir=data_dir) == expected
+
+    def test_it_is_made_anew_without_a_hash_or_with_damaged_arrays(self, data_dir):
+        expected = open_dataset("digits", data_dir=data_dir)
+        (expected.path / "meta.json").write_text(json.dumps({k: v for k, v in expected.meta.items() if k != "hash"}))
+        assert open_dataset("digits", data_dir=data_dir) == expected
+        np.save(expected.path / "train.labels.npy", np.zeros(3))
+        assert open_dataset("digits", data_dir=data_dir).check() == []
 
     def test_it_may_be_made_by_another_process_meanwhile(self, data_dir, monkeypatch):
         make = store.open_embedded
@@ -613,6 +909,23 @@ class TestConform:
         images = np.zeros((1, 8, 24, 1), np.uint8)
         images[:, :, 8:16] = 255
         assert (conform(images, (8, 8, 1)) == 255).all()
+
+    @pytest.mark.parametrize(
+        ("images", "image_shape", "message"),
+        [
+            (np.zeros((1, 8, 8, 1), np.float32), (8, 8, 3), "`images` must be uint8 .* dtype float32"),
+            (np.zeros((1, 8, 8, 1), bool), (8, 8, 1), "`images` must be uint8 .* dtype bool"),
+            (np.zeros((8, 8, 1), np.uint8), (8, 8, 1), r"`images` must be .* shape \(8, 8, 1\)"),
+            ([[1]], (8, 8, 1), "`images` must be a NumPy array"),
+            (np.zeros((1, 8, 8, 1), np.uint8), (8, 8), r"`image_shape` must be \(height, width, channels\)"),
+            (np.zeros((1, 8, 8, 1), np.uint8), 8, r"`image_shape` must be \(height, width, channels\)"),
+            (np.zeros((1, 8, 8, 1), np.uint8), (8, 8, 4), "`image_shape` must be a whole number in 1..3"),
+            (np.zeros((1, 8, 8, 1), np.uint8), (8.0, 8, 1), "`image_shape` must be a whole number of at least 1"),
+        ],
+    )
+    def test_what_are_no_images_or_no_shape_is_refused(self, images, image_shape, message):
+        with pytest.raises(ValueError, match=message):
+            conform(images, image_shape)
 
     def test_other_shapes_than_squares_are_refused(self):
         with pytest.raises(DataError, match=r"squares alone. Received: 8x12"):

@@ -210,8 +210,7 @@ class TestWrongInput:
             ),
             (
                 ("--datasets", "named", "--validation", "30"),
-                "named without class 0: `validation` must be in 1..29: named has 30 training images of other classes "
-                "than 0. Received: validation=30",
+                "named without class 0: `validation` must be a whole number in 1..29. Received: validation=30",
             ),
             (
                 ("--datasets", "named", "--validation", "1"),
