@@ -39,8 +39,7 @@ SIZE_PATTERN = re.compile(r"[0-9]{1,9}(?:x[0-9]{1,9})?")
 DIRECTORY_PATTERN = re.compile(rf"({NAME_PATTERN.pattern})-({SIZE_PATTERN.pattern})")
 SCRATCH_PATTERN = re.compile(rf"\.partial-{NAME_PATTERN.pattern}@([^@/\\]*)@([0-9a-f]{{8}})@([0-9]+)")
 FILE_PATTERN = re.compile(rf"meta\.json|mean\.npy|{NAME_PATTERN.pattern}\.(?:images|labels)\.npy")
-FIELDS = {"name": str, "source": str, "evaluation": str, "class_names": list, "image_shape": list}
-FIELDS |= {"counts": dict, "sha256": dict}
+FIELDS = {str: ("name", "source", "evaluation"), list: ("class_names", "image_shape"), dict: ("counts", "sha256")}
 UNLABELLED = -1
 IMAGES, LABELS, MEAN = np.dtype("|u1"), np.dtype("<i8"), np.dtype("<f4")  # of the arrays on disk
 RUN = secrets.token_hex(4)  # tells this process from an earlier one of the same number, as happens in containers
@@ -294,9 +293,12 @@ def open_or_make(data_dir, directory, is_current, make):
         A `Dataset`.
 
     Raises:
+        ValueError: If `directory` is no such name.
         DataError: If something is there that cannot be one that `make` has made.
     """
-    path = Path(data_dir) / directory
+    if not DIRECTORY_PATTERN.fullmatch(directory):
+        raise ValueError(f"`directory` must be NAME-SIZE. Received: directory={directory!r}")
+    path = check_path(data_dir, "data_dir") / directory
     found = _current(path, is_current)
     if found is not None:
         return found
@@ -327,12 +329,13 @@ def _remove(path):
     Raises:
         DataError: If it is anything else.
     """
-    if not os.path.lexists(path):
-        return
     name_is_ours = DIRECTORY_PATTERN.fullmatch(path.name) or SCRATCH_PATTERN.fullmatch(path.name)
-    if not name_is_ours or path.is_symlink() or not path.is_dir():
-        raise DataError(f"{path} is no directory of a data set. It was not removed.")
-    foreign = sorted(entry.name for entry in os.scandir(path) if not _is_own_file(entry))
+    if not name_is_ours or path.is_symlink() or path.is_file():
+        raise DataError(f"{path} was not removed: it is no directory of a data set.")
+    try:
+        foreign = sorted(entry.name for entry in os.scandir(path) if not _is_own_file(entry))
+    except FileNotFoundError:  # there is none, or another process has just removed it
+        return
     if foreign:
         raise DataError(f"{path} was not removed: it holds files of no data set, {listed(foreign)}. Move them away.")
     shutil.rmtree(path, ignore_errors=True)
@@ -649,10 +652,11 @@ def read(path):
     file = path / "meta.json"
     try:
         meta = json.loads(file.read_bytes())
-        if not all(isinstance(meta[key], kind) for key, kind in FIELDS.items()):
+        whole = all(isinstance(meta[field], kind) for kind, fields in FIELDS.items() for field in fields)
+        if not (whole and all(isinstance(name, str) for name in meta["class_names"])):
             raise TypeError("a field is of another type")
         directory = f"{meta['name']}-{_size_label(meta['image_shape'])}"
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{path} holds no data set.") from None
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{file} is damaged: delete {path} and prepare it anew.") from error

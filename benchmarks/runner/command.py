@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from tabulate import tabulate
 
 import decathlon.store
+from benchmarks.runner.caveats import caveats_of_plan
 from benchmarks.runner.escaping import escape_markdown
-from benchmarks.runner.estimate import RATE_STEPS, epoch_images, measure_rate
+from benchmarks.runner.estimate import RATE_STEPS, epoch_images, measure_rate, steps_per_epoch
 from benchmarks.runner.networks import TrainingError
 from benchmarks.runner.plan import PlanError
 from benchmarks.runner.progress import format_seconds
@@ -111,12 +112,14 @@ def describe(plan, store, sources):
         seconds = images / rates[kind]
         total += seconds
         lines.append((trial.id, trial.label, f"{images:,}", format_seconds(seconds)))
+    steps = {trial: trial.epochs * steps_per_epoch(trial, sources.familiar[trial.dataset]) for trial in plan.trials}
     header = ("trial", "recipe", "training images", "estimated time")
     lines = [tuple(map(escape_markdown, line)) for line in lines]
     return (
         tabulate(lines, header, "pipe", disable_numparse=True)
         + f"\n\nAbout {format_seconds(total)} of training in all, one trial after the other, from {RATE_STEPS} timed "
         "steps of each kind of trial on this machine; building and evaluating come on top."
+        + "".join(f"\n\n{caveat}" for caveat in caveats_of_plan(steps))
     )
 
 

@@ -15,7 +15,7 @@ WEIGHTS = "weights.weights.h5"
 HISTORY = "history.csv"
 FILES = (WEIGHTS, HISTORY, "threshold.json", "*.npz", "logits/*.npz")
 RECIPE = tuple(field.name for field in fields(Trial))
-FRACTIONS = ("accuracy_best", "accuracy_last")
+FRACTIONS = ("accuracy_best", "accuracy_last", "accuracy_train")
 MEASURES = ("ece", "nll", "brier", "seconds", "images_per_second")
 COUNTS = ("train_images", "evaluation_images", "classes", "parameters")
 

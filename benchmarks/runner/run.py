@@ -2,10 +2,11 @@
 
 import sys
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import decathlon
 from benchmarks.runner.awake import cores_awake
+from benchmarks.runner.caveats import caveats, caveats_of_plan
 from benchmarks.runner.data import open_outliers, open_unfamiliar
 from benchmarks.runner.estimate import epoch_work, steps_per_epoch
 from benchmarks.runner.memory import keep_freed_memory
@@ -179,6 +180,8 @@ def run(plan, store, sources, strategy="none", keep_features=False, scores=(), c
     incomplete = _incomplete(plan, store, wanted)
     check_data([*waiting, *incomplete], sources)
     failed = _evaluate_again(incomplete, plan.study, store, datasets, wanted)
+    steps = {trial: trial.epochs * steps_per_epoch(trial, datasets[trial.dataset]) for trial in waiting}
+    print("".join(f"{caveat}\n" for caveat in caveats_of_plan(steps)), end="")
     trainer = Trainer(plan, store, sources, strategy, wanted)
     work = {trial: epoch_work(trial, datasets[trial.dataset]) for trial in waiting}
     keep_freed_memory()
@@ -192,9 +195,12 @@ def run(plan, store, sources, strategy="none", keep_features=False, scores=(), c
                 for trial, record, reason in trained:
                     reason = reason or _failure_to_finish(trial, plan.study, record, store)
                     if reason is None:
-                        outcome = (
-                            f"done in {format_seconds(record['seconds'])}, "
-                            f"best {record['accuracy_best']:.2%}, last {record['accuracy_last']:.2%}"
+                        outcome = "; ".join(
+                            [
+                                f"done in {format_seconds(record['seconds'])}, "
+                                f"best {record['accuracy_best']:.2%}, last {record['accuracy_last']:.2%}",
+                                *caveats({**asdict(trial), **record}),
+                            ]
                         )
                     else:
                         failed += 1

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from tabulate import tabulate
 
 import decathlon
+from benchmarks.runner.caveats import caveats
 from benchmarks.runner.escaping import escape_csv, escape_html, escape_latex, escape_markdown
 from benchmarks.runner.store import write_atomically
 
@@ -80,7 +81,7 @@ def display_name(dataset):
 
 
 def data_note(record):
-    """Returns what a trial's data were: images, size and classes, and whether they are a subset of the catalogue's.
+    """Returns what a trial's data were: images, size, classes, whether they are a subset; and its caveats.
 
     Args:
         record: The trial's record.
@@ -94,6 +95,7 @@ def data_note(record):
     return (
         f"{record['train_images']:,} training and {record['evaluation_images']:,} evaluation images of "
         f"{record['image_size']} px in {record['classes']} classes{subset}"
+        + "".join(f"; {caveat}" for caveat in caveats(record))
     )
 
 

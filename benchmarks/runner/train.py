@@ -114,6 +114,7 @@ def train(
     best_hits = max(round(logs[accuracy] * len(evaluation.images)) for logs in checkpoint.history)
     record = {
         "accuracy_best": best_hits / len(evaluation.images),
+        "accuracy_train": checkpoint.history[-1][accuracy_name(trial)],
         "seconds": round(stopwatch.seconds, 2),
         "images_per_second": round(stopwatch.images_per_second, 1),
         "train_images": image_count(trial, dataset),

@@ -39,7 +39,7 @@ class Source:
         remarks: What a user should know before training on it, in sentences.
 
     Raises:
-        SourceError: If two classes have the same name.
+        SourceError: If a class name is no string, or if two classes have the same.
     """
 
     description: str
@@ -52,6 +52,10 @@ class Source:
     remarks: list[str] = field(default_factory=list)
 
     def __post_init__(self):
+        if not all(isinstance(name, str) for name in self.class_names):
+            raise SourceError(
+                f"{self.description}: `class_names` must be strings. Received: {listed(self.class_names)}"
+            )
         twice = repeated(self.class_names)
         if twice:
             raise SourceError(

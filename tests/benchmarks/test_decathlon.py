@@ -173,7 +173,8 @@ class TestWholeRun:
 def record(gamma, accuracy, dataset="cifar10", model="resnet83v2", seed=0, **changes):
     return {
         "dataset": dataset, "model": model, "gamma": gamma, "seed": seed, "accuracy_best": accuracy, "epochs": 200,
-        "train_images": 50000, "evaluation_images": 10000, "image_size": "32", "classes": 10, **changes,
+        "train_images": 50000, "evaluation_images": 10000, "image_size": "32", "classes": 10, "batch_size": 64,
+        "loss": "smoothed_ce", "accuracy_train": accuracy, "accuracy_last": accuracy, **changes,
     }  # fmt: skip
 
 

@@ -279,10 +279,11 @@ class TestOpeningChecks:
             ({"counts": {"train": 4, "validation": 3}}, r"it must hold uint8 of shape \(4, 8, 8, 3\)"),
             ({"counts": {"train": 5}}, "it must have hashes of"),
             ({"counts": {"train": 5, "../x": 3}}, "it must have hashes of"),
+            ({"class_names": [0, 1]}, "is damaged"),
             ({"class_names": ["even", "even"]}, "its class names must differ. Found twice: 'even'"),
         ],
     )
-    def test_a_record_that_does_not_fit_is_found_though_its_hash_does(self, small, data_dir, changes, message):
+    def test_a_record_that_does_not_fit_is_found_whatever_its_hash(self, small, data_dir, changes, message):
         rewrite(prepare("mine", small, data_dir=data_dir), **changes)
         with pytest.raises(DataError, match=message):
             open_dataset("mine", data_dir=data_dir)
@@ -572,6 +573,10 @@ class TestRefusals:
             prepare("mine", Source("wrong", ["a", "b"], 3, {"train": 1}, "train", read), data_dir=data_dir)
         assert listing(data_dir) == []
 
+    def test_class_names_that_are_no_strings_are_refused(self):
+        with pytest.raises(SourceError, match=r"`class_names` must be strings\. Received: 0, 1"):
+            Source("numbers", [0, 1], 3, {"train": 1}, "train", iter)
+
     @pytest.mark.parametrize("names", [["a", "a"], ["\u00e9", "e\u0301"]])
     def test_two_classes_of_one_name_are_refused(self, names):
         with pytest.raises(SourceError, match=r"`class_names` must differ\. Received more than once: "):
@@ -668,6 +673,19 @@ class TestRemoving:
             rewrite(digits, **changes)
             assert open_dataset("digits", data_dir=data_dir).path == data_dir / "digits-8"
         assert precious.exists()
+
+    @pytest.mark.parametrize("directory", ["../precious-8", "digits-8/../../precious-8", "precious", "digits-8/.."])
+    def test_no_other_directory_can_be_made_anew(self, precious, data_dir, directory):
+        with pytest.raises(ValueError, match="`directory` must be NAME-SIZE"):
+            store.open_or_make(data_dir, directory, lambda _: False, lambda: None)
+        assert precious.exists()
+
+    def test_a_file_of_the_name_is_kept(self, data_dir):
+        data_dir.mkdir()
+        (data_dir / "digits-8").write_text("a file")
+        with pytest.raises(DataError, match="was not removed: it is no directory of a data set"):
+            open_dataset("digits", data_dir=data_dir)
+        assert (data_dir / "digits-8").read_text() == "a file"
 
     def test_a_leftover_with_foreign_files_is_kept(self, small, data_dir):
         leftover = data_dir / f".partial-mine@{platform.node()}@00000000@{os.getpid()}"
@@ -778,7 +796,7 @@ class TestEmbedded:
         rewrite(expected, source="scikit-learn digits, version 0")
         assert open_dataset("digits", data_dir=data_dir) == expected
 
-    def test_it_is_made_anew_if_its_record_has_no_hash_or_an_array_is_damaged(self, data_dir):
+    def test_it_is_made_anew_without_a_hash_or_with_damaged_arrays(self, data_dir):
         expected = open_dataset("digits", data_dir=data_dir)
         (expected.path / "meta.json").write_text(json.dumps({k: v for k, v in expected.meta.items() if k != "hash"}))
         assert open_dataset("digits", data_dir=data_dir) == expected

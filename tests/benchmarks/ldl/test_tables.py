@@ -43,7 +43,11 @@ class Study:
                     "mixing": mixing,
                     "trial": trial.id,
                     "evaluation": "test",
-                    "epochs": 20,
+                    "epochs": 200,
+                    "batch_size": 64,
+                    "loss": "smoothed_ce",
+                    "accuracy_train": 0.5,
+                    "accuracy_last": 0.5,
                 },
                 **{
                     "parents": (),

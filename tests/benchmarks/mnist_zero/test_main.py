@@ -348,7 +348,7 @@ class TestTheCommand:
         [
             (("--unfamiliar", "cow"), "--unfamiliar must name classes of bands, or indices below 4: 0, 1, 2, 3."),
             (("--batch-size", "81"), "--batch-size must be at most 80, the training images of bands-without-0."),
-            (("--validation", "96"), "`validation` must be in 1..95"),
+            (("--validation", "96"), "`validation` must be a whole number in 1..95"),
             (("--image-size", "9"), "bands is not prepared at 9 pixels"),
             (("--datasets", "absent"), "absent is not prepared. Run: python -m decathlon prepare absent"),
             (("--ood", "absent"), "absent is not prepared. Run: python -m decathlon prepare absent"),

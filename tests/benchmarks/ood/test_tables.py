@@ -27,7 +27,7 @@ class Records:
         self.common = {
             **{"dataset": dataset, "model": "wrn40-2", "epochs": 150, "train_images": 50000, "classes": classes},
             **{"evaluation_images": 10000, "image_size": "32", "loss": "smoothed_ce", "gamma": 1.0, "seed": 0},
-            **{"parents": [], "outliers": None, **common},
+            **{"parents": [], "outliers": None, "batch_size": 64, "accuracy_train": 0.9, **common},
         }
 
     def add(self, accuracy, ece, auroc=0.9, **changes):
