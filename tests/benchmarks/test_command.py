@@ -115,7 +115,7 @@ class TestWhatCannotBeWritten:
         (store.out / "results.csv").mkdir()
         assert study() == 2
         out, err = capsys.readouterr()
-        assert out.endswith(printed[printed.index("\nBest accuracy") :])
+        assert out.endswith(printed[printed.index("\nAccuracy of the best epoch") :])
         for name in ("tables", ".locks", "results.csv"):
             assert str(store.out / name) in err
         assert all(line.startswith("error: cannot write: ") for line in err.splitlines())

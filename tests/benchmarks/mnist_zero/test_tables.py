@@ -64,8 +64,8 @@ class Study:
         self.records.append(
             {
                 **{"trial": trial.id, "dataset": dataset, "configuration": method, "seed": seed},
-                **{"loss": "denoising" if decoder else "smoothed_ce", "epochs": 20, "precision": "float32"},
-                **{"batch_size": 64, "accuracy_train": 0.5, "accuracy_last": 0.5},
+                **{"loss": "denoising" if decoder else "smoothed_ce", "epochs": 7, "precision": "float32"},
+                **{"batch_size": 32, "accuracy_train": 0.5, "accuracy_last": 0.5},
                 **{"train_images": 1200, "evaluation_images": 4, "image_size": "8", "classes": 3},
             }
         )
