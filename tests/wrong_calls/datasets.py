@@ -178,7 +178,7 @@ CALLS = [
         {
             "text": [
                 *text(),
-                *("", "nonsense", "mixup:", "mixup:-1", "mixup:nan", "mixup:1,2", "mixup:alpha=1", "cutout:0.5"),
+                *("", "nonsense", "mixup:-1", "mixup:nan", "mixup:1,2", "mixup:alpha=1", "cutout:0.5"),
                 *("keras.Nonsense", "keras.RandomBrightness", "keras.RandomBrightness:0.2", "mixup:__import__('os')"),
                 *("keras.RandomBrightness:factor=__import__('os')", "mixup:(", "MixUp"),
             ]
@@ -311,7 +311,7 @@ CALLS = [
                         ("y_train", "float", BYTE_LABELS + 0.5),
                         ("y_train", "text", BYTE_LABELS.astype(str)),
                         ("y_train", "negative", BYTE_LABELS - 1),
-                        ("y_train", "wild", changed(BYTE_LABELS, 10**9)),
+                        ("y_train", "wild", changed(BYTE_LABELS, 10**7)),
                         ("y_test", "unknown", BYTE_LABELS + 1),
                         ("class_names", "short", np.array(["a", "b"])),
                         ("class_names", "equal", np.array(["a", "a", "b"])),

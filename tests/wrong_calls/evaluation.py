@@ -48,7 +48,9 @@ from .table import Call, Made
 
 NETWORK = Made("a classifier", classifier)
 TWO_HEADS = Made("a model of two outputs", two_headed)
+AUTOENCODER = Made("an autoencoder", autoencoder)
 SIGMOID = Made("a model that ends in a sigmoid", lambda: classifier(activation="sigmoid"))
+NO_CLASSIFIERS = [*model(), TWO_HEADS, SIGMOID]
 DATA = (IMAGES, LABELS_ARRAY)
 WRONG_DATA = data(IMAGES, classes=3)
 WRONG_IMAGES = data(IMAGES)
@@ -62,13 +64,8 @@ THRESHOLD = ood.Threshold(score=None).choose(ID_SCORES, OOD_SCORES)
 
 def groups(wrong):
     """Wrong sets of data by name."""
-    mixed = {"a": {"b": IMAGES}, "c": IMAGES}
-    return [
-        *no_mapping(),
-        mixed,
-        {"mean": IMAGES},
-        *({"noise": values} for values in wrong if not isinstance(values, dict)),
-    ]
+    named = [{"noise": values} for values in wrong if not isinstance(values, dict)]
+    return [*no_mapping(), *named, {"a": {"b": IMAGES}, "c": IMAGES}, {"mean": IMAGES}]
 
 
 @cache
@@ -99,25 +96,30 @@ def restore(model):
     callbacks.FullStateCheckpoint(saved.path.parent).restore(model)
 
 
-def score(make, wrong, **valid):
-    yield Call(f"kls.ood.scores.{make.__name__}", make, valid, wrong)
+def settings(make, wrong, **valid):
+    """The row of how a score is made."""
+    return Call(f"kls.ood.scores.{make.__name__}", make, valid, wrong)
 
 
-def call_score(make):
-    return lambda model_or_logits, x, batch_size=128: make()(model_or_logits, x, batch_size)
-
-
-def fit_score(make):
-    return lambda model, training_data, batch_size=128: make().fit(model, training_data, batch_size)
-
-
-def of_model(name, call, data_name, valid, wrong_model, wrong_data):
+def scored(name, make, model, wrong_models):
+    """The row of how a score is computed of images."""
     return Call(
-        name,
-        call,
-        {wrong_model[0]: NETWORK, data_name: valid},
-        {wrong_model[0]: wrong_model[1], data_name: wrong_data, "batch_size": whole(1)},
-        says={data_name: SAYS_DATA, wrong_model[0]: ("model", "logits", "x")},
+        f"kls.ood.scores.{name}(model, x)",
+        lambda model, x, batch_size=128: make()(model, x, batch_size),
+        {"model": model, "x": IMAGES},
+        {"model": wrong_models, "x": WRONG_IMAGES[1:], "batch_size": whole(1)},
+        says={"model": ("model_or_logits", "logits", "output", "x"), "x": SAYS_DATA},
+    )
+
+
+def fitted(name, make, wrong):
+    """The row of how a score is fitted."""
+    return Call(
+        f"kls.ood.scores.{name}.fit",
+        lambda model, training_data, batch_size=128: make().fit(model, training_data, batch_size),
+        {"model": NETWORK, "training_data": DATA},
+        {"model": NO_CLASSIFIERS, "training_data": wrong, "batch_size": whole(1)},
+        says={"training_data": SAYS_DATA},
     )
 
 
@@ -125,50 +127,45 @@ CALLS = [
     Call(
         "kls.evaluate",
         evaluation.evaluate,
+        {"model": NETWORK, "data": DATA, "ood": {"noise": 1 - IMAGES}},
         {
-            "model": NETWORK,
-            "data": DATA,
-            "ood": {"noise": 1 - IMAGES},
-            "scaling": None,
-            "training_data": DATA,
-            "scores": ("msp",),
-        },
-        {
-            "model": [*model(), TWO_HEADS, SIGMOID],
+            "model": NO_CLASSIFIERS,
             "data": WRONG_DATA,
             "ood": groups(WRONG_IMAGES),
             "scores": [None, *NAMED_SCORES],
             "scaling": [*SCALINGS, calibration.TemperatureScaling],
-            "training_data": [5, "abc", {}, object(), (), IMAGES[:0], IMAGES[:, :2], IMAGES.astype(str)],
-            "scaling_data": [
-                5,
-                "abc",
-                {},
-                object(),
-                (),
-                IMAGES,
-                (IMAGES, LABELS_ARRAY[:-1]),
-                (IMAGES, LABELS_ARRAY + 9),
-            ],
             "features": ["nonsense", *FEATURES],
             "bins": BINS,
             "convention": choice("guo", "netcal", "torchmetrics"),
-            "resamples": whole(0),
             "batch_size": whole(1),
-            "seed": seed(),
         },
         fine={
             "ood": [None, {}, {"near": {"a": IMAGES, "b": IMAGES}}],
             "scores": ["msp", ["msp", scores.Energy(2.0)]],
-            "resamples": [np.int64(3)],
         },
-        says={
-            "data": SAYS_DATA,
-            "ood": SAYS_DATA,
-            "training_data": SAYS_DATA,
-            "scaling_data": SAYS_DATA,
-            "scores": ("score",),
+        says={"data": SAYS_DATA, "ood": SAYS_DATA, "scores": ("score",)},
+    ),
+    Call(
+        "kls.evaluate(training_data, scaling_data)",
+        evaluation.evaluate,
+        {
+            "model": NETWORK,
+            "data": DATA,
+            "ood": {"noise": 1 - IMAGES},
+            "scores": [scores.KNN(k=1)],
+            "training_data": DATA,
+            "scaling": "temperature",
+            "scaling_data": DATA,
+            "resamples": 2,
         },
+        {
+            "training_data": WRONG_IMAGES,
+            "scaling_data": optional(WRONG_DATA),
+            "resamples": whole(0),
+            "seed": seed(),
+        },
+        fine={"scaling_data": [None], "resamples": [0]},
+        says={"training_data": SAYS_DATA, "scaling_data": SAYS_DATA},
     ),
     Call(
         "kls.evaluation.Evaluation.to_markdown",
@@ -305,7 +302,7 @@ CALLS = [
         uncertainty.monte_carlo,
         {"model": NETWORK, "rate": 0.2, "passes": 2},
         {
-            "model": [*model(), TWO_HEADS, SIGMOID, Made("an autoencoder", autoencoder)],
+            "model": [*NO_CLASSIFIERS, AUTOENCODER],
             "rate": number("[0, 1)"),
             "passes": whole(1),
             "seed": layer_seed(),
@@ -324,15 +321,15 @@ CALLS = [
         },
         fine={"seed": [None, 3]},
     ),
-    *score(scores.Energy, {"temperature": number("(0, inf)")}, temperature=1.0),
-    *score(scores.GEN, {"gamma": number("(0, 1)"), "top": whole(1)}, gamma=0.1, top=100),
-    *score(scores.ODIN, {"temperature": number("(0, inf)"), "epsilon": number("[0, inf)")}, epsilon=0.002),
-    *score(scores.Reconstruction, {"output": [*text(), ""]}, output="image"),
-    *score(scores.Mahalanobis, {"relative": flag(), "features": FEATURES}, relative=False),
-    *score(scores.KNN, {"k": whole(1), "features": FEATURES}, k=50),
-    *score(scores.ViM, {"dimension": optional(whole(1))}, dimension=2),
-    *score(scores.ReAct, {"percentile": number("[0, 100]")}, percentile=90),
-    *score(scores.ASH, {"percentile": number("[0, 100]")}, percentile=90),
+    settings(scores.Energy, {"temperature": number("(0, inf)")}, temperature=1.0),
+    settings(scores.GEN, {"gamma": number("(0, 1)"), "top": whole(1)}, gamma=0.1, top=100),
+    settings(scores.ODIN, {"temperature": number("(0, inf)"), "epsilon": number("[0, inf)")}, epsilon=0.002),
+    settings(scores.Reconstruction, {"output": [*text(), ""]}, output="image"),
+    settings(scores.Mahalanobis, {"relative": flag(), "features": FEATURES}, relative=False),
+    settings(scores.KNN, {"k": whole(1), "features": FEATURES}, k=50),
+    settings(scores.ViM, {"dimension": optional(whole(1))}, dimension=2),
+    settings(scores.ReAct, {"percentile": number("[0, 100]")}, percentile=90),
+    settings(scores.ASH, {"percentile": number("[0, 100]")}, percentile=90),
     Call(
         "kls.ood.scores.get",
         scores.get,
@@ -351,50 +348,16 @@ CALLS = [
         )
         for make in (scores.MSP, scores.MaxLogit, scores.Energy, scores.Entropy, scores.GEN)
     ),
-    *(
-        of_model(
-            f"kls.ood.scores.{name}(model, x)",
-            call_score(make),
-            "x",
-            IMAGES,
-            ("model_or_logits", [*model(), *wrong_models]),
-            WRONG_IMAGES[1:],
-        )
-        for name, make, wrong_models in (
-            ("MSP", scores.MSP, [TWO_HEADS, SIGMOID]),
-            ("ODIN", scores.ODIN, [TWO_HEADS, SIGMOID]),
-            ("ASH", scores.ASH, [TWO_HEADS, SIGMOID]),
-            ("KNN", fitted_knn, [TWO_HEADS, SIGMOID]),
-        )
-    ),
-    Call(
-        "kls.ood.scores.Reconstruction(model, x)",
-        call_score(scores.Reconstruction),
-        {"model_or_logits": Made("an autoencoder", autoencoder), "x": IMAGES},
-        {
-            "model_or_logits": [*model(), TWO_HEADS, NETWORK],
-            "x": WRONG_IMAGES[1:],
-            "batch_size": whole(1),
-        },
-        says={"model_or_logits": ("model", "output", "x", "logits"), "x": SAYS_DATA},
-    ),
-    *(
-        of_model(
-            f"kls.ood.scores.{name}.fit",
-            fit_score(make),
-            "training_data",
-            DATA,
-            ("model", [*model(), TWO_HEADS, SIGMOID]),
-            [None, *wrong],
-        )
-        for name, make, wrong in (
-            ("Mahalanobis", scores.Mahalanobis, WRONG_DATA),
-            ("KNN", lambda: scores.KNN(k=1), WRONG_IMAGES),
-            ("ViM", scores.ViM, WRONG_IMAGES),
-            ("ReAct", scores.ReAct, WRONG_IMAGES),
-            ("KLMatching", scores.KLMatching, WRONG_IMAGES),
-        )
-    ),
+    scored("MSP", scores.MSP, NETWORK, NO_CLASSIFIERS),
+    scored("ODIN", scores.ODIN, NETWORK, NO_CLASSIFIERS),
+    scored("ASH", scores.ASH, NETWORK, NO_CLASSIFIERS),
+    scored("KNN", fitted_knn, NETWORK, NO_CLASSIFIERS),
+    scored("Reconstruction", scores.Reconstruction, AUTOENCODER, [*model(), TWO_HEADS, NETWORK]),
+    fitted("Mahalanobis", scores.Mahalanobis, WRONG_DATA),
+    fitted("KNN", lambda: scores.KNN(k=1), WRONG_IMAGES),
+    fitted("ViM", scores.ViM, WRONG_IMAGES),
+    fitted("ReAct", scores.ReAct, WRONG_IMAGES),
+    fitted("KLMatching", scores.KLMatching, WRONG_IMAGES),
     Call(
         "kls.ood.Threshold",
         ood.Threshold,

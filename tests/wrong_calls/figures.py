@@ -5,7 +5,7 @@ import numpy as np
 from kls import plots
 
 from .calibration import BINS, CONVENTION, SAYS, SHORTER
-from .kinds import flag, labels, mapping, no_array, probabilities, whole
+from .kinds import flag, labels, mapping, no_array, no_mapping, probabilities, whole
 from .kinds import scores as wrong_scores
 from .samples import ID_SCORES, LABELS, OOD_SCORES, PROBABILITIES
 from .table import Call
@@ -66,7 +66,7 @@ CALLS = [
         {"y_true": LABELS, "probabilities": {"model": PROBABILITIES}},
         {
             "y_true": labels(LABELS, 3),
-            "probabilities": [*mapping(), *({"model": wrong} for wrong in probabilities(PROBABILITIES))],
+            "probabilities": [None, *no_mapping(), *({"model": wrong} for wrong in probabilities(PROBABILITIES))],
             "from_logits": flag(),
         },
         says=SAYS,
@@ -87,7 +87,7 @@ CALLS = [
         {"familiar": ID_SCORES, "unfamiliar": UNFAMILIAR},
         {
             "familiar": wrong_scores(ID_SCORES),
-            "unfamiliar": [*mapping(), *({"noise": wrong} for wrong in wrong_scores(OOD_SCORES))],
+            "unfamiliar": [None, *no_mapping(), *({"noise": wrong} for wrong in wrong_scores(OOD_SCORES))],
             "points": [
                 *(5, "abc", [1, 2], object()),
                 *({"a": wrong} for wrong in (None, 0.5, "ab", (0.5,), (0.5, 2.0), (np.nan, 0.5), (1j, 0.5))),
@@ -98,7 +98,6 @@ CALLS = [
     panels(
         "class_confidence",
         {"resnet18": {"vanilla": PAIR}},
-        {"resnet18": {}},
         {"resnet18": None},
         *({"resnet18": {"vanilla": wrong}} for wrong in WRONG_PAIRS),
         says=SAYS_PAIR,
@@ -134,9 +133,9 @@ CALLS = [
         ),
         {"original": ROWS, "denoised": ROWS[:1]},
         {"original": np.full(ROWS.shape, np.nan)},
-        columns=[5, "ab", ["a"], ["a", "b", "c"], object()],
+        columns=[5, ["a"], ["a", "b", "c"], object()],
         gap=[0, 2, -1, 0.5, "1", [1], object(), True],
-        titles=[5, "a", ["a", "b"], [], object()],
+        titles=[5, ["a", "b"], [], object()],
     ),
     panels(
         "accuracy_against_gamma",
@@ -162,7 +161,7 @@ CALLS = [
     panels(
         "accuracy_against_calibration",
         {"cifar100": {"vanilla": {"resnet18": (77.83, 8.0)}}},
-        *({"cifar100": wrong} for wrong in (None, 5, "abc", {}, {"vanilla": None}, {"vanilla": {}})),
+        *({"cifar100": wrong} for wrong in (None, 5, "abc", {"vanilla": None}, {"vanilla": 5})),
         *({"cifar100": {"vanilla": {"resnet18": wrong}}} for wrong in (None, 5, (1.0,), (1.0, 2.0, 3.0), ("a", "b"))),
     ),
     panels(
