@@ -48,7 +48,7 @@ def test_the_valid_call_works(call):
     call.run()
 
 
-@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
+@pytest.mark.parametrize("call", [call for call in CALLS if call.as_numpy()], ids=lambda call: call.name)
 def test_numpy_numbers_and_arrays_are_as_good_as_plain_ones(call):
     call.run(**call.as_numpy())
 

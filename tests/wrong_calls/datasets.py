@@ -162,7 +162,7 @@ CALLS = [
     Call(
         "decathlon.KerasLayer",
         decathlon.KerasLayer,
-        {"name": "keras.RandomBrightness", "factor": 0.2},
+        {"name": "keras.RandomBrightness", "factor": (0.2, 0.2)},
         {
             "name": [*text(), "", "RandomBrightness", "keras.Nonsense", "keras.Dense", "os.path", "keras_cv.Nonsense"],
             "factor": ["a", object(), (1, 2, 3)],

@@ -29,7 +29,6 @@ def family(make, wrong, **valid):
         make,
         valid | VALID,
         SHARED | wrong,
-        fine={"input_shape": [[8, 8, 3]], "classifier_activation": [None]},
         says={"classifier_activation": ("activation",)},
     )
 
@@ -76,6 +75,7 @@ CALLS = [
         models.build,
         {"name": "resnet8v1", "input_shape": (8, 8, 1), "classes": 2},
         {"name": [*choice("resnet8v1"), "resnet9v1"], "input_shape": INPUT_SHAPES, "classes": whole(2)},
+        fine={"input_shape": [[8, 8, 3]], "classifier_activation": [None]},
     ),
     Call(
         "kls.models.register",

@@ -17,6 +17,7 @@ LOGITS = [[2.0, 0.5, -1.0], [0.0, 1.5, 1.0], [-1.0, -2.0, 3.0], [0.5, 0.0, 1.0]]
 TEACHERS = [[1.0, 0.0, -1.0], [0.0, 2.0, 1.0], [-1.0, 0.0, 2.0], [0.5, 1.0, 0.0]]
 ID_SCORES = [3.0, 2.0, 2.5, 1.5]
 OOD_SCORES = [1.0, 2.0, 0.0]
+LABELS_ARRAY = np.array(LABELS)
 IMAGES = np.random.default_rng(0).random((4, 4, 4, 1), np.float32)
 BYTES = np.random.default_rng(1).integers(0, 256, (6, 8, 8, 1), np.uint8)
 BYTE_LABELS = np.array([0, 1, 2, 0, 1, 2])
@@ -24,10 +25,12 @@ BYTE_LABELS = np.array([0, 1, 2, 0, 1, 2])
 
 @cache
 def classifier(classes=3, activation="softmax", side=4):
-    """A functional classifier of images of shape `(side, side, 1)`."""
+    """A functional classifier of images of shape `(side, side, 1)`, whose weights are always the same."""
+    normal = keras.initializers.RandomNormal(stddev=0.5, seed=0)
     inputs = keras.Input((side, side, 1))
-    hidden = keras.layers.Dense(5, "relu", name="hidden")(keras.layers.Flatten()(inputs))
-    return keras.Model(inputs, keras.layers.Dense(classes, activation)(hidden))
+    flat = keras.layers.Flatten()(inputs)
+    hidden = keras.layers.Dense(5, "softplus", kernel_initializer=normal, name="hidden")(flat)
+    return keras.Model(inputs, keras.layers.Dense(classes, activation, kernel_initializer=normal)(hidden))
 
 
 @cache
@@ -50,16 +53,9 @@ def autoencoder():
     return keras.Model(inputs, keras.layers.Conv2D(1, 3, padding="same", name="image")(inputs))
 
 
-def fitted(score):
-    return score.fit(classifier(), (IMAGES, LABELS_ARRAY))
-
-
-LABELS_ARRAY = np.array(LABELS)
-
-
 @cache
 def fitted_knn():
-    return fitted(scores.KNN(k=1))
+    return scores.KNN(k=1).fit(classifier(), IMAGES)
 
 
 def batches(**options):
