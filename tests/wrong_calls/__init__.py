@@ -1,0 +1,39 @@
+"""The table of wrong calls, a file per wing, and the public callables that need no row in it, each with the reason."""
+
+from . import calibration, datasets, evaluation, figures, labels, models
+
+CALLS = [row for wing in (labels, calibration, evaluation, models, figures, datasets) for row in wing.CALLS]
+
+RECORD = "a record, made by this project and not by its user"
+KERAS = "its arguments are handed on to Keras, which checks them"
+TENSORS = "called by losses alone, with what Keras has made tensors of"
+CHECK = "a check itself"
+COMMANDS = "called by the command line and by other functions of the store, which have checked the arguments"
+NEED_NO_ROW = {
+    "decathlon.catalog.Entry": RECORD,
+    "decathlon.mixing.Mixing": "the base of the mixings",
+    "decathlon.sources.Example": RECORD,
+    "decathlon.sources.Source": RECORD,
+    "decathlon.sources.SourceError": "an error",
+    "decathlon.store.DataError": "an error",
+    "decathlon.store.NotPreparedError": "an error",
+    "decathlon.store.default_data_dir": "takes no arguments",
+    "decathlon.store.open_or_make": COMMANDS,
+    "decathlon.store.prepare_command": COMMANDS,
+    "decathlon.store.prepared": COMMANDS,
+    "decathlon.store.prepared_names": COMMANDS,
+    "decathlon.store.prepared_sizes": COMMANDS,
+    "kls.bootstrap.Interval": RECORD,
+    "kls.layers.BatchNormalization": KERAS,
+    "kls.models.registry.names": "takes no arguments",
+    "kls.ood.scores.Score": "the base of the scores",
+    "kls.optimizers.Adam": KERAS,
+    "kls.optimizers.SGD": KERAS,
+    "kls.targets.check_classes": CHECK,
+    "kls.targets.check_gamma": CHECK,
+    "kls.targets.holds_indices": TENSORS,
+    "kls.targets.known_indices": TENSORS,
+    "kls.targets.shapes_fit": TENSORS,
+    "kls.targets.squeeze_indices": TENSORS,
+    "kls.targets.teachers_packed": TENSORS,
+}

@@ -1,0 +1,416 @@
+"""Wrong calls of what takes a model and data: evaluation, scores, thresholds, callbacks."""
+
+import json
+from functools import cache
+
+import keras
+import numpy as np
+
+from kls import calibration, callbacks, evaluation, feeding, ood, overfitting, uncertainty
+from kls.ood import scores
+
+from .kinds import (
+    choice,
+    data,
+    flag,
+    layer_seed,
+    logits,
+    mapping,
+    model,
+    no_array,
+    no_mapping,
+    number,
+    optional,
+    path,
+    probabilities,
+    seed,
+    text,
+    whole,
+)
+from .kinds import scores as wrong_scores
+from .samples import (
+    ID_SCORES,
+    IMAGES,
+    LABELS_ARRAY,
+    LOGITS,
+    OOD_SCORES,
+    PROBABILITIES,
+    autoencoder,
+    batches,
+    classifier,
+    compiled,
+    directory,
+    file,
+    fitted_knn,
+    two_headed,
+)
+from .table import Call, Made
+
+NETWORK = Made("a classifier", classifier)
+TWO_HEADS = Made("a model of two outputs", two_headed)
+AUTOENCODER = Made("an autoencoder", autoencoder)
+SIGMOID = Made("a model that ends in a sigmoid", lambda: classifier(activation="sigmoid"))
+NO_CLASSIFIERS = [*model(), TWO_HEADS, SIGMOID]
+DATA = (IMAGES, LABELS_ARRAY)
+WRONG_DATA = data(IMAGES, classes=3)
+WRONG_IMAGES = data(IMAGES)
+SAYS_DATA = ("data", "images", "labels", "y_true", "logits", "x")
+FEATURES = [5, 0.5, b"x", [], ["hidden"], {}, object(), True]
+SCALINGS = optional(choice("temperature", "vector", "matrix", "dirichlet", "isotonic", "histogram"))
+NAMED_SCORES = [5, b"x", "nonsense", ["nonsense"], [5], [None], {}, object(), True, scores.Energy]
+BINS = [*whole(1), 10**12]
+THRESHOLD = ood.Threshold(score=None).choose(ID_SCORES, OOD_SCORES)
+
+
+def groups(wrong):
+    """Wrong sets of data by name."""
+    named = [{"noise": values} for values in wrong if not isinstance(values, dict)]
+    return [*no_mapping(), *named, {"a": {"b": IMAGES}, "c": IMAGES}, {"mean": IMAGES}]
+
+
+@cache
+def evaluated():
+    return evaluation.evaluate(classifier(), DATA, ood={"noise": 1 - IMAGES})
+
+
+def method(name):
+    return lambda **arguments: getattr(evaluated(), name)(**arguments)
+
+
+def saved(**changed):
+    """A file of a threshold, of which some fields are others."""
+    record = {
+        "kls": "0",
+        "score": "Energy",
+        "settings": {"temperature": 1.0},
+        "value": 1.0,
+        "chosen": {"rule": "tpr 0.95"},
+    }
+    return file("threshold.json", lambda path: path.write_text(json.dumps(record | changed)))
+
+
+def restore(model):
+    saved = callbacks.FullStateCheckpoint(directory())
+    saved.set_model(compiled())
+    saved.on_epoch_end(0)
+    callbacks.FullStateCheckpoint(saved.path.parent).restore(model)
+
+
+def settings(make, wrong, **valid):
+    """The row of how a score is made."""
+    return Call(f"kls.ood.scores.{make.__name__}", make, valid, wrong)
+
+
+def scored(name, make, model, wrong_models):
+    """The row of how a score is computed of images."""
+    return Call(
+        f"kls.ood.scores.{name}(model, x)",
+        lambda model, x, batch_size=128: make()(model, x, batch_size),
+        {"model": model, "x": IMAGES},
+        {"model": wrong_models, "x": WRONG_IMAGES[1:], "batch_size": whole(1)},
+        says={"model": ("model_or_logits", "logits", "output", "x"), "x": SAYS_DATA},
+    )
+
+
+def fitted(name, make, wrong):
+    """The row of how a score is fitted."""
+    return Call(
+        f"kls.ood.scores.{name}.fit",
+        lambda model, training_data, batch_size=128: make().fit(model, training_data, batch_size),
+        {"model": NETWORK, "training_data": DATA},
+        {"model": NO_CLASSIFIERS, "training_data": wrong, "batch_size": whole(1)},
+        says={"training_data": SAYS_DATA},
+    )
+
+
+CALLS = [
+    Call(
+        "kls.evaluate",
+        evaluation.evaluate,
+        {"model": NETWORK, "data": DATA, "ood": {"noise": 1 - IMAGES}},
+        {
+            "model": NO_CLASSIFIERS,
+            "data": WRONG_DATA,
+            "ood": groups(WRONG_IMAGES),
+            "scores": [None, *NAMED_SCORES],
+            "scaling": [*SCALINGS, calibration.TemperatureScaling],
+            "features": ["nonsense", *FEATURES],
+            "bins": BINS,
+            "convention": choice("guo", "netcal", "torchmetrics"),
+            "batch_size": whole(1),
+        },
+        fine={
+            "ood": [None, {}, {"near": {"a": IMAGES, "b": IMAGES}}],
+            "scores": ["msp", ["msp", scores.Energy(2.0)]],
+        },
+        says={"data": SAYS_DATA, "ood": SAYS_DATA, "scores": ("score",)},
+    ),
+    Call(
+        "kls.evaluate(training_data, scaling_data)",
+        evaluation.evaluate,
+        {
+            "model": NETWORK,
+            "data": DATA,
+            "ood": {"noise": 1 - IMAGES},
+            "scores": [scores.KNN(k=1)],
+            "training_data": DATA,
+            "scaling": "temperature",
+            "scaling_data": DATA,
+            "resamples": 2,
+        },
+        {
+            "training_data": WRONG_IMAGES,
+            "scaling_data": optional(WRONG_DATA),
+            "resamples": whole(0),
+            "seed": seed(),
+        },
+        fine={"scaling_data": [None], "resamples": [0]},
+        says={"training_data": SAYS_DATA, "scaling_data": SAYS_DATA},
+    ),
+    Call(
+        "kls.evaluation.Evaluation.to_markdown",
+        method("to_markdown"),
+        {"measures": ("auroc",)},
+        {"measures": [None, 5, "auroc", ["nonsense"], [5], [None], object()]},
+    ),
+    Call(
+        "kls.evaluation.Evaluation.value",
+        method("value"),
+        {"measure": "ece", "scaling": "none"},
+        {"measure": choice("ece", "nll"), "scaling": choice("none", "temperature")},
+    ),
+    Call("kls.evaluation.Evaluation.plot_reliability", method("plot_reliability"), {}, {"scaling": choice("none")}),
+    Call(
+        "kls.evaluation.Evaluation.plot_confidences", method("plot_confidences"), {}, {"score": optional(choice("msp"))}
+    ),
+    Call("kls.evaluation.Evaluation.plot_roc", method("plot_roc"), {}, {"score": optional(choice("msp"))}),
+    Call(
+        "kls.feeding.feed",
+        feeding.feed,
+        {"batches": Made("batches", batches), "endless": False},
+        {"batches": [None, 5, "abc", IMAGES, DATA, [], {}, object()], "endless": flag()},
+    ),
+    *(
+        Call(
+            f"kls.feeding.{name}",
+            lambda data, batch_size=128, make=make: list(make(data, batch_size)),
+            {"data": DATA},
+            {
+                "data": [
+                    None,
+                    5,
+                    "abc",
+                    {},
+                    object(),
+                    (),
+                    (IMAGES,) * 3,
+                    IMAGES[:0],
+                    (IMAGES, LABELS_ARRAY[:-1]),
+                    [[1]],
+                ],
+                "batch_size": whole(1),
+            },
+            fine={"data": [IMAGES, Made("batches", batches)]},
+        )
+        for name, make in (("batches_of", feeding.batches_of), ("full_batches", feeding.full_batches))
+    ),
+    Call(
+        "kls.callbacks.FullStateCheckpoint",
+        callbacks.FullStateCheckpoint,
+        {"directory": Made("a directory", directory)},
+        {"directory": path(), "callbacks": [None, 5, "abc", [5], [None], object(), callbacks.FullStateCheckpoint]},
+        fine={"directory": ["new"], "callbacks": [[], [keras.callbacks.EarlyStopping()]]},
+    ),
+    Call(
+        "kls.callbacks.FullStateCheckpoint.restore",
+        restore,
+        {"model": Made("a compiled classifier", compiled)},
+        {"model": [None, 5, "abc", object(), NETWORK]},
+    ),
+    Call(
+        "kls.callbacks.CalibrationCallback",
+        callbacks.CalibrationCallback,
+        {"data": DATA, "every": 1, "bins": 15},
+        {
+            "data": [None, 5, "abc", {}, object(), (), IMAGES, (IMAGES, None), (IMAGES, LABELS_ARRAY[:-1])],
+            "every": whole(1),
+            "bins": BINS,
+            "log_dir": optional(path()),
+            "batch_size": whole(1),
+        },
+        fine={"log_dir": [None, "logs"]},
+    ),
+    Call(
+        "kls.callbacks.OODCallback",
+        callbacks.OODCallback,
+        {"ood": {"noise": IMAGES}, "score": "energy", "every": 1},
+        {
+            "ood": [None, {}, *groups([None, 5, "abc", object(), (), IMAGES[:0]])],
+            "score": [None, 5, "nonsense", b"x", ["msp"], {}, object(), scores.Energy, "knn"],
+            "every": whole(1),
+            "familiar": [5, "abc", {}, object(), (), IMAGES[:0]],
+            "training_data": [5, "abc", {}, object(), (), IMAGES[:0]],
+            "batch_size": whole(1),
+        },
+        fine={"familiar": [None, IMAGES], "score": [scores.MSP()], "training_data": [None, DATA]},
+        says={"score": ("training_data",), "ood": SAYS_DATA, "familiar": SAYS_DATA, "training_data": SAYS_DATA},
+    ),
+    Call(
+        "kls.overfitting.ClassLosses",
+        overfitting.ClassLosses,
+        {"data": {"train": DATA}, "every": 1},
+        {
+            "data": [*mapping(), {"train": None}, {"train": 5}, {"train": IMAGES}, {"train": "abc"}],
+            "every": whole(1),
+            "batch_size": whole(1),
+        },
+    ),
+    Call(
+        "kls.overfitting.OverfittingWeights",
+        overfitting.OverfittingWeights,
+        {"loss": overfitting.OverfittingCE(3), "train": DATA, "validation": DATA, "window": 2, "every": 1},
+        {
+            "loss": [
+                None,
+                5,
+                "overfitting_ce",
+                object(),
+                keras.losses.CategoricalCrossentropy(),
+                overfitting.OverfittingCE,
+            ],
+            "train": [None, 5, "abc", object(), (), IMAGES],
+            "validation": [None, 5, "abc", object(), (), IMAGES],
+            "window": whole(1),
+            "every": [*whole(1), 3],
+            "batch_size": whole(1),
+        },
+        says={"train": ("data",), "validation": ("data",)},
+    ),
+    Call(
+        "kls.overfitting.overfitting_to_generalization",
+        overfitting.overfitting_to_generalization,
+        {"train": [[2.0, 2.0], [1.0, 1.5]], "validation": [[2.5, 2.0], [2.0, 1.0]], "window": 1},
+        {
+            "train": [*no_array([[2.0, 2.0], [1.0, 1.5]]), [2.0, 1.0], [[1.0], [2.0]], 1.0],
+            "validation": [*no_array([[2.0, 2.0], [1.0, 1.5]]), [2.0, 1.0], [[1.0], [2.0]], 1.0],
+            "window": whole(1),
+        },
+        fine={"window": [10]},
+    ),
+    Call(
+        "kls.uncertainty.monte_carlo",
+        uncertainty.monte_carlo,
+        {"model": NETWORK, "rate": 0.2, "passes": 2},
+        {
+            "model": [*NO_CLASSIFIERS, AUTOENCODER],
+            "rate": number("[0, 1)"),
+            "passes": whole(1),
+            "seed": layer_seed(),
+        },
+        fine={"seed": [None, 3]},
+    ),
+    Call(
+        "kls.uncertainty.MonteCarloHead",
+        uncertainty.MonteCarloHead,
+        {"layer": Made("a Dense", lambda: keras.layers.Dense(3)), "rate": 0.2, "passes": 2},
+        {
+            "layer": [None, 5, "dense", object(), [], keras.layers.Dense, Made("a Flatten", keras.layers.Flatten)],
+            "rate": number("[0, 1)"),
+            "passes": whole(1),
+            "seed": layer_seed(),
+        },
+        fine={"seed": [None, 3]},
+    ),
+    settings(scores.Energy, {"temperature": number("(0, inf)")}, temperature=1.0),
+    settings(scores.GEN, {"gamma": number("(0, 1)"), "top": whole(1)}, gamma=0.1, top=100),
+    settings(scores.ODIN, {"temperature": number("(0, inf)"), "epsilon": number("[0, inf)")}, epsilon=0.002),
+    settings(scores.Reconstruction, {"output": [*text(), ""]}, output="image"),
+    settings(scores.Mahalanobis, {"relative": flag(), "features": FEATURES}, relative=False),
+    settings(scores.KNN, {"k": whole(1), "features": FEATURES}, k=50),
+    settings(scores.ViM, {"dimension": optional(whole(1))}, dimension=2),
+    settings(scores.ReAct, {"percentile": number("[0, 100]")}, percentile=90),
+    settings(scores.ASH, {"percentile": number("[0, 100]")}, percentile=90),
+    Call(
+        "kls.ood.scores.get",
+        scores.get,
+        {"score": "msp"},
+        {"score": [*choice("msp"), scores.Energy]},
+        fine={"score": [scores.MSP()]},
+    ),
+    *(
+        Call(
+            f"kls.ood.scores.{make.__name__}(logits)",
+            make(),
+            {"model_or_logits": LOGITS},
+            {"model_or_logits": [*logits(LOGITS), *probabilities(PROBABILITIES)[-1:], PROBABILITIES, NETWORK]},
+            fine={"model_or_logits": [np.float16(LOGITS)]},
+            says={"model_or_logits": ("logits", "x", "model")},
+        )
+        for make in (scores.MSP, scores.MaxLogit, scores.Energy, scores.Entropy, scores.GEN)
+    ),
+    scored("MSP", scores.MSP, NETWORK, NO_CLASSIFIERS),
+    scored("ODIN", scores.ODIN, NETWORK, NO_CLASSIFIERS),
+    scored("ASH", scores.ASH, NETWORK, NO_CLASSIFIERS),
+    scored("KNN", fitted_knn, NETWORK, NO_CLASSIFIERS),
+    scored("Reconstruction", scores.Reconstruction, AUTOENCODER, [*model(), TWO_HEADS, NETWORK]),
+    fitted("Mahalanobis", scores.Mahalanobis, WRONG_DATA),
+    fitted("KNN", lambda: scores.KNN(k=1), WRONG_IMAGES),
+    fitted("ViM", scores.ViM, WRONG_IMAGES),
+    fitted("ReAct", scores.ReAct, WRONG_IMAGES),
+    fitted("KLMatching", scores.KLMatching, WRONG_IMAGES),
+    Call(
+        "kls.ood.Threshold",
+        ood.Threshold,
+        {"score": "msp", "model": NETWORK},
+        {
+            "score": [5, "nonsense", b"x", ["msp"], {}, object(), scores.Energy, "knn", True],
+            "model": optional(model()),
+        },
+        fine={"model": [None], "score": [scores.Energy()]},
+    ),
+    Call(
+        "kls.ood.Threshold.choose",
+        lambda **arguments: ood.Threshold(score=None).choose(**arguments),
+        {"familiar": ID_SCORES, "unfamiliar": OOD_SCORES, "tpr": 0.95},
+        {
+            "familiar": wrong_scores(ID_SCORES),
+            "unfamiliar": optional(wrong_scores(OOD_SCORES)),
+            "tpr": optional(number("(0, 1]")),
+            "tnr": [*optional(number("(0, 1]")), 0.5],
+            "batch_size": whole(1),
+        },
+        fine={"unfamiliar": [None], "tpr": [None, 1]},
+        says={"tnr": ("tpr",)},
+    ),
+    Call(
+        "kls.ood.Threshold.choose(images)",
+        lambda **arguments: ood.Threshold("msp", classifier()).choose(**arguments),
+        {"familiar": IMAGES, "unfamiliar": 1 - IMAGES},
+        {"familiar": WRONG_IMAGES, "unfamiliar": WRONG_IMAGES, "batch_size": whole(1)},
+        says={"familiar": SAYS_DATA, "unfamiliar": SAYS_DATA},
+    ),
+    Call("kls.ood.Threshold.is_familiar", THRESHOLD.is_familiar, {"x": ID_SCORES}, {"x": wrong_scores(ID_SCORES)}),
+    Call("kls.ood.Threshold.save", THRESHOLD.save, {"path": "threshold.json"}, {"path": path()}),
+    Call(
+        "kls.ood.Threshold.load",
+        ood.Threshold.load,
+        {"path": Made("a file", saved), "model": None},
+        {
+            "path": [
+                *path(),
+                "absent.json",
+                Made("a list", lambda: file("x", lambda path: path.write_text("[]"))),
+                Made("no JSON", lambda: file("x", lambda path: path.write_bytes(b"\xff\x00"))),
+                Made("a score of another name", lambda: saved(score="Nonsense")),
+                Made("a score of wrong settings", lambda: saved(settings={"temperature": -1})),
+                Made("a score of unknown settings", lambda: saved(settings={"nonsense": 1})),
+                Made("a value of text", lambda: saved(value="1")),
+                Made("a value of NaN", lambda: saved(value=float("nan"))),
+                Made("a value of true", lambda: saved(value=True)),
+            ],
+            "model": optional(model()),
+            "score": [5, "nonsense", "msp", b"x", [], object(), scores.Energy(2.0), scores.Energy],
+        },
+        fine={"score": ["energy", None], "model": [NETWORK]},
+    ),
+]
