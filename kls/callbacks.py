@@ -4,7 +4,6 @@ import copy
 import inspect
 import json
 import zipfile
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -15,7 +14,8 @@ from kls.calibration.measures import summarize
 from kls.network import Network
 from kls.ood.measures import auroc, fpr_at_tpr
 from kls.ood.scores import get as get_score
-from kls.utils.files import atomic_write
+from kls.utils.arrays import shown
+from kls.utils.files import as_path, atomic_write
 
 
 class FullStateCheckpoint(keras.callbacks.Callback):
@@ -38,9 +38,9 @@ class FullStateCheckpoint(keras.callbacks.Callback):
         history: List of one dictionary of logs per finished epoch.
 
     Raises:
-        ValueError: If the file is damaged; at the start of `fit`, if it was made by another model or optimiser or
-            with other callbacks, if it is gone or has another epoch than `epoch`, if the model is not built, or if
-            `initial_epoch` is not `epoch`.
+        ValueError: If `directory` is no path or `callbacks` no list of callbacks, or if the file is damaged; at the
+            start of `fit`, if it was made by another model or optimiser or with other callbacks, if it is gone or has
+            another epoch than `epoch`, if the model is not built, or if `initial_epoch` is not `epoch`.
 
     Example:
 
@@ -52,7 +52,11 @@ class FullStateCheckpoint(keras.callbacks.Callback):
 
     def __init__(self, directory, callbacks=()):
         super().__init__()
-        self.path = Path(directory) / "state.npz"
+        self.path = as_path(directory, "directory") / "state.npz"
+        if not (
+            isinstance(callbacks, list | tuple) and all(isinstance(c, keras.callbacks.Callback) for c in callbacks)
+        ):
+            raise ValueError(f"`callbacks` must be a list of Keras callbacks. Received: callbacks={shown(callbacks)}")
         self.callbacks = list(callbacks)
         self.epoch = 0
         self.history = []
