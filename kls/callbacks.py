@@ -5,7 +5,6 @@ import inspect
 import json
 import warnings
 import zipfile
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -20,7 +19,7 @@ from kls.ood.measures import auroc, fpr_at_tpr
 from kls.ood.scores import get as get_score
 from kls.scale import scale_remark
 from kls.utils.arrays import check_whole, shown
-from kls.utils.files import atomic_write
+from kls.utils.files import as_path, atomic_write
 
 
 class FullStateCheckpoint(keras.callbacks.Callback):
@@ -43,9 +42,9 @@ class FullStateCheckpoint(keras.callbacks.Callback):
         history: List of one dictionary of logs per finished epoch.
 
     Raises:
-        ValueError: If the file is damaged; at the start of `fit`, if it was made by another model or optimiser or
-            with other callbacks, if it is gone or has another epoch than `epoch`, if the model is not built, or if
-            `initial_epoch` is not `epoch`.
+        ValueError: If `directory` is no path or `callbacks` no list of callbacks, or if the file is damaged; at the
+            start of `fit`, if it was made by another model or optimiser or with other callbacks, if it is gone or has
+            another epoch than `epoch`, if the model is not built, or if `initial_epoch` is not `epoch`.
 
     Example:
 
@@ -57,7 +56,11 @@ class FullStateCheckpoint(keras.callbacks.Callback):
 
     def __init__(self, directory, callbacks=()):
         super().__init__()
-        self.path = Path(directory) / "state.npz"
+        self.path = as_path(directory, "directory") / "state.npz"
+        if not (
+            isinstance(callbacks, list | tuple) and all(isinstance(c, keras.callbacks.Callback) for c in callbacks)
+        ):
+            raise ValueError(f"`callbacks` must be a list of Keras callbacks. Received: callbacks={shown(callbacks)}")
         self.callbacks = list(callbacks)
         self.epoch = 0
         self.history = []

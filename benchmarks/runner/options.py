@@ -19,9 +19,12 @@ def directory(text):
 
 def positive(text):
     """Parses a whole number of at least 1."""
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1. Received: {text}")
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1. Received: {text}")
     return value
 
 

@@ -1,12 +1,34 @@
-"""Atomic writes: a file is there whole or not at all."""
+"""Paths as arguments, and atomic writes: a file is there whole or not at all."""
 
 import os
 import secrets
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from kls.utils.arrays import shown
+
 PARTIAL = ".partial-"  # how the names of files begin that are being written
 EXCLUSIVE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
+
+def as_path(value, name):
+    """Returns a path that is a text or a path.
+
+    Args:
+        value: What was received.
+        name: Name of the argument.
+
+    Raises:
+        ValueError: If it is anything else, or empty.
+
+    Example:
+
+    >>> as_path("runs/mine", "directory").name
+    'mine'
+    """
+    if isinstance(value, str | os.PathLike) and value != "":
+        return Path(value)
+    raise ValueError(f"`{name}` must be a path. Received: {name}={shown(value)}")
 
 
 @contextmanager

@@ -150,6 +150,14 @@ def test_a_directory_without_a_name_is_refused(study, option, capsys):
     assert f"argument {option}: must name a directory. Received: ''" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "many", ""])
+def test_a_number_that_is_no_count_is_refused(study, value, capsys):
+    with pytest.raises(SystemExit) as stop:
+        study("--seeds", value)
+    assert stop.value.code == 2
+    assert f"argument --seeds: must be a whole number of at least 1. Received: {value}\n" in capsys.readouterr().err
+
+
 def test_termination_is_an_interrupt_while_a_study_runs(study, monkeypatch, capsys):
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(command, "open_sources", lambda *_: os.kill(os.getpid(), signal.SIGTERM))

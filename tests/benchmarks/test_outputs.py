@@ -113,16 +113,15 @@ def test_more_sets_are_evaluated_from_the_weights_without_training(run_with_ood,
 
 
 def test_other_data_under_the_same_name_are_evaluated_anew(stripes):
-    kept = {"evaluation": "test", "ood": {"stripes": stripes.fingerprint}, "features": ["test"]}
+    kept = {"evaluation": "test", "ood": {"stripes": stripes.fingerprint}, "features": ["test"], "scores": {}}
     assert is_complete(kept, Wanted({"stripes": stripes}))
     assert not is_complete({**kept, "ood": {"stripes": "another"}}, Wanted({"stripes": stripes}))
     assert not is_complete(kept, Wanted({"stripes": stripes}, features=True))
-    assert not is_complete({}, Wanted())
 
 
 def test_scores_that_need_the_network_are_stored_and_the_others_are_not_asked_for(stripes):
     assert Wanted(scores=("msp", "knn", "energy", "odin")).scores == ("knn", "odin")
-    kept = {"evaluation": "test", "ood": {"stripes": stripes.fingerprint}, "features": []}
+    kept = {"evaluation": "test", "ood": {"stripes": stripes.fingerprint}, "features": [], "scores": {}}
     wanted = Wanted({"stripes": stripes}, scores=("msp", "knn"))
     assert not is_complete(kept, wanted)
     assert not is_complete({**kept, "scores": {"knn": ["test"]}}, wanted)

@@ -369,6 +369,15 @@ class TestChildren:
             evaluate_again(parent, store.record(parent), stripes, store, Wanted({"stripes": stripes}))
         assert before == {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
+    def test_other_data_of_the_same_name_are_evaluated_anew(self, parent, stripes, store, prepare_random, tmp_path):
+        first, second = (prepare_random(name, tmp_path / "room", test=count) for name, count in (("a", 9), ("b", 11)))
+        for waves, count in ((first, 9), (second, 11)):
+            record = evaluate_again(parent, store.record(parent), stripes, store, Wanted({"waves": waves}))
+            assert record["ood"] == {"waves": waves.fingerprint}
+            store.finish(parent, "study", record)
+            assert len(store.logits(parent, "waves")[0]) == count
+            assert store.believed(store.records()) == [store.record(parent)]
+
     def test_stored_logits_that_are_damaged_are_computed_anew(self, parent, stripes, store):
         first = np.array(stored_logits([parent], stripes, store))
         path = store.teacher_logits_path([parent])

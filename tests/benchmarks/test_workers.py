@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from benchmarks.runner import run as run_module
 from benchmarks.runner import workers
-from benchmarks.runner.networks import WEIGHTS
 from benchmarks.runner.plan import Plan, PlanError
 from benchmarks.runner.progress import PlainReport
+from benchmarks.runner.records import WEIGHTS
 from benchmarks.runner.reuse import key_of
 from benchmarks.runner.run import STOPPED, open_sources, run
 from benchmarks.runner.trial import Trial

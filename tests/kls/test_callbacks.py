@@ -118,6 +118,20 @@ def test_the_wrong_initial_epoch_is_refused(tmp_path):
         model().fit(X, Y, epochs=3, verbose=0, callbacks=[FullStateCheckpoint(tmp_path)])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((5,), "`directory` must be a path. Received: directory=5"),
+        (("",), "`directory` must be a path. Received: directory=''"),
+        (("runs", 5), "`callbacks` must be a list of Keras callbacks. Received: callbacks=5"),
+        (("runs", ["EarlyStopping"]), r"`callbacks` must be a list .* Received: callbacks=\['EarlyStopping'\]"),
+    ],
+)
+def test_what_is_no_path_or_callback_is_refused_at_once(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        FullStateCheckpoint(*arguments)
+
+
 class TestAnotherProcessWritesToo:
     def test_a_later_state_than_the_one_announced_is_refused(self, tmp_path):
         fit(model(), tmp_path, epochs=1)

@@ -309,8 +309,11 @@ class TestAnotherCall:
 
     def test_what_the_runner_keeps_of_the_evaluation_split_is_left_to_it(self, examined, dataset, echoes, copy):
         """Its features and scores, which `--features` and `--scores` ask for, and its logits for a new `--ood`."""
-        copy.write_outputs(examined[0], "test", np.ones((45, 3)), np.zeros(45), scores={"odin": np.ones((45, 3))})
+        trial, record = examined[0], copy.record(examined[0])
+        copy.write_outputs(trial, "test", *copy.logits(trial, "test"), scores={"odin": np.ones((60, 3))})
+        copy.finish(trial, record["study"], record)
         before = files(copy.out)
-        copy.outputs_path(examined[0].id, "familiar").unlink()
-        examine(examined[0], dataset, copy)
+        copy.outputs_path(trial.id, "unfamiliar").unlink()
+        copy.finish(trial, record["study"], record)
+        examine(trial, dataset, copy)
         assert files(copy.out) == before

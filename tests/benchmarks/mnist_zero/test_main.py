@@ -369,7 +369,7 @@ class TestTheCommand:
         ("arguments", "message"),
         [
             (("--methods", "std"), "--methods: must be cross-entropy, classifier or std-W with a number W."),
-            (("--validation", "0"), "--validation: must be at least 1. Received: 0"),
+            (("--validation", "0"), "--validation: must be a whole number of at least 1. Received: 0"),
         ],
     )
     def test_what_cannot_be_parsed_is_named_with_what_is_allowed(self, study, tmp_path, capsys, arguments, message):
