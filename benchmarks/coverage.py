@@ -81,7 +81,7 @@ def predictions(rng, size, shift):
 
 def true_calibration(shift, seed, size=200_000):
     """Returns the true values of the metrics of `CALIBRATION`, those that are integrals from a large sample."""
-    labels, probabilities, right = predictions(np.random.default_rng(seed), size, shift)
+    _, probabilities, right = predictions(np.random.default_rng(seed), size, shift)
     both = np.concatenate([np.zeros(size, int), np.ones(size, int)])  # each sample right and wrong, with their shares
     weights = np.concatenate([right, 1 - right])
     uce = calibration.uncertainty_calibration_error(both, np.tile(probabilities, (2, 1)), sample_weight=weights)
