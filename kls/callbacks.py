@@ -307,7 +307,7 @@ class OODCallback(_EpochEvaluation):
     """Adds to the logs of an epoch how well unfamiliar data are told apart: `auroc_NAME` and `fpr95_NAME` of each set.
 
     Each data set is predicted once an epoch. Put it before the callbacks that shall see them, and tell these the mode:
-    `"max"` for AUROC, `"min"` for the false positive rate.
+    `"max"` for AUROC, `"min"` for the false positive rate, that of unfamiliar data where 95 % of the familiar pass.
 
     Args:
         ood: `{name: unfamiliar data}`; labels may be missing and are not used.

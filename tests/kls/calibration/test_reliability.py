@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
+from kls.calibration import expected_calibration_error, interval
 from kls.calibration.reliability import (
     check_binning,
     error_interval,
@@ -274,3 +275,11 @@ class TestErrorInterval:
             found = error_interval(*self.calibrated(n, seed, shift), 0.95)
             covered += found.low <= shift <= found.high
         assert covered >= 138  # the 5 % quantile of what a 95 % interval holds of 150
+
+    def test_the_ece_of_a_calibrated_model_may_be_0(self):
+        rng = np.random.default_rng(0)
+        for _ in range(20):
+            sure = rng.random(300) < 0.7
+            labels = np.where(sure, 0, rng.integers(0, 2, 300))
+            probabilities = np.where(sure[:, None], [1.0, 0.0], [0.5, 0.5])
+            assert interval(expected_calibration_error, labels, probabilities, n=50).low == 0
