@@ -658,7 +658,7 @@ class TestConfidences:
     @pytest.mark.parametrize("panels", [{}, {"a": {}}, {"a": {"correct": [1]}, "b": {}}], ids=str)
     def test_nothing_to_draw_is_refused(self, panels):
         with pytest.raises(
-            ValueError, match=r"`panels` must be a dictionary of one entry at least. Received: panels=\{\}"
+            ValueError, match=r"`panels` must be a dictionary of one entry at least\. Received: panels=\{\}"
         ):
             confidence_histograms(panels)
 
