@@ -505,9 +505,12 @@ def _cross_entropy(target, log_p):
 
 def _tempered_cross_entropy(teachers, log_p, temperature):
     """Returns the cross-entropy to the mean of the teachers' distributions, all at the temperature."""
-    tempered = ops.softmax(ops.stack(teachers) / temperature, axis=-1)
+    logits = ops.stack(teachers)
+    tempered = ops.softmax(logits / temperature, axis=-1)
     target = ops.sum(tempered, axis=0) / len(teachers)  # on JAX Keras takes means of float64 in float32
-    return _cross_entropy(target, ops.log_softmax(log_p / temperature, axis=-1))
+    value = _cross_entropy(target, ops.log_softmax(log_p / temperature, axis=-1))
+    unknown = ops.any(ops.isnan(logits), axis=(0, -1))  # XLA's `exp` makes a number of NaN on some processors
+    return ops.where(unknown, float("nan"), value)
 
 
 def log_probabilities(y_pred, from_logits, name="y_pred"):

@@ -10,9 +10,10 @@ class Adam(keras.optimizers.Adam):
     """Adam (Kingma & Ba 2015) by TensorFlow's fused update, Keras's own elsewhere.
 
     `m += (1 - beta_1) (g - m)`, `v += (1 - beta_2) (g^2 - v)` and `w -= lr sqrt(1 - beta_2^t) / (1 - beta_1^t) m /
-    (sqrt(v) + epsilon)`, as in Keras. A network of many small layers takes fewer operations per step, and fewer to
-    trace. Under several replicas, with `amsgrad`, and where a gradient is sparse or weights are of several dtypes, the
-    update is Keras's.
+    (sqrt(v) + epsilon)`, as in Keras, but not to the last bit: float32 weights of a small network were up to 3e-8 apart
+    after one step of 0.001, and 3e-7 after 100 (those of `SGD` had Keras's bits). A network of many small layers takes
+    fewer operations per step, and fewer to trace. Under several replicas, with `amsgrad`, and where a gradient is
+    sparse or weights are of several dtypes, the update is Keras's.
 
     Args:
         learning_rate: Finite float of at least 0, a `keras.optimizers.schedules.LearningRateSchedule`, or a function

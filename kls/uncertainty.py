@@ -62,7 +62,8 @@ class MonteCarloHead(keras.layers.Wrapper):
         **kwargs: As in `keras.layers.Layer`.
 
     Raises:
-        ValueError: If `rate` is outside [0, 1), or if `passes` is not a whole number of at least 1.
+        ValueError: If `layer` is no `Dense` layer, if `rate` is outside [0, 1), or if `passes` is not a whole number of
+            at least 1.
 
     Example:
 
@@ -72,6 +73,8 @@ class MonteCarloHead(keras.layers.Wrapper):
     """
 
     def __init__(self, layer, rate=0.2, passes=20, seed=None, **kwargs):
+        if not isinstance(layer, keras.layers.Dense):
+            raise ValueError(f"`layer` must be a `keras.layers.Dense`. Received: layer={shown(layer)}")
         super().__init__(layer, **kwargs)
         self.passes = check_whole(passes, "passes", 1)
         rate = check_number(rate, "rate", "[0, 1)")

@@ -1,4 +1,5 @@
 import math
+import tracemalloc
 
 import keras
 import numpy as np
@@ -300,6 +301,10 @@ def test_is_saved_with_its_banks(tmp_path):
         ({"labels": [[0, 1]]}, r"`labels` must .* shape \(1, 2\)"),
         ({"labels": [0.0, 1.0]}, "Received: float64"),
         ({"labels": [0, 1, -1]}, "from -1 to 1"),
+        ({"labels": ["0", "1"]}, "`labels` must be an array of real numbers"),
+        ({"labels": [0, 2**31]}, "Received: int64 of shape .* to 2147483648"),
+        ({"dimension": "4"}, "Received: dimension='4'"),
+        ({"temperature": None}, "Received: temperature=None"),
         ({"dimension": 0}, "`dimension` must be a whole number of at least 1. Received: dimension=0"),
         ({"negatives": 8}, r"`negatives` must be a whole number in 1\.\.7\. Received: negatives=8"),
         ({"negatives": 0}, "Received: negatives=0"),
@@ -312,6 +317,23 @@ def test_is_saved_with_its_banks(tmp_path):
 def test_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):
         layer(**arguments)
+
+
+def test_a_wild_label_takes_no_memory():
+    contrast = layer(labels=[0, 10**9, 1, 10**9, 0], negatives=3, built=False)
+    tracemalloc.start()
+    layer(labels=contrast.labels, negatives=3, built=False)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10**7
+
+
+@pytest.mark.parametrize("wrong", [-1, 12, 0.5])
+def test_a_row_that_is_no_sample_is_refused(wrong):
+    contrast, rows = layer(), np.array([0, wrong, 2], "float32")
+    assert len(LABELS) == 12
+    with pytest.raises(ValueError, match=rf"`rows` must hold sample indices in 0\.\.11\. Received: \[{wrong}"):
+        contrast(STUDENT, TEACHER, rows)
 
 
 def test_refuses_features_that_are_no_rows():

@@ -370,6 +370,48 @@ class TestSaving:
             keras.saving.save_model(distiller, tmp_path / "distiller.keras")
 
 
+class TestPredictions:
+    ADVICE = "must be probabilities.*: pass from_logits=True or end the model in softmax"
+
+    @pytest.mark.parametrize(
+        ("heads", "name"),
+        [((None, "softmax"), "y_pred"), (("softmax", None), "teacher_outputs")],
+        ids=["student", "teacher"],
+    )
+    @pytest.mark.parametrize("mode", ["kd", "wsl", "ensemble"])
+    def test_of_a_head_without_softmax_are_refused(self, mode, heads, name):
+        networks = [network(seed, head) for seed, head in enumerate(heads)]
+        with pytest.raises(ValueError, match=f"`{name}` {self.ADVICE}"):
+            fitted(distiller_of(*networks, mode=mode, from_logits=False))
+        if mode == "kd":
+            distiller = distiller_of(*networks, from_logits=False, more={"run_eagerly": False, "jit_compile": True})
+            assert np.isnan(fitted(distiller)["loss"]).all()
+
+    @on_tensorflow
+    def test_of_a_head_without_softmax_stop_a_graph(self):
+        import tensorflow as tf
+
+        with pytest.raises(tf.errors.InvalidArgumentError, match=self.ADVICE):
+            fitted(distiller_of(network(1), network(2, "softmax"), from_logits=False, more=COMPILED))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"student": "student"}, "`student` and `teachers` must be Keras models.*Received: 'student'"),
+        ({"teachers": ["teacher"]}, "`student` and `teachers` must be Keras models.*Received: 'teacher'"),
+        ({"mode": None}, "`mode` must be one of 'kd'.*Received: mode=None"),
+        ({"alpha": "0.1"}, "`alpha` must be a number.*Received: alpha='0.1'"),
+        ({"temperature": "3"}, "`temperature` must be a number.*Received: temperature='3'"),
+        ({"from_logits": "False"}, "`from_logits` must be True or False.*'False'"),
+        ({"scale_by_temperature": 1}, "`scale_by_temperature` must be True or False.*=1"),
+    ],
+)
+def test_arguments_of_the_wrong_type_are_refused_by_name(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        kls.Distiller(**{"student": network(1), "teachers": network(2), **arguments})
+
+
 class TestTeachers:
     def test_stay_as_they_are_and_out_of_the_model(self, tmp_path):
         student, teachers = changing(1), [changing(2), changing(3)]

@@ -52,6 +52,64 @@ def test_outputs_gradients_and_moving_statistics_are_those_of_keras(training, sh
     np.testing.assert_allclose(ours.moving_variance.numpy(), theirs.moving_variance.numpy(), rtol=1e-5, atol=1e-6)
 
 
+def second_gradients(call, gamma, beta, x, upstream, compiled=False):
+    """Returns the gradients by inputs, scale and offset of a mixture of a normalisation's gradients by these."""
+    import tensorflow as tf
+
+    x, upstream = tf.constant(x, gamma.dtype), tf.constant(upstream, gamma.dtype)
+
+    def gradients():
+        with tf.GradientTape() as outer:
+            outer.watch([x, gamma, beta])
+            with tf.GradientTape() as inner:
+                inner.watch([x, gamma, beta])
+                value = tf.reduce_sum(tf.sin(call(x)))
+            first = inner.gradient(value, [x, gamma, beta])
+            mixture = tf.reduce_sum(first[0] * upstream) + tf.reduce_sum(first[1] ** 2) + tf.reduce_sum(first[2])
+        return outer.gradient(mixture, [x, gamma, beta])
+
+    return [values.numpy() for values in (tf.function(gradients) if compiled else gradients)()]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("channels", [12, 16, 30])
+def test_second_order_gradients_are_those_of_the_formula(channels, training, compiled):
+    import tensorflow as tf
+
+    layer, theirs = pair(channels)
+    x, upstream = images((6, 4, 8, channels)), images((6, 4, 8, channels), seed=5)
+    gamma, beta, mean, variance = (tf.constant(weight, "float64") for weight in layer.get_weights())
+
+    def formula(values):
+        moments = tf.nn.moments(values, [0, 1, 2]) if training else (mean, variance)
+        if training:  # those of TensorFlow take no second gradient through the mean
+            moments = moments[0], tf.reduce_mean((values - moments[0]) ** 2, [0, 1, 2])
+        return gamma * (values - moments[0]) / tf.sqrt(moments[1] + layer.epsilon) + beta
+
+    found = second_gradients(
+        lambda values: layer(values, training=training), layer.gamma.value, layer.beta.value, x, upstream, compiled
+    )
+    expected = second_gradients(formula, gamma, beta, x, upstream)
+    for values, truth in zip(found, expected, strict=True):
+        np.testing.assert_allclose(values, truth, rtol=1e-4, atol=1e-5 * np.abs(truth).max())
+    if not training:  # in training Keras's own miss what tf.nn.moments leaves out
+        of_keras = second_gradients(
+            lambda values: theirs(values, training=False), theirs.gamma.value, theirs.beta.value, x, upstream
+        )
+        for values, truth in zip(found, of_keras, strict=True):
+            np.testing.assert_allclose(values, truth, rtol=1e-4, atol=1e-5 * np.abs(truth).max())
+
+
+@pytest.mark.parametrize("value", [-0.1, float("nan"), "0.9", None, True])
+@pytest.mark.parametrize(
+    ("kind", "name"), [(BatchNormalization, "momentum"), (BatchNormalization, "epsilon"), (Dropout, "rate")]
+)
+def test_what_is_no_number_of_the_range_is_refused_by_name(kind, name, value):
+    with pytest.raises(ValueError, match=rf"`{name}` must be a number in \[0, .*Received: {name}={value!r}"):
+        kind(**{name: value})
+
+
 def test_the_fused_kernel_is_what_runs():
     import tensorflow as tf
 
@@ -211,6 +269,12 @@ class TestDropout:
         kept = 2**16 - round(rate * 2**16)
         scale = float(keras.ops.cast(keras.ops.cast(2**16 / kept, dtype), "float32"))
         assert set(np.unique(found)) == {np.float32(0), np.float32(scale)}
+
+    @pytest.mark.parametrize(("rate", "kept"), [(1e-5, 2**16 - 1), (1e-6, 2**16), (1 - 1e-6, 1)])
+    def test_scales_by_the_rate_that_it_has(self, rate, kept):
+        found = np.asarray(Dropout(rate, seed=1)(keras.ops.ones((400_000,)), training=True))
+        assert set(np.unique(found)) <= {np.float32(0), np.float32(2**16 / kept)}
+        assert found.max() == np.float32(2**16 / kept)
 
     def test_gradients_pass_where_values_do(self):
         import tensorflow as tf

@@ -423,6 +423,81 @@ class TestFailures:
             metric_of(case).update_state(np.zeros(4, "int32"), np.full(shape, 0.5, "float32"))
 
 
+ADVICE = "`y_pred` must be probabilities.*: pass from_logits=True or end the model in softmax"
+
+
+class TestPredictions:
+    @one_of_each
+    @pytest.mark.parametrize("row", [[2.0, 0.1, -1.0], [0.5, 0.6, -0.1], [0.2, 0.5, 0.32], [0.2, 0.5, 0.28]])
+    def test_that_are_no_probabilities_are_refused_and_give_nan_by_xla(self, case, row):
+        _, p, labels = sample()
+        p[4] = row
+        with pytest.raises(ValueError, match=rf"{ADVICE}\. Received: \[{row[0]}"):
+            metric_of(case).update_state(labels, p)
+        assert np.isnan(compiled_results([metric_of(case)], (labels, p)))
+
+    @pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow's graphs can raise")
+    @one_of_each
+    def test_of_a_head_without_softmax_stop_an_evaluation(self, case, data):
+        import tensorflow as tf
+
+        x, labels, _ = data
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        model.compile(loss=kls.SmoothedCE(from_logits=True), metrics=[metric_of(case)])
+        with pytest.raises(tf.errors.InvalidArgumentError, match=ADVICE):
+            model.evaluate(x, labels, verbose=0)
+
+    @one_of_each
+    def test_with_a_mask_are_refused(self, case):
+        _, p, labels = sample()
+        with pytest.raises(ValueError, match="`y_pred` must not be masked"):
+            metric_of(case).update_state(labels, np.ma.masked_array(p, p > 0.5))
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Masking(), keras.layers.Dense(3, "softmax")])
+        model.compile(loss=kls.SmoothedCE(), metrics=[metric_of(case)])
+        with pytest.raises(ValueError, match="`y_pred` must not be masked"):
+            model.evaluate(np.zeros((9, 4), "float32"), labels, verbose=0)
+
+
+NO_NUMBERS = {
+    "strings": np.array(["0"] * 9),
+    "complex numbers": np.zeros(9, complex),
+    "a masked array": np.ma.masked_array(np.zeros(9), np.arange(9) > 5),
+}
+
+
+class TestInputs:
+    @pytest.mark.parametrize("wrong", NO_NUMBERS)
+    @pytest.mark.parametrize("name", ["y_true", "y_pred", "sample_weight"])
+    @one_of_each
+    def test_that_are_no_numbers_are_refused_by_name(self, case, name, wrong):
+        _, p, labels = sample()
+        with pytest.raises(ValueError, match=f"`{name}` must"):
+            metric_of(case).update_state(**{"y_true": labels, "y_pred": p, name: NO_NUMBERS[wrong]})
+
+    @one_of_each
+    def test_label_rows_that_are_no_distributions_are_refused_and_give_nan_when_compiled(self, case):
+        _, p, labels = sample()
+        for row in ([0.5, 0.4, 0], [1.1, -0.1, 0], [np.nan, 0, 1]):
+            rows = np.eye(3, dtype="float32")[labels]
+            rows[3] = row
+            with pytest.raises(ValueError, match="`y_true` must hold distributions"):
+                metric_of(case).update_state(rows, p)
+            assert np.isnan(compiled_results([metric_of(case)], (rows, p)))
+
+    @pytest.mark.parametrize("shape", [(8,), (1,), (), (9, 3), (9, 1, 1)])
+    @one_of_each
+    def test_weights_that_do_not_fit_are_refused_with_both_shapes(self, case, shape):
+        _, p, labels = sample()
+        with pytest.raises(ValueError, match=r"`sample_weight` must be of shape.*y_pred\.shape=\(9, 3\)"):
+            metric_of(case).update_state(labels, p, np.ones(shape))
+
+    @pytest.mark.parametrize("value", ["False", 1, None])
+    @one_of_each
+    def test_from_logits_must_be_a_bool(self, case, value):
+        with pytest.raises(ValueError, match=rf"`from_logits` must be True or False\. Received: from_logits={value!r}"):
+            metric_of(case, from_logits=value)
+
+
 @pytest.fixture(scope="module")
 def data():
     """Returns inputs, labels and weights of two batches of eight and an uneven one of three."""

@@ -43,6 +43,30 @@ def test_weights_and_slots_become_those_of_keras(own, stock, arguments):
         np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf"), "0.1", None, True])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (Adam, "learning_rate"),
+        (Adam, "beta_1"),
+        (Adam, "beta_2"),
+        (Adam, "epsilon"),
+        (SGD, "learning_rate"),
+        (SGD, "momentum"),
+    ],
+)
+def test_what_is_no_number_of_the_range_is_refused_by_name(kind, name, value):
+    with pytest.raises(ValueError, match=rf"`{name}` must be a number in \[0, .*Received: {name}={value!r}"):
+        kind(**{name: value})
+
+
+def test_schedules_and_functions_are_learning_rates():
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(SGD(schedule, momentum=0.9)))
+    assert again.get_config()["learning_rate"] == SGD(schedule).get_config()["learning_rate"]
+    assert float(Adam(lambda: 0.25).learning_rate) == 0.25
+
+
 @tensorflow_only
 @pytest.mark.parametrize(
     ("optimizer", "operation"), [(Adam(), "ResourceApplyAdam"), (SGD(momentum=0.9), "ResourceApplyKerasMomentum")]

@@ -103,6 +103,24 @@ class TestPackTeacher:
         packed = kls.pack_teacher(labels, self.TEACHER.tolist())
         np.testing.assert_array_equal(ops.convert_to_numpy(packed), [[0, 0, 1, 2, 3, 4], [1, 0, 0, 5, 6, 7]])
 
+    def test_float64_distributions_or_logits_are_kept(self):
+        single, third = self.TEACHER.astype("float32"), np.full((2, 3), 1 / 3)
+        for labels, logits, dtype in (
+            ([2, 0], self.TEACHER / 3, "float64"),
+            (third, single, "float64"),
+            (np.array([2.0, 0.0]), single, "float32"),
+        ):
+            packed = kls.pack_teacher(ops.convert_to_tensor(labels), ops.convert_to_tensor(logits))
+            assert keras.backend.standardize_dtype(packed.dtype) == dtype
+            np.testing.assert_array_equal(ops.convert_to_numpy(packed)[:, 3:], logits)
+        np.testing.assert_array_equal(ops.convert_to_numpy(kls.pack_teacher(third, single))[:, :3], third)
+
+    @pytest.mark.parametrize("name", ["y_true", "teacher_logits"])
+    def test_what_holds_no_numbers_is_refused_by_name(self, name):
+        for wrong in (np.array([["a"] * 3] * 2), self.TEACHER.astype(complex), np.ma.masked_array(self.TEACHER)):
+            with pytest.raises(ValueError, match=f"`{name}` must"):
+                kls.pack_teacher(**{"y_true": [2, 0], "teacher_logits": self.TEACHER, name: wrong})
+
     def test_half_precision_logits_become_floatx(self):
         packed = kls.pack_teacher([2, 0], ops.cast(self.TEACHER, "bfloat16"))
         assert keras.backend.standardize_dtype(packed.dtype) == "float32"

@@ -6,6 +6,7 @@ import pytest
 
 import kls
 from kls.network import Network
+from kls.uncertainty import MonteCarloHead
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(6, 4)).astype("float32")
@@ -152,12 +153,18 @@ class TestFailures:
         with pytest.raises(ValueError, match=r"`model` must be .* Dense layer. Received: <Subclassed"):
             kls.monte_carlo(self.Subclassed())
 
-    @pytest.mark.parametrize("rate", [-0.1, 1.0])
+    def test_what_is_no_model_and_no_dense_layer(self):
+        with pytest.raises(ValueError, match=r"`model` must be .* Received: 'model'"):
+            kls.monte_carlo("model")
+        with pytest.raises(ValueError, match=r"`layer` must be a `keras.layers.Dense`\. Received: layer=<Flatten"):
+            MonteCarloHead(keras.layers.Flatten())
+
+    @pytest.mark.parametrize("rate", [-0.1, 1.0, "0.2", None])
     def test_a_rate_outside(self, rate):
-        with pytest.raises(ValueError, match=rf"`rate` must be a number in \[0, 1\)\. Received: rate={rate}"):
+        with pytest.raises(ValueError, match=rf"`rate` must be a number in \[0, 1\)\. Received: rate={rate!r}"):
             kls.monte_carlo(network(), rate=rate)
 
-    @pytest.mark.parametrize("passes", [0, 2.5])
+    @pytest.mark.parametrize("passes", [0, 2.5, True, "20"])
     def test_no_number_of_passes(self, passes):
-        with pytest.raises(ValueError, match=f"`passes` must be .* Received: passes={passes}"):
+        with pytest.raises(ValueError, match=f"`passes` must be .* Received: passes={passes!r}"):
             kls.monte_carlo(network(), passes=passes)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kls.utils.arrays import as_numbers, check_choice, check_number, check_whole, shown
+from kls.utils.arrays import as_numbers, check_bool, check_choice, check_number, check_whole, shown
 
 NO_NUMBERS = [None, "1", b"1", True, np.True_, [1.0], (), {}, 1j, float("nan"), np.zeros((2, 3)), object()]
 
@@ -68,6 +68,17 @@ def test_a_choice_is_returned_as_it_was_offered():
 def test_what_is_no_choice_is_refused(value):
     with pytest.raises(ValueError, match=r"`norm` must be one of 1, 'guo'. Received: norm="):
         check_choice(value, "norm", (1, "guo"))
+
+
+@pytest.mark.parametrize("value", [True, False, np.True_])
+def test_a_truth_value_is_returned_as_a_bool(value):
+    assert check_bool(value, "from_logits") is bool(value)
+
+
+@pytest.mark.parametrize("value", ["False", 0, 1, None, [], np.array([True])])
+def test_what_is_no_truth_value_is_refused(value):
+    with pytest.raises(ValueError, match=r"`from_logits` must be True or False\. Received: from_logits="):
+        check_bool(value, "from_logits")
 
 
 NO_ARRAYS = [None, "abc", {1: 2}, [[1], [1, 2]], ["1"], [1j], [None], [object()], np.array(["2020"], "M8[Y]")]
