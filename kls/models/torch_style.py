@@ -6,6 +6,7 @@ from keras import layers
 from kls.layers import BatchNormalization
 from kls.models.grouped_convolution import GroupedConv2D
 from kls.regularizers import L2
+from kls.utils.arrays import check_number
 
 
 def torch_style_layers(l2, synchronized):
@@ -21,6 +22,7 @@ def torch_style_layers(l2, synchronized):
         momentum and, as nearly as the fused kernel takes it, epsilon; and `classify(x, classes, activation)`, global
         average pooling and a linear layer.
     """
+    check_number(l2, "l2", "[0, inf)")
     penalty = L2(l2) if l2 else None
 
     def conv(filters, kernel_size, strides=1, groups=1):
