@@ -1,6 +1,11 @@
 """What the study shows of its finished trials."""
 
-IMPORTS
+import decathlon
+from benchmarks.ldl import STUDY
+from benchmarks.ldl.figures import draw_figures
+from benchmarks.ldl.tables import f1_table, measured, measures_table, paper_tables
+from benchmarks.runner.command import finished_records
+from benchmarks.runner.published import published
 
 
 def report(plan, store, data_dir):

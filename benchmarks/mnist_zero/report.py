@@ -1,6 +1,11 @@
 """What the study shows of its finished trials."""
 
-IMPORTS
+import decathlon
+from benchmarks.mnist_zero.examine import THRESHOLD, examine
+from benchmarks.mnist_zero.figures import draw_figures
+from benchmarks.mnist_zero.tables import detectors_table, measured, zero_table
+from benchmarks.runner.command import finished_records
+from benchmarks.runner.published import published
 
 
 def report(plan, store, data_dir):

@@ -3,24 +3,18 @@
 import argparse
 import sys
 
-import pandas as pd
-
-import benchmarks.ood
-import kls
-from benchmarks.ood.plan import SCORES, STUDY, list_rows, make_plan
-from benchmarks.ood.repairs import measure_repairs, repairs_tables
-from benchmarks.ood.tables import accuracy_table, by_data_set, detection_table, smoothing_panels, teacher_panels
-from benchmarks.runner.calibration import calibration_table
-from benchmarks.runner.command import finished_records, run_study
-from benchmarks.runner.options import add_common_options, positive
-from benchmarks.runner.published import published
-from benchmarks.runner.store import read_outputs
-from kls import plots
+from benchmarks.ood import SCORES, STUDY
+from benchmarks.ood import __doc__ as about
+from benchmarks.options import add_common_options, model_name, parse, positive
 
 
 def main(arguments=None):
     """Runs the study and returns its exit code: 0, 1 if a trial failed, 2 if it cannot be run, 130 if stopped."""
-    options = _parser().parse_args(arguments)
+    options = parse(_parser(), arguments)
+    from benchmarks.ood.plan import list_rows, make_plan
+    from benchmarks.ood.report import report
+    from benchmarks.runner.command import run_study
+
     if options.list:
         print(list_rows(options.data_dir))
         return 0
@@ -29,7 +23,7 @@ def main(arguments=None):
 
 def _parser():
     parser = argparse.ArgumentParser(
-        "python -m benchmarks.ood", description=benchmarks.ood.__doc__.split("\n\n")[0] + " Repeats Lee & Cheon 2020."
+        "python -m benchmarks.ood", description=about.split("\n\n")[0] + " Repeats Lee & Cheon 2020."
     )
     softness = parser.add_mutually_exclusive_group()
     softness.add_argument(
@@ -56,7 +50,7 @@ def _parser():
     )
     parser.add_argument(
         "--other-student",
-        choices=kls.models.names(),
+        type=model_name,
         metavar="MODEL",
         help="second network to learn from the exposed one",
     )

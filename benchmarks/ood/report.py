@@ -1,6 +1,14 @@
 """What the study shows of its finished trials."""
 
-IMPORTS
+import pandas as pd
+
+from benchmarks.ood.repairs import measure_repairs, repairs_tables
+from benchmarks.ood.tables import accuracy_table, by_data_set, detection_table, smoothing_panels, teacher_panels
+from benchmarks.runner.calibration import calibration_table
+from benchmarks.runner.command import finished_records
+from benchmarks.runner.published import published
+from benchmarks.runner.store import read_outputs
+from kls import plots
 
 
 def report(plan, store, ood, scores):

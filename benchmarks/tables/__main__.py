@@ -4,13 +4,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.options import BINNINGS, CONVENTIONS, MEASURES, SCORES, parse, positive
+from benchmarks.options import name_of, parse, positive, score_name
 from benchmarks.tables import __doc__ as about
 
 
 def main(arguments=None):
     """Prints and writes the table and returns the exit code: 0, or 2 if it cannot be made."""
-    options = _parser().parse_args(arguments)
+    options = parse(_parser(), arguments)
+    from benchmarks.runner.store import StoreError
+    from benchmarks.tables.measured import make_table, measure_run
+
     try:
         frame = measure_run(options)
         table = make_table(frame, options)
@@ -24,22 +27,32 @@ def main(arguments=None):
 
 
 def _parser():
-    parser = argparse.ArgumentParser("python -m benchmarks.tables", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser("python -m benchmarks.tables", description=about.split("\n\n")[0])
     parser.add_argument("run", type=Path, metavar="RUN_DIR", help="what the study was given as --out")
     parser.add_argument(
         "--measure",
         nargs="+",
-        choices=(*calibration.MEASURES, *ood.MEASURES),
+        type=name_of("kls.calibration:MEASURES", "kls.ood:MEASURES"),
         default=["accuracy", "ece", "nll", "brier"],
         metavar="NAME",
-        help=f"among {', '.join((*calibration.MEASURES, *ood.MEASURES))} (default: accuracy ece nll brier)",
+        help="what to show (default: accuracy ece nll brier); a wrong name lists all",
     )
-    parser.add_argument("--score", choices=SCORES, default="msp", help="for AUROC and the like (default: msp)")
+    parser.add_argument(
+        "--score", type=score_name, default="msp", metavar="NAME", help="for AUROC and the like (default: msp)"
+    )
     parser.add_argument("--bins", type=positive, metavar="N", help="bins of the binned measures (default: 15)")
     parser.add_argument(
-        "--binning", choices=BINNINGS, help="bins of equal width or equal mass (default: the measure's)"
+        "--binning",
+        type=name_of("kls.calibration.reliability:BINNINGS"),
+        metavar="NAME",
+        help="bins of equal width or equal mass (default: the measure's)",
     )
-    parser.add_argument("--convention", choices=CONVENTIONS, help="where bins of equal width close (default: guo)")
+    parser.add_argument(
+        "--convention",
+        type=name_of("kls.calibration.reliability:CONVENTIONS"),
+        metavar="NAME",
+        help="where bins of equal width close (default: guo)",
+    )
     parser.add_argument(
         "--resamples", type=positive, metavar="N", help="show each network with its 95 %% bootstrap interval"
     )

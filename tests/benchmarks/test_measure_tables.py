@@ -6,7 +6,7 @@ import pytest
 from scipy.special import logsumexp
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from benchmarks.tables import main
+from benchmarks.tables.__main__ import main
 from kls import calibration
 
 
