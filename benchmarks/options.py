@@ -26,10 +26,11 @@ def name_of(*places, known=()):
     def parse_name(text):
         if text in known:
             return text
+        _import_keras()
         names = [*known]
         for place in places:
             module, attribute = place.split(":")
-            found = getattr(_import_with_keras(module), attribute)
+            found = getattr(import_module(module), attribute)
             names += found() if callable(found) else found
         if text not in names:
             listed = ", ".join(map(repr, dict.fromkeys(names)))
@@ -46,13 +47,12 @@ score_name = name_of("kls.ood.scores:SCORES", known=("msp",))
 def parse(parser, arguments):
     """Parses a command line and then imports Keras, which `--help` and wrong arguments do not wait for."""
     options = parser.parse_args(arguments)
-    _import_with_keras("keras")
+    _import_keras()
     return options
 
 
-def _import_with_keras(module):
-    import_module("benchmarks.runner")  # imports Keras as the studies want it
-    return import_module(module)
+def _import_keras():
+    import_module("benchmarks.runner")  # which imports it as the studies want it
 
 
 def positive(text):

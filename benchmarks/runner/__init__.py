@@ -1,4 +1,7 @@
-"""What all studies share: trials, how they are trained, and what they leave. Whatever imports it has Keras at work."""
+"""What all studies share: trials, plans, training, the store of results, tables and figures.
+
+Importing it imports Keras, as the studies want it: without TensorFlow's chatter and what only other parts need.
+"""
 
 import sys
 from contextlib import contextmanager
