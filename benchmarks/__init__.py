@@ -1,29 +1,5 @@
 """The studies. Each is a program: `python -m benchmarks.decathlon`."""
 
-import sys
-from contextlib import contextmanager
+import os
 
-from decathlon.quiet import quiet_tensorflow
-
-
-@contextmanager
-def without_optional(*packages):
-    """Has optional packages that are not imported yet look as if they were not installed, within."""
-    packages = [name for name in packages if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(packages))
-    try:
-        yield
-    finally:
-        for name in packages:
-            sys.modules.pop(name, None)
-
-
-# Keras imports both for parts that no study uses, its wrappers and galleries: a third of the time that it takes.
-with quiet_tensorflow(), without_optional("sklearn", "matplotlib"):
-    import keras
-
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow
-
-        tensorflow.config.list_physical_devices()
-        tensorflow.get_logger().setLevel("ERROR")  # each trial is a new model: its tracing is no news
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # TensorFlow leaves oneDNN off on processors without AVX-512

@@ -19,7 +19,7 @@ from functools import partial
 import numpy as np
 from scipy.stats import norm
 
-from benchmarks.runner.options import positive
+from benchmarks.options import positive
 from benchmarks.runner.tables import Table
 from kls import calibration, ood
 

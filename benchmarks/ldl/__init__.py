@@ -41,3 +41,5 @@ Monte Carlo dropout sits before the last layer; offline labels are made of image
 mirrored; CutMix, MixUp and RICAP are applied to every batch, as in the paper's own listing; the overfitting-to-
 generalisation ratios come from a tenth of the training images, which is held out, over windows of 10 epochs of 240.
 """
+
+STUDY = "ldl"

@@ -4,20 +4,19 @@ import argparse
 import sys
 from pathlib import Path
 
-import decathlon
-import kls
+from benchmarks.ldl import STUDY
 from benchmarks.ldl import __doc__ as about
-from benchmarks.ldl.figures import draw_figures
-from benchmarks.ldl.plan import GAMMA, HUMAN, METHODS, STUDY, list_settings, make_plan
-from benchmarks.ldl.tables import f1_table, measured, measures_table, paper_tables
-from benchmarks.runner.command import finished_records, run_study
-from benchmarks.runner.options import add_common_options
-from benchmarks.runner.published import published
+from benchmarks.ldl.methods import GAMMA, HUMAN, METHODS
+from benchmarks.options import add_common_options, model_name, name_of, parse
 
 
 def main(arguments=None):
     """Runs the study and returns its exit code: 0, 1 if a trial failed, 2 if it cannot be run, 130 if stopped."""
-    options = _parser().parse_args(arguments)
+    options = parse(_parser(), arguments)
+    from benchmarks.ldl.plan import list_settings, make_plan
+    from benchmarks.ldl.report import report
+    from benchmarks.runner.command import run_study
+
     if options.list:
         print(list_settings(options.data_dir))
         return 0
@@ -35,17 +34,15 @@ def _parser():
         help=f"{', '.join(METHODS)}, vanilla-MIXING, on-ldl-MIXING; each with + for the long schedule (default: the "
         "preset's)",
     )
-    parser.add_argument(
-        "--students", nargs="+", choices=kls.models.names(), metavar="MODEL", help="networks that learn"
-    )
+    parser.add_argument("--students", nargs="+", type=model_name, metavar="MODEL", help="networks that learn")
     parser.add_argument(
         "--teacher",
-        choices=(*kls.models.names(), HUMAN),
+        type=name_of("kls.models:names", known=(HUMAN,)),
         metavar="MODEL",
         help=f"network that one teacher is, or {HUMAN}: label distributions from --labels",
     )
     parser.add_argument(
-        "--ensemble", nargs="+", choices=kls.models.names(), metavar="MODEL", help="networks that several teachers are"
+        "--ensemble", nargs="+", type=model_name, metavar="MODEL", help="networks that several teachers are"
     )
     parser.add_argument(
         "--augment",
@@ -63,30 +60,6 @@ def _parser():
     )
     add_common_options(parser, STUDY)
     return parser
-
-
-def report(plan, store, data_dir):
-    """Prints and writes the tables and figures of what is finished.
-
-    Args:
-        plan: The `Plan`.
-        store: The `RunStore`.
-        data_dir: The data room's directory.
-    """
-    records, _ = finished_records(plan, store)
-    if not records:
-        return
-    datasets = {trial.dataset: decathlon.open(trial.dataset, trial.image_size, data_dir) for trial in plan.trials}
-    networks, paper = measured(records, store), published(STUDY)
-    for table, numbers in (measures_table(networks, records, paper), *paper_tables(networks, records, paper)):
-        store.show(table, numbers)
-    table, numbers = f1_table(records, store, {name: dataset.class_names for name, dataset in datasets.items()})
-    store.write_table(table, numbers)
-    draw_figures(plan, records, networks, store, datasets)
-    print(
-        f"Tables, also of F1 per class: {store.out / 'tables'}; figures: {store.out / 'figures'}; "
-        f"every trial: {store.out / 'results.csv'}"
-    )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ import keras
 from tabulate import tabulate
 
 import decathlon
+from benchmarks.ldl import STUDY
 from benchmarks.ldl.human import gamma_of_entropy, mean_entropy, read_distributions
+from benchmarks.ldl.methods import ALL, GAMMA, HUMAN, METHODS, MIXED, NINE, ONE, TABLE_1
 from benchmarks.runner.data import check_prepared, is_prepared, open_familiar
 from benchmarks.runner.networks import OVERFITTING
 from benchmarks.runner.plan import Plan, PlanError, scale_schedule
@@ -17,74 +19,13 @@ from decathlon.mixing import mixing_named
 from kls.ood.scores import SCORES
 from kls.targets import check_gamma
 
-STUDY = "ldl"
 PADDING = 4 / 32
 WEIGHT_DECAY = 5e-4
-DROPOUT = 0.2
 WINDOW = 10
-GAMMA = 0.9
 EPOCHS, MILESTONES = 240, ((150, 1e-1), (180, 1e-2), (210, 1e-3))
 LONG_EPOCHS, LONG_MILESTONES = 350, ((150, 1e-1), (200, 1e-2), (250, 1e-3), (300, 1e-4))
 LONG = "+"
 CIFAR_RESNETS = ("resnet20v1", "resnet32v1", "resnet44v1", "resnet56v1", "resnet110v1")
-ONE, ALL = "one", "all"
-HUMAN = "human"
-
-
-@dataclass(frozen=True)
-class Method:
-    """How a network is trained.
-
-    Attributes:
-        teachers: Whether it learns from `ONE` teacher, from `ALL` of the ensemble, or from none.
-        distillation: Mode of `kls.Distiller`.
-        weight: Weight of the teachers' term.
-        temperature: Temperature of that term.
-        offline: Whether the teachers saw the images once, before training.
-        mixes: Whether images are mixed.
-        mixing: How, if not as the setting says.
-        dropout: Rate of the network's own Monte Carlo dropout.
-        teacher_dropout: Rate of its teachers'.
-        smoothed: Whether labels are smoothed.
-        loss: Loss of a network without teachers.
-    """
-
-    teachers: str | None = None
-    distillation: str = "kd"
-    weight: float = 1.0
-    temperature: float = 1.0
-    offline: bool = False
-    mixes: bool = False
-    mixing: str | None = None
-    dropout: float | None = None
-    teacher_dropout: float | None = None
-    smoothed: bool = False
-    loss: str = "smoothed_ce"
-
-
-METHODS = {
-    "vanilla": Method(),
-    "ls": Method(smoothed=True),
-    "kd": Method(ONE, "kd", weight=0.1, temperature=3.0),
-    "off-ldl": Method(ONE, "ensemble", offline=True),
-    "off-en-ldl": Method(ALL, "ensemble", offline=True),
-    "off-mt-ldl": Method(ALL, "multi", offline=True),
-    "on-ldl": Method(ONE, "ensemble", mixes=True),
-    "on-en-ldl": Method(ALL, "ensemble", mixes=True),
-    "on-mt-ldl": Method(ALL, "multi", mixes=True),
-    "crd": Method(ONE, "crd", weight=0.0, temperature=4.0),
-    "crd+kd": Method(ONE, "crd", weight=1.0, temperature=4.0),
-    "wsl": Method(ONE, "wsl", weight=2.25, temperature=4.0),
-    "ogr": Method(loss="overfitting_loss"),
-    "on-ldl-ogr": Method(loss="overfitting_label"),
-    "mcdo": Method(dropout=DROPOUT),
-    "on-ldl-mcdo-t": Method(ONE, "ensemble", teacher_dropout=DROPOUT),
-    "on-ldl-mcdo-st": Method(ONE, "ensemble", teacher_dropout=DROPOUT, dropout=DROPOUT),
-    "on-ldl-mcdo-t-cutmix": Method(ONE, "ensemble", mixes=True, mixing="cutmix", teacher_dropout=DROPOUT),
-}
-NINE = tuple(METHODS)[:9]
-MIXED = {"vanilla-": Method(mixes=True), "on-ldl-": METHODS["on-ldl"]}
-TABLE_1 = tuple(f"{family}{name}" for family in MIXED for name in ("mixup", "cutmix", "ricap"))
 
 
 @dataclass(frozen=True)

@@ -38,3 +38,5 @@ What the paper leaves open, and what is taken here:
 - Equation 4 is printed with the sign that rewards uneven scores; `kls.FocalStd` takes the one that the text means.
 - Whether the paper's 96 % and 90 % are those of test or of validation images; here all are of test images.
 """
+
+STUDY = "mnist_zero"

@@ -3,20 +3,19 @@
 import argparse
 import sys
 
-import benchmarks.mnist_zero
-import decathlon
-from benchmarks.mnist_zero.examine import THRESHOLD, examine
-from benchmarks.mnist_zero.figures import draw_figures
-from benchmarks.mnist_zero.plan import CLASSIFIER, CROSS_ENTROPY, STUDY, list_rows, make_plan, method_named
-from benchmarks.mnist_zero.tables import detectors_table, measured, zero_table
-from benchmarks.runner.command import finished_records, run_study
-from benchmarks.runner.options import add_common_options, positive
-from benchmarks.runner.published import published
+from benchmarks.mnist_zero import STUDY
+from benchmarks.mnist_zero import __doc__ as about
+from benchmarks.mnist_zero.methods import CLASSIFIER, CROSS_ENTROPY, method_named
+from benchmarks.options import add_common_options, parse, positive
 
 
 def main(arguments=None):
     """Runs the study and returns its exit code: 0, 1 if a trial failed, 2 if it cannot be run, 130 if stopped."""
-    options = _parser().parse_args(arguments)
+    options = parse(_parser(), arguments)
+    from benchmarks.mnist_zero.plan import list_rows, make_plan
+    from benchmarks.mnist_zero.report import report
+    from benchmarks.runner.command import run_study
+
     if options.list:
         print(list_rows(options.data_dir))
         return 0
@@ -26,7 +25,7 @@ def main(arguments=None):
 def _parser():
     parser = argparse.ArgumentParser(
         "python -m benchmarks.mnist_zero",
-        description=benchmarks.mnist_zero.__doc__.split("\n\n")[0] + " Repeats Song's report.",
+        description=about.split("\n\n")[0] + " Repeats Song's report.",
     )
     parser.add_argument(
         "--unfamiliar",
@@ -49,31 +48,6 @@ def _parser():
     )
     add_common_options(parser, STUDY, one_model=True)
     return parser
-
-
-def report(plan, store, data_dir):
-    """Examines what is finished, prints and writes the tables and draws the figures.
-
-    Args:
-        plan: The `Plan`.
-        store: The `RunStore`.
-        data_dir: The data room's directory.
-    """
-    records, _ = finished_records(plan, store)
-    if not records:
-        return
-    of_trial = {trial.id: trial for trial in plan.trials}
-    datasets = {r["dataset"]: decathlon.open(r["dataset"], r["image_size"], data_dir) for r in records}
-    for record in records:
-        examine(of_trial[record["trial"]], datasets[record["dataset"]], store)
-    networks = measured(records, store)
-    for table, frame in (zero_table(networks, records, published("song")), detectors_table(networks)):
-        store.show(table, frame)
-    draw_figures(records, store, datasets)
-    print(
-        f"Tables: {store.out / 'tables'}; figures: {store.out / 'figures'}; every trial, and its {THRESHOLD}: "
-        f"{store.out / 'trials'}"
-    )
 
 
 if __name__ == "__main__":

@@ -1,23 +1,21 @@
 """The trials of the study: per class that is left out, the ways of training that are compared."""
 
-import argparse
-import re
 from dataclasses import dataclass, replace
 
 import keras
 from tabulate import tabulate
 
 import decathlon
+from benchmarks.mnist_zero import STUDY
+from benchmarks.mnist_zero.methods import CLASSIFIER, CROSS_ENTROPY, STD
 from benchmarks.runner.data import check_prepared, is_prepared, open_familiar
 from benchmarks.runner.networks import DENOISING
 from benchmarks.runner.plan import Plan, PlanError
 from benchmarks.runner.precision import resolve_precision
 from benchmarks.runner.trial import Trial
 
-STUDY = "mnist_zero"
 PAPER_IMAGES, PAPER_VALIDATION = 54077, 5000
 PAPER_SIDE, NOISE, NOISE_SIDES, HEAVY_SIDES = 28, 0.3, (10, 14), (18, 22)
-CROSS_ENTROPY, CLASSIFIER, STD = "cross-entropy", "classifier", re.compile(r"std-(\d+(?:\.\d+)?)")
 VALIDATION, PSEUDO, TEST, UNKNOWN = "validation", "reconstructions", "familiar", "unfamiliar"  # names of stored sets
 
 
@@ -40,19 +38,6 @@ class Setting:
 
 PAPER = Setting("mnist")
 QUICK = Setting("digits", epochs=15, methods=(CROSS_ENTROPY, "std-1", CLASSIFIER))
-
-
-def method_named(text):
-    """Parses the name of a method.
-
-    Raises:
-        argparse.ArgumentTypeError: If there is none of that name.
-    """
-    if text not in (CROSS_ENTROPY, CLASSIFIER) and not STD.fullmatch(text):
-        raise argparse.ArgumentTypeError(
-            f"must be {CROSS_ENTROPY}, {CLASSIFIER} or std-W with a number W. Received: {text}"
-        )
-    return text
 
 
 def make_plan(options):

@@ -32,3 +32,6 @@ are minus the mean image and not divided by the channels' deviation; what lies o
 black; outliers of SVHN are not flipped; the order of the outliers is drawn, since prepared folders are sorted by class.
 DenseNet-40-12 has its own authors' weight decay of 1e-4.
 """
+
+STUDY = "ood"
+SCORES = ("msp", "max_logit", "energy", "odin", "knn")

@@ -3,24 +3,18 @@
 import argparse
 import sys
 
-import pandas as pd
-
-import benchmarks.ood
-import kls
-from benchmarks.ood.plan import SCORES, STUDY, list_rows, make_plan
-from benchmarks.ood.repairs import measure_repairs, repairs_tables
-from benchmarks.ood.tables import accuracy_table, by_data_set, detection_table, smoothing_panels, teacher_panels
-from benchmarks.runner.calibration import calibration_table
-from benchmarks.runner.command import finished_records, run_study
-from benchmarks.runner.options import add_common_options, positive
-from benchmarks.runner.published import published
-from benchmarks.runner.store import read_outputs
-from kls import plots
+from benchmarks.ood import SCORES, STUDY
+from benchmarks.ood import __doc__ as about
+from benchmarks.options import add_common_options, model_name, parse, positive
 
 
 def main(arguments=None):
     """Runs the study and returns its exit code: 0, 1 if a trial failed, 2 if it cannot be run, 130 if stopped."""
-    options = _parser().parse_args(arguments)
+    options = parse(_parser(), arguments)
+    from benchmarks.ood.plan import list_rows, make_plan
+    from benchmarks.ood.report import report
+    from benchmarks.runner.command import run_study
+
     if options.list:
         print(list_rows(options.data_dir))
         return 0
@@ -29,7 +23,7 @@ def main(arguments=None):
 
 def _parser():
     parser = argparse.ArgumentParser(
-        "python -m benchmarks.ood", description=benchmarks.ood.__doc__.split("\n\n")[0] + " Repeats Lee & Cheon 2020."
+        "python -m benchmarks.ood", description=about.split("\n\n")[0] + " Repeats Lee & Cheon 2020."
     )
     softness = parser.add_mutually_exclusive_group()
     softness.add_argument(
@@ -56,7 +50,7 @@ def _parser():
     )
     parser.add_argument(
         "--other-student",
-        choices=kls.models.names(),
+        type=model_name,
         metavar="MODEL",
         help="second network to learn from the exposed one",
     )
@@ -69,53 +63,6 @@ def _parser():
     add_common_options(parser, STUDY)
     parser.set_defaults(batch_size=128, scores=SCORES)
     return parser
-
-
-def report(plan, store, ood, scores):
-    """Prints and writes the tables and figures of what is finished; the repairs, which take longest, come last.
-
-    Args:
-        plan: The `Plan`.
-        store: The `RunStore`.
-        ood: `{familiar name: names of unfamiliar data sets}`.
-        scores: Names of the scores of the repairs table.
-    """
-    records, _ = finished_records(plan, store)
-    if not records:
-        return
-    networks, paper = by_data_set(pd.DataFrame(records), plan, ood), published("lee_cheon2020")
-    store.show(*accuracy_table(networks, paper))
-    store.show(*detection_table(networks, paper, _image_counts(networks, store)))
-    _draw(store, "smoothing", plots.smoothing_curves, smoothing_panels(networks))
-    _draw(store, "teacher_and_student", plots.teacher_and_student, teacher_panels(networks))
-    smoothed = pd.concat([of.smoothed() for of in networks.values()])
-    if len(smoothed):
-        store.show(*calibration_table(smoothed))
-    repairs = measure_repairs(networks, store, scores)
-    if len(repairs):
-        first, *others = repairs_tables(repairs, {name: of.classes for name, of in networks.items()})
-        store.show(*first)
-        for table, numbers in others:
-            store.write_table(table, numbers)
-    print(
-        f"Tables, also of the repairs per unfamiliar set: {store.out / 'tables'}; figures: {store.out / 'figures'}; "
-        f"every trial: {store.out / 'results.csv'}"
-    )
-
-
-def _draw(store, name, plot, panels):
-    if panels:
-        store.write_figure(name, plot(panels), dpi=150)
-
-
-def _image_counts(networks, store):
-    """Returns `{(familiar name, unfamiliar name): number of unfamiliar images}`, from what the networks stored."""
-    counts = {}
-    for name, of in networks.items():
-        for other in of.unfamiliar:
-            trial = next(record["trial"] for record in of.records.to_dict("records") if other in record["ood"])
-            counts[name, other] = len(read_outputs(store.outputs_path(trial, other))["labels"])
-    return counts
 
 
 if __name__ == "__main__":

@@ -6,14 +6,13 @@ import keras
 from tabulate import tabulate
 
 import decathlon
+from benchmarks.ood import STUDY
 from benchmarks.runner.data import check_prepared, is_prepared, open_familiar, open_outliers
 from benchmarks.runner.plan import Plan, PlanError
 from benchmarks.runner.precision import resolve_precision
 from benchmarks.runner.trial import Trial
 from kls.targets import check_gamma, gamma_from_epsilon
 
-STUDY = "ood"
-SCORES = ("msp", "max_logit", "energy", "odin", "knn")
 PADDING = 4 / 32
 OUTLIER_BATCH, OUTLIER_WEIGHT = 256, 0.5
 TEACHER_WEIGHT, TEMPERATURE = 1.0, 1.0

@@ -23,7 +23,7 @@ def run_study(options, make_plan, report, class_losses=False):
     """Carries out a study's command.
 
     Args:
-        options: The parsed command line, with the options of `benchmarks.runner.options.add_common_options`.
+        options: The parsed command line, with the options of `benchmarks.options.add_common_options`.
         make_plan: Function of the options to `(Plan, ood)`, with the names of unfamiliar sets as `run.open_sources`
             takes them.
         report: Function of `(plan, store, ood)` that prints and writes the tables and figures of what is finished.

@@ -13,10 +13,10 @@ import keras
 import numpy as np
 
 import kls
+from benchmarks.options import PRECISIONS
 from benchmarks.runner.devices import has_accelerator
 from benchmarks.runner.networks import precision_policy
 from benchmarks.runner.store import RunStore, write_atomically
-from benchmarks.runner.trial import PRECISIONS
 
 FILE = "precision.json"
 ADVANTAGE = 1.1  # how many times as fast bfloat16 has to be

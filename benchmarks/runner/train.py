@@ -32,7 +32,6 @@ from decathlon.mixing import mixing_named
 from kls.feeding import feed
 from kls.overfitting import ClassLosses, OverfittingWeights
 
-STRATEGIES = ("none", "mirrored")
 HELD_OUT = 10  # one training image in so many, where the loss follows overfitting
 NOTHING_ELSE = Wanted()
 

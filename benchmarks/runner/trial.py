@@ -5,8 +5,6 @@ import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
-PRECISIONS = ("float32", "mixed_bfloat16")
-
 
 @dataclass(frozen=True)
 class Trial:

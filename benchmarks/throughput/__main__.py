@@ -12,35 +12,34 @@ medians, a ratio the median of the rounds' ratios. Packages that are not install
 
 import argparse
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import decathlon.store
-import kls
-from benchmarks.runner.options import directory, positive
-from benchmarks.runner.run import STOPPED
-from benchmarks.runner.trial import PRECISIONS
-from benchmarks.throughput import measures, roofline, startup, step_profile, steps
+from benchmarks.options import PRECISIONS, directory, model_name, name_of, parse, positive
 from benchmarks.throughput.race import RaceError
 
 NETWORKS = ("resnet20v1", "resnet83v2", "wrn40-2", "densenet40-12")
 PARTS = {  # what measures it, and which networks by default
-    "steps": (steps.measure, NETWORKS),
-    "startup": (startup.measure_startup, ("resnet20v1",)),
-    "sweep": (startup.measure_sweep, ("resnet20v1", "resnet83v2")),
-    "measures": (measures.measure, ()),
-    "profile": (step_profile.measure, NETWORKS),
-    "roofline": (roofline.measure, NETWORKS),
+    "steps": ("steps:measure", NETWORKS),
+    "startup": ("startup:measure_startup", ("resnet20v1",)),
+    "sweep": ("startup:measure_sweep", ("resnet20v1", "resnet83v2")),
+    "measures": ("measures:measure", ()),
+    "profile": ("step_profile:measure", NETWORKS),
+    "roofline": ("roofline:measure", NETWORKS),
 }
 
 
 def main(arguments=None):
     """Measures what is asked for and returns the exit code: 0, 1 if a process died or none can run, 2 if it cannot be
     measured, 130 if it was stopped."""
-    options = _parser().parse_args(arguments)
+    options = parse(_parser(), arguments)
+    from benchmarks.runner.run import STOPPED
+
     try:
         for part in options.what or PARTS:
-            measure, networks = PARTS[part]
-            measure(argparse.Namespace(**{**vars(options), "networks": options.networks or networks}))
+            place, networks = PARTS[part]
+            measure(place, argparse.Namespace(**{**vars(options), "networks": options.networks or networks}))
     except (decathlon.store.DataError, RaceError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1 if isinstance(error, RaceError) else 2
@@ -48,6 +47,12 @@ def main(arguments=None):
         print("Stopped.", file=sys.stderr)
         return STOPPED
     return 0
+
+
+def measure(place, options):
+    """Measures a part: `place` is `module:function` of this package."""
+    module, function = place.split(":")
+    getattr(import_module(f"benchmarks.throughput.{module}"), function)(options)
 
 
 def _parser():
@@ -60,7 +65,7 @@ def _parser():
     parser.add_argument(
         "--networks",
         nargs="+",
-        choices=kls.models.names(),
+        type=model_name,
         metavar="NAME",
         help=f"default: {' '.join(NETWORKS)}; fewer for startup and sweep",
     )
@@ -78,9 +83,10 @@ def _parser():
     parser.add_argument(
         "--forms",
         nargs="+",
-        choices=steps.FORMS,
+        type=name_of("benchmarks.throughput.steps:FORMS"),
         metavar="NAME",
-        help=f"steps: among {', '.join(steps.FORMS)} (default: all that are installed)",
+        help="steps: what takes turns, such as kls, keras and torch (default: all that are installed); a wrong name "
+        "lists all",
     )
     parser.add_argument(
         "--seconds",
@@ -98,12 +104,8 @@ def _parser():
         metavar="DIR",
         help="prepared data (default: %(default)s)",
     )
-    parser.add_argument(
-        "--samples", type=positive, default=measures.SAMPLES, metavar="N", help="measures: default %(default)s"
-    )
-    parser.add_argument(
-        "--classes", type=_classes, default=measures.CLASSES, metavar="K", help="measures: default %(default)s"
-    )
+    parser.add_argument("--samples", type=positive, default=50_000, metavar="N", help="measures: default %(default)s")
+    parser.add_argument("--classes", type=_classes, default=1_000, metavar="K", help="measures: default %(default)s")
     return parser
 
 

@@ -1,6 +1,7 @@
 """What a number was measured on and with."""
 
 import importlib.metadata
+import os
 import platform
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
 def machine_note(packages, backend=None):
-    """Returns a sentence: cores, processor, accelerator, versions.
+    """Returns a sentence: cores, processor, accelerator, versions, and whether TensorFlow uses oneDNN.
 
     Args:
         packages: Names of distributions; those that are not installed are left out.
@@ -24,8 +25,15 @@ def machine_note(packages, backend=None):
         *accelerators(),
     ]
     versions = [f"{name} {importlib.metadata.version(name)}" for name in packages if is_installed(name)]
+    onednn = f"; oneDNN in TensorFlow: {onednn_state()}" if "tensorflow" in packages else ""
     on = f"; Keras on {backend}" if backend else ""
-    return f"{'; '.join(parts)}; Python {platform.python_version()}, {', '.join(versions)}{on}."
+    return f"{'; '.join(parts)}; Python {platform.python_version()}, {', '.join(versions)}{onednn}{on}."
+
+
+def onednn_state():
+    """Returns what `TF_ENABLE_ONEDNN_OPTS` asks for: `on`, `off`, or `default` where it is not set."""
+    setting = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "").lower()
+    return {"1": "on", "true": "on", "0": "off", "false": "off"}.get(setting, "default")
 
 
 def accelerators():

@@ -14,7 +14,6 @@ from benchmarks.throughput.peers import measures as peers
 from benchmarks.throughput.race import Racer, alternate
 
 PACKAGES = ("numpy", "scikit-learn", "torchmetrics", "torch")
-SAMPLES, CLASSES = 50_000, 1_000
 EVALUATED = 10_000  # images
 EVALUATED_CLASSES = (10, 100)
 

@@ -9,10 +9,10 @@ import keras
 from keras import layers
 
 from kls.layers import BatchNormalization
-from kls.models.checks import blocks_per_stage, check_input_shape
+from kls.models.checks import blocks_per_stage, check_network
 from kls.models.registry import register
 from kls.regularizers import L2
-from kls.targets import check_classes
+from kls.utils.arrays import check_number
 
 
 def ResNetV1(
@@ -50,8 +50,7 @@ def ResNetV1(
     274442
     """
     blocks = blocks_per_stage(depth, layers_per_block=6, extra_layers=2)
-    check_input_shape(input_shape)
-    check_classes(classes)
+    check_network(input_shape, classes, classifier_activation)
     conv, norm = _layers(l2, synchronized)
 
     inputs = layers.Input(input_shape)
@@ -102,8 +101,7 @@ def ResNetV2(
     2498474
     """
     blocks = blocks_per_stage(depth, layers_per_block=9, extra_layers=2)
-    check_input_shape(input_shape)
-    check_classes(classes)
+    check_network(input_shape, classes, classifier_activation)
     conv, norm = _layers(l2, synchronized)
 
     inputs = layers.Input(input_shape)
@@ -123,6 +121,7 @@ def ResNetV2(
 
 def _layers(l2, synchronized):
     """Returns the two layer functions of a network: `conv(filters, kernel_size, strides=1)` and `norm()`."""
+    check_number(l2, "l2", "[0, inf)")
 
     def conv(filters, kernel_size, strides=1):
         return layers.Conv2D(

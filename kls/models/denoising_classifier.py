@@ -3,10 +3,9 @@
 import keras
 from keras import layers
 
-from kls.models.checks import check_input_shape
+from kls.models.checks import check_network
 from kls.models.resnet import basic_block
 from kls.models.torch_style import torch_style_layers
-from kls.targets import check_classes
 
 WIDTHS = (32, 64, 128)
 BLOCKS = 2
@@ -61,10 +60,9 @@ def DenoisingClassifier(
     model.fit(decathlon.Denoising(batches, decathlon.Noise()), epochs=10)
     ```
     """
-    check_input_shape(input_shape)
+    check_network(input_shape, classes, classifier_activation)
     if input_shape[0] % 4 or input_shape[1] % 4:
         raise ValueError(f"`input_shape` must have sides that 4 divides. Received: input_shape={input_shape}")
-    check_classes(classes)
     conv, norm, classify = torch_style_layers(l2, synchronized)
 
     def stage(x, filters, strides):

@@ -4,10 +4,10 @@ import keras
 from keras import layers
 
 from kls.layers import Dropout
-from kls.models.checks import blocks_of_depth, blocks_per_stage, check_input_shape
+from kls.models.checks import blocks_of_depth, blocks_per_stage, check_network
 from kls.models.registry import register
 from kls.models.torch_style import torch_style_layers
-from kls.targets import check_classes
+from kls.utils.arrays import check_number, check_whole
 
 LAYERS_OF_BLOCKS = {121: (6, 12, 24, 16), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32)}
 
@@ -58,8 +58,7 @@ def DenseNet(
     'densenet10-12'
     """
     layers_per_block = blocks_per_stage(depth, layers_per_block=3, extra_layers=4)
-    check_input_shape(input_shape)
-    check_classes(classes)
+    check_network(input_shape, classes, classifier_activation)
     conv, norm, classify = torch_style_layers(l2, synchronized)
 
     inputs = layers.Input(input_shape)
@@ -112,8 +111,7 @@ def DenseNetBC(
     (None, 128)
     """
     layers_of_blocks = blocks_of_depth(depth, LAYERS_OF_BLOCKS)
-    check_input_shape(input_shape)
-    check_classes(classes)
+    check_network(input_shape, classes, classifier_activation)
     conv, norm, classify = torch_style_layers(l2, synchronized)
 
     inputs = layers.Input(input_shape)
@@ -133,6 +131,8 @@ def _dense_blocks(x, layers_of_blocks, growth_rate, compact, dropout, conv, norm
         dropout: Share of activations dropped after each convolution but the first.
         conv, norm: As `torch_style_layers` returns them.
     """
+    growth_rate = check_whole(growth_rate, "growth_rate", 1)
+    dropout = check_number(dropout, "dropout", "[0, 1)")
 
     def norm_relu_conv(x, filters, kernel_size):
         x = conv(filters, kernel_size)(layers.ReLU()(norm(x)))

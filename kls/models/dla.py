@@ -3,11 +3,10 @@
 import keras
 from keras import layers
 
-from kls.models.checks import blocks_of_depth, check_input_shape
+from kls.models.checks import blocks_of_depth, check_network
 from kls.models.registry import register
 from kls.models.resnet import basic_block
 from kls.models.torch_style import torch_style_layers
-from kls.targets import check_classes
 
 LEVELS = {34: (1, 2, 2, 1)}
 
@@ -55,8 +54,7 @@ def DLA(
     (None, 512)
     """
     levels = blocks_of_depth(depth, LEVELS)
-    check_input_shape(input_shape)
-    check_classes(classes)
+    check_network(input_shape, classes, classifier_activation)
     conv, norm, classify = torch_style_layers(l2, synchronized)
 
     x = inputs = layers.Input(input_shape)

@@ -3,10 +3,9 @@
 import keras
 from keras import layers
 
-from kls.models.checks import blocks_of_depth, check_input_shape
+from kls.models.checks import blocks_of_depth, check_network
 from kls.models.registry import register
 from kls.models.torch_style import torch_style_layers
-from kls.targets import check_classes
 
 BASIC = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 BOTTLENECK = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}
@@ -59,8 +58,7 @@ def ResNet(
     11173962
     """
     blocks = blocks_of_depth(depth, BASIC | BOTTLENECK)
-    check_input_shape(input_shape)
-    check_classes(classes)
+    check_network(input_shape, classes, classifier_activation)
     conv, norm, classify = torch_style_layers(l2, synchronized)
 
     inputs = layers.Input(input_shape)

@@ -3,11 +3,11 @@
 import keras
 from keras import layers
 
-from kls.models.checks import blocks_per_stage, check_input_shape
+from kls.models.checks import blocks_per_stage, check_network
 from kls.models.registry import register
 from kls.models.resnet import bottleneck
 from kls.models.torch_style import torch_style_layers
-from kls.targets import check_classes
+from kls.utils.arrays import check_whole
 
 
 def ResNeXt(
@@ -54,8 +54,8 @@ def ResNeXt(
     'resnext11-2x4d'
     """
     blocks = blocks_per_stage(depth, layers_per_block=9, extra_layers=2)
-    check_input_shape(input_shape)
-    check_classes(classes)
+    check_network(input_shape, classes, classifier_activation)
+    cardinality, width = check_whole(cardinality, "cardinality", 1), check_whole(width, "width", 1)
     conv, norm, classify = torch_style_layers(l2, synchronized)
 
     inputs = layers.Input(input_shape)

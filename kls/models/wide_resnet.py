@@ -4,10 +4,10 @@ import keras
 from keras import layers
 
 from kls.layers import Dropout
-from kls.models.checks import blocks_per_stage, check_input_shape
+from kls.models.checks import blocks_per_stage, check_network
 from kls.models.registry import register
 from kls.models.torch_style import torch_style_layers
-from kls.targets import check_classes
+from kls.utils.arrays import check_number, check_whole
 
 
 def WideResNet(
@@ -53,8 +53,9 @@ def WideResNet(
     'wrn40-2'
     """
     blocks = blocks_per_stage(depth, layers_per_block=6, extra_layers=4)
-    check_input_shape(input_shape)
-    check_classes(classes)
+    check_network(input_shape, classes, classifier_activation)
+    width = check_whole(width, "width", 1)
+    dropout = check_number(dropout, "dropout", "[0, 1)")
     conv, norm, classify = torch_style_layers(l2, synchronized)
 
     inputs = layers.Input(input_shape)

@@ -6,7 +6,7 @@ import signal
 import numpy as np
 import pytest
 
-from benchmarks.decathlon import main
+from benchmarks.decathlon.__main__ import main
 from benchmarks.runner import command
 from benchmarks.runner import store as store_module
 from benchmarks.runner.store import RunStore

@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 
 import decathlon
-from benchmarks import decathlon as study
-from benchmarks.decathlon import PAPER_ROWS, accuracy_table, comparison_table, gamma_grid, main, requested_gammas
+from benchmarks.decathlon import plan as study
+from benchmarks.decathlon.__main__ import _parser, main
+from benchmarks.decathlon.plan import PAPER_ROWS, gamma_grid, requested_gammas
+from benchmarks.decathlon.tables import accuracy_table, comparison_table
 from benchmarks.runner.calibration import calibration_table
 from benchmarks.runner.plan import PlanError
 from benchmarks.runner.published import published
@@ -14,7 +16,7 @@ from benchmarks.runner.tables import Bold
 
 
 def options(data_dir, *arguments):
-    return study._parser().parse_args([*arguments, "--data-dir", str(data_dir)])
+    return _parser().parse_args([*arguments, "--data-dir", str(data_dir)])
 
 
 class TestGammas:
@@ -82,7 +84,7 @@ class TestPlan:
         }
 
     def test_one_model_for_all_trains_imagenet_once(self):
-        rows = study._requested_rows(study._parser().parse_args(["--preset", "paper", "--model", "resnet20v1"]))
+        rows = study._requested_rows(_parser().parse_args(["--preset", "paper", "--model", "resnet20v1"]))
         assert [row.epochs for row in rows if row.dataset == "imagenet12"] == [200]
         assert len(rows) == 12
 

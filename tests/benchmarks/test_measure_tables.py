@@ -7,7 +7,7 @@ from scipy.special import logsumexp
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from benchmarks.runner.tables import REVERSED
-from benchmarks.tables import main
+from benchmarks.tables.__main__ import main
 from kls import calibration, ood
 
 

@@ -7,7 +7,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 import decathlon
 import kls
-from benchmarks.decathlon import main
+from benchmarks.decathlon.__main__ import main
 from benchmarks.runner import run as run_module
 from benchmarks.runner.data import open_unfamiliar
 from benchmarks.runner.outputs import Wanted, is_complete

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.decathlon import _parser, make_plan
+from benchmarks.decathlon.__main__ import _parser
+from benchmarks.decathlon.plan import make_plan
 from benchmarks.runner import precision
 from benchmarks.runner.precision import choose_precision, measure_rates
 from kls.models import registry

@@ -4,7 +4,7 @@ import pytest
 
 import decathlon
 import kls
-from benchmarks.decathlon import PAPER_ROWS, gamma_grid
+from benchmarks.decathlon.plan import PAPER_ROWS, gamma_grid
 from benchmarks.mnist_zero.plan import PAPER as DIGIT
 from benchmarks.mnist_zero.plan import PAPER as SONG_STUDY
 from benchmarks.mnist_zero.tables import base_and_class

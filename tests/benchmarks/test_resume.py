@@ -12,7 +12,7 @@ import pytest
 
 SIGNALLED = """
 import os, signal, sys
-from benchmarks.decathlon import main
+from benchmarks.decathlon.__main__ import main
 from decathlon.batches import Batches
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # children of a shell's background jobs ignore it
@@ -29,12 +29,12 @@ sys.exit(main(sys.argv[1:]))
 WITHOUT_TENSORFLOW = """
 import sys
 sys.modules["tensorflow"] = None
-from benchmarks.decathlon import main
+from benchmarks.decathlon.__main__ import main
 sys.exit(main(sys.argv[1:]))
 """
 AS_ON_AN_ACCELERATOR = """
 import sys
-from benchmarks.decathlon import main
+from benchmarks.decathlon.__main__ import main
 from benchmarks.runner import networks
 networks.has_accelerator = lambda: True
 sys.exit(main(sys.argv[1:]))

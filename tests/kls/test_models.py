@@ -1,3 +1,4 @@
+import re
 from functools import cache, partial
 
 import keras
@@ -197,8 +198,27 @@ class TestArguments:
         with pytest.raises(ValueError, match=f"Received: {next(iter(arguments))}="):
             ResNetV1(**arguments)
 
+    @pytest.mark.parametrize(
+        ("function", "name", "value"),
+        [
+            *((function, "depth", True) for function in (ResNetV1, ResNet)),
+            *((ResNetV1, "input_shape", shape) for shape in ((8, 8, True), "8x8", (8, "8", 3))),
+            *((WideResNet, "width", width) for width in (0, 1.5, "2", [2])),
+            *((ResNeXt, name, value) for name in ("cardinality", "width") for value in (0, True)),
+            *((function, "growth_rate", "12") for function in (DenseNet, DenseNetBC)),
+            *((function, "dropout", rate) for function in (WideResNet, DenseNet) for rate in (1, -0.1, "0.3", None)),
+            *((function, "l2", l2) for function in (ResNetV2, DLA) for l2 in (-1e-4, "small", np.nan, np.inf, None)),
+            *((ResNet, "classifier_activation", activation) for activation in ("softmaxx", 5, ["relu"])),
+            (kls.models.DenoisingClassifier, "classifier_activation", "softmaxx"),
+        ],
+    )
+    def test_a_wrong_value_is_named_and_shown(self, function, name, value):
+        with pytest.raises(ValueError, match=rf"(?s)`{name}` must be .*Received: {name}={re.escape(repr(value))}"):
+            function(**{name: value})
+
     def test_numpy_numbers_are_numbers(self):
         assert ResNetV1(np.int64(8), (np.int64(8), 8, 1), np.int64(3)).output_shape == (None, 3)
+        assert ResNet(np.int64(18), (8, 8, 1)).name == "resnet18"
 
     def test_channels_first_is_refused(self):
         keras.config.set_image_data_format("channels_first")
@@ -216,9 +236,31 @@ class TestArguments:
         with pytest.raises(ValueError, match=r"wrn40-2.*Received: name='resnet20'. Did you mean .*resnet20v1"):
             build("resnet20", (32, 32, 3), 10)
 
+    @pytest.mark.parametrize("name", [20, None, ["resnet20v1"]])
+    def test_a_name_that_is_no_string_is_unknown(self, name):
+        with pytest.raises(ValueError, match=rf"`name` must be a registered model.*name={re.escape(repr(name))}"):
+            build(name, (32, 32, 3), 10)
+
+    def test_what_a_name_fixes_cannot_be_given_again(self):
+        with pytest.raises(TypeError, match="'depth'"):
+            build("resnet20v1", (32, 32, 3), 10, depth=8)
+
     def test_a_name_is_registered_once(self):
         with pytest.raises(ValueError, match="name='resnet20v1'"):
             register("resnet20v1", ResNetV1)
+
+    @pytest.mark.parametrize(
+        ("name", "function", "message"),
+        [
+            (20, ResNetV1, "`name` must be a string that is not empty. Received: name=20"),
+            ("", ResNetV1, "`name` must be a string that is not empty. Received: name=''"),
+            ("mine", None, "`function` must be a function that returns a model. Received: function=None"),
+        ],
+    )
+    def test_what_cannot_be_registered_is_refused(self, name, function, message):
+        with pytest.raises(ValueError, match=message):
+            register(name, function)
+        assert name not in names()
 
     def test_without_activation_the_outputs_are_logits(self):
         x, _ = batch((8, 8, 1))

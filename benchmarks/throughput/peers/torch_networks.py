@@ -1,7 +1,8 @@
 """PyTorch's counterparts of `kls`'s networks: the same layers, initialisation, penalty and number of parameters.
 
 `kls.models.cifar_resnet`, `wide_resnet` and `densenet` say where the networks are from. The one difference: where a 3x3
-convolution halves an image, PyTorch pads all sides, Keras the lower and the right ones alone.
+convolution of ResNet v1 halves an image, PyTorch pads all sides, and `kls`, which repeats Keras's example there, the
+lower and the right ones alone.
 """
 
 import re

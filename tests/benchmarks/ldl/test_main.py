@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score, log_loss, top_k_accuracy_score
 
-from benchmarks.ldl import __main__ as command
+from benchmarks.ldl import report
 from benchmarks.ldl.__main__ import main
 from benchmarks.runner.store import RunStore, read_outputs
 from kls.calibration.samples import softmax
@@ -78,7 +78,7 @@ class TestWhatItTrains:
                 assert losses[-1, k] == pytest.approx(expected, rel=1e-4)
 
     def test_a_finished_study_is_not_trained_again(self, study, finished, monkeypatch, capsys):
-        monkeypatch.setattr(command, "draw_figures", lambda *_: None)
+        monkeypatch.setattr(report, "draw_figures", lambda *_: None)
         before = {path: path.stat().st_mtime_ns for path in finished.glob("trials/*/weights.weights.h5")}
         assert study(finished, "--methods", *METHODS) == 0
         assert f"{len(before)} of {len(before)} trials are finished already" in capsys.readouterr().out

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 import decathlon
 import kls
-from benchmarks.mnist_zero import __main__ as command
+from benchmarks.mnist_zero import report
 from benchmarks.mnist_zero.__main__ import main
 from benchmarks.runner import run as run_module
 from benchmarks.runner.networks import trained_model
@@ -84,7 +84,7 @@ class Finished:
         self.out = out
         self.codes, self.trained, self.printed = [], [], []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(command, "draw_figures", lambda *_: None)
+            patch.setattr(report, "draw_figures", lambda *_: None)
             self._run(study, stop_at="classifier")
         self.stopped = files(out)
         self._run(study)
@@ -125,7 +125,7 @@ def copy(out, tmp_path):
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    monkeypatch.setattr(command, "draw_figures", lambda *_: None)
+    monkeypatch.setattr(report, "draw_figures", lambda *_: None)
 
 
 @pytest.fixture
@@ -263,7 +263,7 @@ def other(study, tmp_path_factory):
     )
     out = tmp_path_factory.mktemp("runs") / "other"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "draw_figures", lambda *_: None)
+        patch.setattr(report, "draw_figures", lambda *_: None)
         assert study(out, "--methods", "std-1", data_dir=room) == 0
     return room, out
 

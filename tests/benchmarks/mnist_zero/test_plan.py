@@ -9,7 +9,8 @@ import pytest
 
 import decathlon
 from benchmarks.mnist_zero.__main__ import _parser
-from benchmarks.mnist_zero.plan import list_rows, make_plan, method_named, scaled_sides
+from benchmarks.mnist_zero.methods import method_named
+from benchmarks.mnist_zero.plan import list_rows, make_plan, scaled_sides
 from benchmarks.runner.plan import PlanError
 from decathlon.sources.npz import open_npz
 from decathlon.store import NotPreparedError, default_data_dir

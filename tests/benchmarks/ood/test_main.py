@@ -11,13 +11,13 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 import decathlon
-from benchmarks import tables
 from benchmarks.ood.__main__ import main
 from benchmarks.runner import command
 from benchmarks.runner import run as run_module
 from benchmarks.runner import train as train_module
 from benchmarks.runner.networks import build_model
 from benchmarks.runner.trial import Trial
+from benchmarks.tables.__main__ import main as show_tables
 from kls.models import registry
 
 SCORES = ("msp", "energy", "odin", "knn")
@@ -290,7 +290,7 @@ class TestAnotherRun:
 
 class TestMeasureTables:
     def test_auroc_by_a_stored_score(self, copy, capsys):
-        assert tables.main([str(copy), "--measure", "auroc", "--score", "knn"]) == 0
+        assert show_tables([str(copy), "--measure", "auroc", "--score", "knn"]) == 0
         assert "OOD measures by knn" in capsys.readouterr().out
         frame = pd.read_csv(copy / "tables" / "measures.csv").set_index("trial")
         assert len(frame) == len(METHODS)
@@ -300,7 +300,7 @@ class TestMeasureTables:
             assert frame.loc[record["trial"], "auroc_waves"] == pytest.approx(expected, abs=1e-9)
 
     def test_a_score_that_is_not_stored_says_what_to_do(self, copy, capsys):
-        assert tables.main([str(copy), "--measure", "auroc", "--score", "vim"]) == 2
+        assert show_tables([str(copy), "--measure", "auroc", "--score", "vim"]) == 2
         assert "has not stored vim of" in (error := capsys.readouterr().err)
         assert "`--scores vim`" in error
 

@@ -39,13 +39,14 @@ def number_of(name):
 
 
 def copy_weights(model, network):
-    """Copies weights, and pads where a convolution halves an image as Keras does."""
+    """Copies weights, and pads as Keras's example does where a 3x3 convolution of ResNet v1 halves an image."""
+    as_keras = not any(isinstance(layer, keras.layers.ZeroPadding2D) for layer in model.layers)
     found = weights_of(model)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             kernel, *bias = found["conv"].pop(0)
             assign(module, weight=kernel.transpose(3, 2, 0, 1), **dict(zip(["bias"], bias, strict=False)))
-            if module.stride == (2, 2) and module.kernel_size == (3, 3):
+            if as_keras and module.stride == (2, 2) and module.kernel_size == (3, 3):
                 module.padding = (0, 0)
                 module.register_forward_pre_hook(lambda _, inputs: nn.functional.pad(inputs[0], (0, 1, 0, 1)))
         elif isinstance(module, nn.BatchNorm2d):

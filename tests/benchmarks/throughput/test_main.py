@@ -1,3 +1,5 @@
+from importlib import import_module
+
 import pytest
 
 from benchmarks.throughput import __main__ as command
@@ -6,25 +8,28 @@ from benchmarks.throughput.race import RaceError
 
 @pytest.fixture
 def called(monkeypatch):
-    """The parts that are called, with their networks."""
+    """The functions that are called, with their networks."""
     found = []
-    for name, (_, networks) in command.PARTS.items():
-        monkeypatch.setitem(
-            command.PARTS, name, (lambda options, n=name: found.append((n, options.networks)), networks)
-        )
+    monkeypatch.setattr(command, "measure", lambda place, options: found.append((place, options.networks)))
     return found
 
 
 def test_all_parts_are_measured_with_networks_of_their_own(called):
     assert command.main([]) == 0
-    assert [name for name, _ in called] == ["steps", "startup", "sweep", "measures", "profile", "roofline"]
-    assert dict(called)["steps"] == ("resnet20v1", "resnet83v2", "wrn40-2", "densenet40-12")
-    assert dict(called)["sweep"] == ("resnet20v1", "resnet83v2")
+    assert [place for place, _ in called] == [place for place, _ in command.PARTS.values()]
+    assert dict(called)["steps:measure"] == ("resnet20v1", "resnet83v2", "wrn40-2", "densenet40-12")
+    assert dict(called)["startup:measure_sweep"] == ("resnet20v1", "resnet83v2")
+
+
+@pytest.mark.parametrize("place", [place for place, _ in command.PARTS.values()])
+def test_each_part_is_a_function(place):
+    module, function = place.split(":")
+    assert callable(getattr(import_module(f"benchmarks.throughput.{module}"), function))
 
 
 def test_parts_and_networks_can_be_chosen(called):
     assert command.main(["startup", "sweep", "--networks", "wrn10-1"]) == 0
-    assert called == [("startup", ["wrn10-1"]), ("sweep", ["wrn10-1"])]
+    assert called == [("startup:measure_startup", ["wrn10-1"]), ("startup:measure_sweep", ["wrn10-1"])]
 
 
 @pytest.mark.parametrize(
@@ -68,18 +73,18 @@ def test_an_out_that_is_a_file_ends_with_2(tmp_path, capsys):
 
 
 def test_a_key_stops_it_with_130(monkeypatch, capsys):
-    def press(options):
+    def press(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(command.PARTS, "steps", (press, ()))
+    monkeypatch.setattr(command, "measure", press)
     assert command.main(["steps"]) == 130
     assert capsys.readouterr().err == "Stopped.\n"
 
 
 def test_a_process_that_dies_ends_with_1(monkeypatch, capsys):
-    def die(options):
+    def die(*_):
         raise RaceError("torch ended with exit code 9")
 
-    monkeypatch.setitem(command.PARTS, "steps", (die, ()))
+    monkeypatch.setattr(command, "measure", die)
     assert command.main(["steps"]) == 1
     assert capsys.readouterr().err == "error: torch ended with exit code 9\n"

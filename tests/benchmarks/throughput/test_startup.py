@@ -3,6 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.runner import command
 from benchmarks.runner.store import RunStore
 from benchmarks.throughput import startup
 from benchmarks.throughput.watched_study import watch
@@ -50,7 +51,8 @@ def test_tables_show_medians(monkeypatch, tmp_path, capsys):
 
 
 def test_the_watch_notes_begin_first_and_last_step_of_each_trial(monkeypatch, make_trial, tmp_path):
-    monkeypatch.setattr(RunStore, "begin", RunStore.begin)  # restored afterwards, as the others
+    monkeypatch.setattr(command, "run_study", lambda: None)  # restored afterwards, as the others
+    monkeypatch.setattr(RunStore, "begin", RunStore.begin)
     monkeypatch.setattr(keras.Model, "fit", keras.Model.fit)
     monkeypatch.setattr(
         keras.callbacks.CallbackList, "on_train_batch_end", keras.callbacks.CallbackList.on_train_batch_end
@@ -58,13 +60,14 @@ def test_the_watch_notes_begin_first_and_last_step_of_each_trial(monkeypatch, ma
     inputs = keras.Input((1,))
     model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
     model.compile("sgd", "mse")
-    trials = watch()
+    watched = watch()
+    command.run_study()
     for samples in (1, 3):
         RunStore(tmp_path).begin(make_trial(seed=samples))
         model.fit(np.ones((samples, 1)), np.ones((samples, 1)), batch_size=1, verbose=0)
-    assert [sorted(trial) for trial in trials] == [["begin", "first", "fit", "last"]] * 2
-    first, second = trials
-    assert first["begin"] < first["fit"] < first["first"] == first["last"] < second["begin"]
+    assert [sorted(trial) for trial in watched["trials"]] == [["begin", "first", "fit", "last"]] * 2
+    first, second = watched["trials"]
+    assert watched["imported"] <= first["begin"] < first["fit"] < first["first"] == first["last"] < second["begin"]
     assert second["first"] < second["last"]
 
 

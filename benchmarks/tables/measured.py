@@ -1,31 +1,19 @@
-"""Any measure of a finished run, from its stored logits: `python -m benchmarks.tables runs/decathlon --measure ece nll`
+"""The measures of a run's finished trials, as a frame and as a table."""
 
-No model is built and nothing is trained or predicted. Measures of calibration are those of `kls.calibration`, of the
-evaluation split; `auroc`, `aupr_in`, `aupr_out` and `fpr95` hold it against the unfamiliar data sets that the run was
-given with `--ood`, by a score of logits, or by one that the run stored.
-"""
-
-import argparse
 import hashlib
 import inspect
 import json
-import re
-import sys
 from dataclasses import fields
 
 import pandas as pd
 
-from benchmarks.runner.options import directory, positive
 from benchmarks.runner.outputs import needs_network, score_of
-from benchmarks.runner.store import RunStore, StoreError, read_outputs
+from benchmarks.runner.store import StoreError, read_outputs
 from benchmarks.runner.tables import Table, percent, plain, reversed_note
 from benchmarks.runner.trial import Trial
 from kls import calibration, ood
 from kls.bootstrap import intervals_note
-from kls.calibration.reliability import BINNINGS, CONVENTIONS
-from kls.ood.measures import CONVENTIONS as OOD_CONVENTIONS
 from kls.ood.measures import MEANINGS
-from kls.ood.scores import SCORES
 
 ALWAYS_SHOWN = ("dataset", "model", "loss", "gamma")
 OF_ONE_NETWORK = ("seed", "parents")
@@ -39,68 +27,11 @@ RECIPE = (
 NOT_PERCENT = ("nll", "brier", "brier_top")
 
 
-def main(arguments=None):
-    """Prints and writes the table.
-
-    Returns:
-        Exit code: 0, 1 if trials are left out, 2 if the table cannot be made or written.
-    """
-    options = _parser().parse_args(arguments)
-    store = RunStore(options.run)
-    try:
-        frame = measure_run(store, options)
-        table = make_table(frame, options)
-        print(table.markdown(), flush=True)
-        table.write(options.run / "tables", frame)
-    except (StoreError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"Written to {options.run / 'tables' / table.name}.md, .csv and .tex")
-    return 1 if store.left_out else 0
-
-
-def _parser():
-    parser = argparse.ArgumentParser("python -m benchmarks.tables", description=__doc__.split("\n\n")[0])
-    parser.add_argument("run", type=directory, metavar="RUN_DIR", help="what the study was given as --out")
-    parser.add_argument(
-        "--measure",
-        nargs="+",
-        choices=(*calibration.MEASURES, *ood.MEASURES),
-        default=["accuracy", "ece", "nll", "brier"],
-        metavar="NAME",
-        help=f"among {', '.join((*calibration.MEASURES, *ood.MEASURES))} (default: accuracy ece nll brier)",
-    )
-    parser.add_argument("--score", choices=SCORES, default="msp", help="for AUROC and the like (default: msp)")
-    parser.add_argument("--bins", type=positive, metavar="N", help="bins of the binned measures (default: 15)")
-    parser.add_argument(
-        "--binning", choices=BINNINGS, help="bins of equal width or equal mass (default: the measure's)"
-    )
-    parser.add_argument("--convention", choices=CONVENTIONS, help="where bins of equal width close (default: guo)")
-    parser.add_argument(
-        "--ood-convention",
-        choices=OOD_CONVENTIONS,
-        default="odin",
-        help="which side is positive in AUPR and FPR: ID, or OOD as in OpenOOD (default: odin)",
-    )
-    parser.add_argument("--resamples", type=positive, metavar="N", help="show each network with its 95 %% intervals")
-    parser.add_argument(
-        "--name", type=_file_name, default="measures", help="name of the files in RUN_DIR/tables (default: measures)"
-    )
-    return parser
-
-
-def _file_name(text):
-    if not re.fullmatch(r"\w[\w.-]*", text):
-        raise argparse.ArgumentTypeError(f"must consist of letters, digits, '-', '_' and '.'. Received: {text!r}")
-    return text
-
-
 def measure_run(store, options):
     """Returns a frame with a row per finished trial and a column per metric.
 
-    `_low`, `_high` and `_interval` hold confidence intervals and how they were found.
-
-    Trials that are damaged are left out, and named.
+    `_low`, `_high` and `_interval` hold confidence intervals and how they were found. Trials that are damaged are left
+    out, and named.
 
     Raises:
         StoreError: If there is no finished trial, or if none has the unfamiliar data that a measure is about.
@@ -253,7 +184,3 @@ def _cell(group, name, options):
         return (plain if name in NOT_PERCENT else percent)(values)
     low, value, high = (scale * group[column].iloc[0] for column in (f"{name}_low", name, f"{name}_high"))
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,13 +1,58 @@
-"""The command line that all studies share."""
+"""The command line that all studies share.
+
+Keras takes seconds to import. Nothing here needs it until arguments are parsed, but for names that `kls` knows.
+"""
 
 import argparse
+from importlib import import_module
 from pathlib import Path
 
 import decathlon.store
-import kls
-from benchmarks.runner.train import STRATEGIES
-from benchmarks.runner.trial import PRECISIONS
-from kls.ood.scores import SCORES
+
+PRECISIONS = ("float32", "mixed_bfloat16")
+STRATEGIES = ("none", "mirrored")
+
+
+def name_of(*places, known=()):
+    """Returns a function that parses one of the names that modules hold, which it looks up when it is called.
+
+    An option's `choices` are read for its help; this is its `type`.
+
+    Args:
+        *places: Where the names are: `module:attribute`, of a collection or of a function that returns one.
+        known: Names that need no looking up.
+    """
+
+    def parse_name(text):
+        if text in known:
+            return text
+        _import_keras()
+        names = [*known]
+        for place in places:
+            module, attribute = place.split(":")
+            found = getattr(import_module(module), attribute)
+            names += found() if callable(found) else found
+        if text not in names:
+            listed = ", ".join(map(repr, dict.fromkeys(names)))
+            raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from {listed})")
+        return text
+
+    return parse_name
+
+
+model_name = name_of("kls.models:names")
+score_name = name_of("kls.ood.scores:SCORES", known=("msp",))
+
+
+def parse(parser, arguments):
+    """Parses a command line and then imports Keras, which `--help` and wrong arguments do not wait for."""
+    options = parser.parse_args(arguments)
+    _import_keras()
+    return options
+
+
+def _import_keras():
+    import_module("benchmarks.runner")  # which imports it as the studies want it
 
 
 def directory(text):
@@ -48,7 +93,9 @@ def add_common_options(parser, study, one_model=False):
     )
     parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="train with the seeds 0 to N-1")
     if not one_model:
-        parser.add_argument("--model", choices=kls.models.names(), help="one model for all data sets")
+        parser.add_argument(
+            "--model", type=model_name, metavar="NAME", help="one model for all data sets; a wrong name lists all"
+        )
     parser.add_argument("--image-size", type=positive, metavar="N", help="prepared side in pixels")
     parser.add_argument(
         "--batch-size", type=positive, default=64, metavar="N", help="images per step (default: %(default)s)"
@@ -84,10 +131,11 @@ def add_common_options(parser, study, one_model=False):
     parser.add_argument(
         "--scores",
         nargs="+",
-        choices=tuple(SCORES),
+        type=score_name,
         default=(),
         metavar="NAME",
-        help=f"scores of these data to store, among {', '.join(SCORES)}; those of logits alone need not be",
+        help="scores of these data to store, such as odin or knn; those of logits alone need not be; a wrong name "
+        "lists all",
     )
     parser.add_argument(
         "--features", action="store_true", help="store the last features beside the logits, for use of your own"

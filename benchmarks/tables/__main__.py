@@ -1,0 +1,82 @@
+"""The command `python -m benchmarks.tables`; what it does is told in `benchmarks.tables`."""
+
+import argparse
+import re
+import sys
+
+from benchmarks.options import directory, name_of, parse, positive, score_name
+from benchmarks.tables import __doc__ as about
+
+
+def main(arguments=None):
+    """Prints and writes the table.
+
+    Returns:
+        Exit code: 0, 1 if trials are left out, 2 if the table cannot be made or written.
+    """
+    options = parse(_parser(), arguments)
+    from benchmarks.runner.store import RunStore, StoreError
+    from benchmarks.tables.measured import make_table, measure_run
+
+    store = RunStore(options.run)
+    try:
+        frame = measure_run(store, options)
+        table = make_table(frame, options)
+        print(table.markdown(), flush=True)
+        table.write(options.run / "tables", frame)
+    except (StoreError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"Written to {options.run / 'tables' / table.name}.md, .csv and .tex")
+    return 1 if store.left_out else 0
+
+
+def _parser():
+    parser = argparse.ArgumentParser("python -m benchmarks.tables", description=about.split("\n\n")[0])
+    parser.add_argument("run", type=directory, metavar="RUN_DIR", help="what the study was given as --out")
+    parser.add_argument(
+        "--measure",
+        nargs="+",
+        type=name_of("kls.calibration:MEASURES", "kls.ood:MEASURES"),
+        default=["accuracy", "ece", "nll", "brier"],
+        metavar="NAME",
+        help="what to show (default: accuracy ece nll brier); a wrong name lists all",
+    )
+    parser.add_argument(
+        "--score", type=score_name, default="msp", metavar="NAME", help="for AUROC and the like (default: msp)"
+    )
+    parser.add_argument("--bins", type=positive, metavar="N", help="bins of the binned measures (default: 15)")
+    parser.add_argument(
+        "--binning",
+        type=name_of("kls.calibration.reliability:BINNINGS"),
+        metavar="NAME",
+        help="bins of equal width or equal mass (default: the measure's)",
+    )
+    parser.add_argument(
+        "--convention",
+        type=name_of("kls.calibration.reliability:CONVENTIONS"),
+        metavar="NAME",
+        help="where bins of equal width close (default: guo)",
+    )
+    parser.add_argument(
+        "--ood-convention",
+        type=name_of("kls.ood:CONVENTIONS", known=("odin",)),
+        default="odin",
+        metavar="NAME",
+        help="which side is positive in AUPR and FPR: ID, or OOD as in OpenOOD (default: odin)",
+    )
+    parser.add_argument("--resamples", type=positive, metavar="N", help="show each network with its 95 %% intervals")
+    parser.add_argument(
+        "--name", type=_file_name, default="measures", help="name of the files in RUN_DIR/tables (default: measures)"
+    )
+    return parser
+
+
+def _file_name(text):
+    if not re.fullmatch(r"\w[\w.-]*", text):
+        raise argparse.ArgumentTypeError(f"must consist of letters, digits, '-', '_' and '.'. Received: {text!r}")
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())
