@@ -5,10 +5,11 @@ from itertools import cycle
 import numpy as np
 
 from kls.calibration.measures import area_under_risk_coverage, risk_coverage, summarize
-from kls.calibration.reliability import reliability
+from kls.calibration.reliability import check_binning, reliability
 from kls.calibration.samples import per_sample
 from kls.ood.measures import auroc, roc
 from kls.per_class import class_scores
+from kls.utils.arrays import as_numbers, check_whole, shown
 
 MARKERS = "os^Dv<>Pphd"  # eleven beside ten colours: 110 different pairs
 LINES = ("-", "--", ":", "-.")
@@ -31,6 +32,7 @@ def accuracy_against_gamma(curves):
     >>> len(figure.axes)
     1
     """
+    _check_named(curves, "curves")
     figure, panels = _grid(len(curves), 4, (4, 3.2))
     for (title, named), panel in zip(curves.items(), panels, strict=True):
         for style, (name, (gammas, accuracies, deviations)) in zip(
@@ -119,6 +121,7 @@ def reliability_diagrams(named, bins=15, from_logits=False, convention="guo"):
     >>> len(reliability_diagrams({"vanilla": sample, "smoothed": sample}).axes)
     2
     """
+    _check_named(named, "named")
     figure, panels = _grid(len(named), 4, (3.2, 3.2))
     for (method, (y_true, probabilities)), panel in zip(named.items(), panels, strict=True):
         _reliability_panel(panel, y_true, probabilities, bins, from_logits, convention)
@@ -179,11 +182,13 @@ def score_histograms(familiar, unfamiliar, xlabel="maximum softmax probability",
     """
     from matplotlib.figure import Figure
 
-    familiar = np.asarray(familiar, np.float64)
+    _check_named(unfamiliar, "unfamiliar")
+    check_binning(bins, "width", "guo")
+    familiar = _as_scores(familiar, "familiar")
     figure = Figure(figsize=(4 * len(unfamiliar), 3.2), layout="constrained")
     panels = figure.subplots(1, len(unfamiliar), squeeze=False).flat
     for panel, (name, scores) in zip(panels, unfamiliar.items(), strict=True):
-        scores = np.asarray(scores, np.float64)
+        scores = _as_scores(scores, "unfamiliar")
         edges = _histogram_edges(np.concatenate([familiar, scores]), bins)
         for color, label, values in (("tab:blue", "familiar", familiar), ("tab:orange", name, scores)):
             infinite = np.isinf(values).sum()
@@ -231,6 +236,7 @@ def roc_curves(familiar, unfamiliar, title="ROC", points=None):
     """
     from matplotlib.figure import Figure
 
+    _check_named(unfamiliar, "unfamiliar")
     figure = Figure(figsize=(4.4, 4.2), layout="constrained")
     panel = figure.subplots()
     for name, scores in unfamiliar.items():
@@ -268,6 +274,7 @@ def risk_coverage_curves(y_true, probabilities, from_logits=False):
     """
     from matplotlib.figure import Figure
 
+    _check_named(probabilities, "probabilities")
     figure = Figure(figsize=(4.4, 3.4), layout="constrained")
     panel = figure.subplots()
     for name, predictions in probabilities.items():
@@ -305,6 +312,7 @@ def smoothing_curves(panels):
     """
     from matplotlib.figure import Figure
 
+    _check_named(panels, "panels")
     figure = Figure(figsize=(4.4 * len(panels), 6), layout="constrained")
     above, below = figure.subplots(2, len(panels), squeeze=False)
     unfamiliar = dict.fromkeys(name for curves in panels.values() for name in curves["auroc"])
@@ -361,6 +369,7 @@ def teacher_and_student(panels):
     """
     from matplotlib.patches import Patch
 
+    _check_named(panels, "panels")
     colors = {"teacher": "tab:blue", "student": "tab:orange"}
     figure, areas = _grid(len(panels), 3, (4.4, 3.4), sharey=True)
     drawn = [value for pairs in panels.values() for pair in pairs.values() for value in pair if not np.isnan(value)]
@@ -404,6 +413,7 @@ def class_confidence(panels, bins=15, from_logits=False):
     >>> class_confidence(panels).axes[0].get_legend().get_texts()[0].get_text()
     'vanilla (100.00 %, 25.00 %)'
     """
+    _check_named(panels, "panels")
     styles = _styles(panels)
     figure, areas = _grid(len(panels), 3, (4.8, 4.4), sharex=True, sharey=True)
     for (network, methods), panel in zip(panels.items(), areas, strict=True):
@@ -451,6 +461,7 @@ def accuracy_against_calibration(panels):
     >>> len(accuracy_against_calibration(panels).axes[0].collections)
     2
     """
+    _check_named(panels, "panels")
     styles = _styles(panels)
     figure, areas = _grid(len(panels), 2, (6, 4.6))
     text = {"textcoords": "offset points", "fontsize": "x-small", "color": "0.4", "in_layout": False}
@@ -515,6 +526,9 @@ def class_loss_curves(methods, counts=(5, 20)):
     >>> len(class_loss_curves({"vanilla": (losses, [0.95, 0.8], [70.0, 87.5])}, counts=(1,)).axes)
     2
     """
+    _check_named(methods, "methods")
+    for count in counts:
+        check_whole(count, "counts", 1)
     least = min(len(class_accuracies) for _, class_accuracies, _ in methods.values())
     counts = dict.fromkeys(min(count, least // 2) for count in counts)
     figure, panels = _grid(len(counts), 1, (6.4, 3.6))
@@ -564,6 +578,7 @@ def penultimate_projection(rows):
     """
     from matplotlib.figure import Figure
 
+    _check_named(rows, "rows")
     titles = next(iter(rows.values()))
     figure = Figure(figsize=(2.4 * len(titles) + 1, 2.4 * len(rows)), layout="constrained")
     panels = figure.subplots(len(rows), len(titles), squeeze=False)
@@ -607,12 +622,14 @@ def confidence_histograms(panels, xlabel="maximum softmax probability", bins=50,
     >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     ['correct (n = 2)', 'wrong (n = 1)', 'unfamiliar (n = 0)', 'threshold 0.800']
     """
-    if not panels or not all(panels.values()):
-        raise ValueError(f"`panels` must hold one panel at least, each of one group at least. Received: {panels}")
+    _check_named(panels, "panels")
+    for groups in panels.values():
+        _check_named(groups, "panels")
+    check_binning(bins, "width", "guo")
     threshold = threshold or {}
     if not threshold.keys() <= panels.keys():
         raise ValueError(f"`threshold` must name panels among {list(panels)}. Received: {threshold}")
-    scores = [np.asarray(values, np.float64) for groups in panels.values() for values in groups.values()]
+    scores = [_as_scores(values, "panels", least=0) for groups in panels.values() for values in groups.values()]
     for values in scores:
         if not np.isfinite(values).all():
             raise ValueError(f"`panels` must hold finite scores. Received: {values}")
@@ -676,6 +693,7 @@ def image_rows(rows, columns=None, gap=None, titles=None):
     """
     from matplotlib.figure import Figure
 
+    _check_named(rows, "rows")
     rows = {name: np.asarray(images) for name, images in rows.items()}
     kinds = {(images.dtype.kind, images.shape) for images in rows.values()}
     kind, shape = kinds.pop() if len(kinds) == 1 else ("", ())
@@ -786,8 +804,7 @@ def largest_by_class(errors, count=200, unfamiliar=()):
     figure, panel, places = _class_figure(errors, unfamiliar)
     sizes = np.array([len(values) for values in errors.values()])
     total = sizes.sum()
-    if not 1 <= count <= total:
-        raise ValueError(f"`count` must lie between 1 and the number of errors, {total}. Received: count={count}")
+    check_whole(count, "count", 1, total)
     owners = np.repeat(np.arange(len(sizes)), sizes)
     largest = np.argsort(-np.concatenate(list(errors.values())), kind="stable")[:count]
     found = np.bincount(owners[largest], minlength=len(sizes))
@@ -806,10 +823,9 @@ def _class_figure(errors, unfamiliar):
     """Returns a figure with a tick for each class of checked errors, its panel, and `{kind: places of its classes}`."""
     from matplotlib.figure import Figure
 
-    if not errors:
-        raise ValueError(f"`errors` must hold one class at least. Received: {errors}")
+    _check_named(errors, "errors")
     for name, values in errors.items():
-        values = np.asarray(values, np.float64)
+        values = _as_scores(values, "errors", least=0)
         if not (np.isfinite(values) & (values >= 0)).all():
             raise ValueError(f"`errors` must hold finite errors from 0 up. Received: {name!r}: {values}")
     if unknown := [name for name in unfamiliar if name not in errors]:
@@ -824,3 +840,16 @@ def _class_figure(errors, unfamiliar):
     panel.set(xlabel="class", xlim=(-0.6, len(errors) - 0.4))
     panel.grid(axis="y", alpha=0.3)
     return figure, panel, {kind: of_kind for kind, of_kind in places.items() if of_kind}
+
+
+def _check_named(values, name):
+    if not isinstance(values, dict) or not values:
+        raise ValueError(f"`{name}` must be a dictionary of one entry at least. Received: {name}={shown(values)}")
+
+
+def _as_scores(values, name, least=1):
+    """Returns float64 scores of shape `(N,)` with N at least `least`."""
+    scores = as_numbers(values, name).astype(np.float64)
+    if scores.ndim != 1 or len(scores) < least:
+        raise ValueError(f"`{name}` must hold scores of shape (N,) with N >= {least}. Received: shape {scores.shape}")
+    return scores

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from kls import calibration, ood
+from kls import calibration, ood, plots
 from kls.per_class import class_scores
 from kls.plots import (
     accuracy_against_calibration,
@@ -657,7 +657,9 @@ class TestConfidences:
 
     @pytest.mark.parametrize("panels", [{}, {"a": {}}, {"a": {"correct": [1]}, "b": {}}], ids=str)
     def test_nothing_to_draw_is_refused(self, panels):
-        with pytest.raises(ValueError, match=r"`panels` must hold one panel .* Received: " + re.escape(str(panels))):
+        with pytest.raises(
+            ValueError, match=r"`panels` must be a dictionary of one entry at least\. Received: panels=\{\}"
+        ):
             confidence_histograms(panels)
 
     @pytest.mark.parametrize("value", [NAN, np.inf])
@@ -740,14 +742,13 @@ class TestImageRows:
     @pytest.mark.parametrize(
         ("rows", "received"),
         [
-            ({}, "{}"),
             ({"a": images(4), "b": images(3)}, "{'a': 'float32 (4, 6, 4, 1)', 'b': 'float32 (3, 6, 4, 1)'}"),
             ({"a": images(0)}, "{'a': 'float32 (0, 6, 4, 1)'}"),
             ({"a": images()[..., 0]}, "{'a': 'float32 (4, 6, 4)'}"),
             ({"a": images(channels=2)}, "{'a': 'float32 (4, 6, 4, 2)'}"),
             ({"a": np.zeros((4, 6, 4, 1), "uint8")}, "{'a': 'uint8 (4, 6, 4, 1)'}"),
         ],
-        ids=["none", "numbers", "empty", "rank", "channels", "integers"],
+        ids=["numbers", "empty", "rank", "channels", "integers"],
     )
     def test_rows_that_are_no_images_of_one_shape_are_refused(self, rows, received):
         with pytest.raises(ValueError, match=r"`rows` must hold float images .* Received: " + re.escape(received)):
@@ -834,7 +835,7 @@ class TestLargestByClass:
 
     @pytest.mark.parametrize("count", [0, -1, 4])
     def test_a_count_of_none_or_of_more_than_there_are_is_refused(self, count):
-        message = f"`count` must lie between 1 and the number of errors, 3. Received: count={count}"
+        message = f"`count` must be a whole number in 1..3. Received: count={count}"
         with pytest.raises(ValueError, match=re.escape(message)):
             largest_by_class({"a": [1.0, 2.0], "b": [1.0]}, count)
 
@@ -843,14 +844,57 @@ class TestLargestByClass:
 @pytest.mark.parametrize(
     ("errors", "unfamiliar", "message"),
     [
-        ({}, (), "`errors` must hold one class at least. Received: {}"),
+        ({}, (), "`errors` must be a dictionary of one entry at least. Received: errors={}"),
+        ({"a": ["x"]}, (), "`errors` must be an array of real numbers. Received: an array of dtype <U1"),
         ({"a": [1.0, NAN]}, (), "`errors` must hold finite errors from 0 up. Received: 'a': [ 1. nan]"),
         ({"a": [1.0], "b": [-1.0]}, (), "`errors` must hold finite errors from 0 up. Received: 'b': [-1.]"),
         ({"a": [np.inf]}, (), "`errors` must hold finite errors from 0 up. Received: 'a': [inf]"),
         ({"a": [1.0]}, ("a", "c"), "`unfamiliar` must name classes among ['a']. Received: ['c']"),
     ],
-    ids=["none", "nan", "negative", "infinite", "unknown"],
+    ids=["none", "text", "nan", "negative", "infinite", "unknown"],
 )
 def test_errors_by_class_that_make_no_sense_are_refused(draw, errors, unfamiliar, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         draw(errors, unfamiliar=unfamiliar)
+
+
+@pytest.mark.parametrize(
+    ("draw", "name"),
+    [
+        (plots.accuracy_against_gamma, "curves"),
+        (plots.reliability_diagrams, "named"),
+        (lambda named: plots.score_histograms([0.5], named), "unfamiliar"),
+        (lambda named: plots.roc_curves([0.5], named), "unfamiliar"),
+        (lambda named: plots.risk_coverage_curves([0], named), "probabilities"),
+        (plots.smoothing_curves, "panels"),
+        (plots.teacher_and_student, "panels"),
+        (plots.class_confidence, "panels"),
+        (plots.accuracy_against_calibration, "panels"),
+        (plots.class_loss_curves, "methods"),
+        (plots.penultimate_projection, "rows"),
+        (plots.confidence_histograms, "panels"),
+        (plots.image_rows, "rows"),
+        (plots.error_by_class, "errors"),
+    ],
+)
+@pytest.mark.parametrize("wrong", [{}, None, "a", [1.0]], ids=str)
+def test_what_is_no_dictionary_of_data_is_refused(draw, name, wrong):
+    with pytest.raises(ValueError, match=f"`{name}` must be a dictionary of one entry at least"):
+        draw(wrong)
+
+
+@pytest.mark.parametrize("bins", [0, True, 2.5, "a"])
+def test_bins_of_histograms_that_are_none_are_refused(bins):
+    for draw in (
+        lambda: plots.score_histograms([0.5], {"a": [0.1]}, bins=bins),
+        lambda: plots.confidence_histograms({"a": {"b": [0.1]}}, bins=bins),
+    ):
+        with pytest.raises(ValueError, match="`bins` must be a whole number"):
+            draw()
+
+
+@pytest.mark.parametrize("scores", [[], ["a"], [[0.1]], 0.1])
+def test_scores_of_histograms_that_are_none_are_refused(scores):
+    for familiar, unfamiliar in ((scores, [0.1]), ([0.1], scores)):
+        with pytest.raises(ValueError, match=r"`(un)?familiar` must (hold scores|be an array)"):
+            plots.score_histograms(familiar, {"a": unfamiliar})
