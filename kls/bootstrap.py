@@ -6,7 +6,11 @@ import numpy as np
 
 from kls.utils.arrays import check_number, check_whole
 
-NARROW = ("mce", "rmsce", "debiased", "classwise")  # metrics whose bootstrap holds too seldom near calibration
+NARROW = {  # where the bootstrap intervals of which metrics hold too seldom: docs/coverage.md
+    "": ("mce",),
+    " of a nearly calibrated network": ("rmsce", "classwise"),
+    " near 100 %": ("auroc", "aupr"),
+}
 CHUNK = 1 << 23  # weights that are in memory at once
 
 
@@ -99,17 +103,18 @@ def intervals_note(methods):
     """Returns sentences on the intervals of a table: how they were found, and which of them are too narrow.
 
     Args:
-        methods: `{name of a metric: method of its intervals}`.
+        methods: `{name of a metric, or what begins with it: method of its intervals}`.
 
     Example:
 
-    >>> print(intervals_note({"accuracy": "Clopper-Pearson", "nll": "bootstrap", "brier": "bootstrap"}))
-    Brackets: 95 % confidence intervals (accuracy: Clopper-Pearson; nll, brier: bootstrap).
+    >>> print(intervals_note({"ece": "bias bound", "nll": "bootstrap", "auroc": "bootstrap"}))
+    Brackets: 95 % confidence intervals (ece: bias bound; nll, auroc: bootstrap). Too narrow: auroc near 100 %.
     """
     named = {}
     for name, method in methods.items():
         named.setdefault(method, []).append(name)
     listed = "; ".join(f"{', '.join(names)}: {method}" for method, names in named.items())
-    narrow = [name for name in methods if name in NARROW]
-    warning = f" Of a nearly calibrated network those of {', '.join(narrow)} are too narrow." if narrow else ""
-    return f"Brackets: 95 % confidence intervals ({listed}).{warning}"
+    narrow = ", ".join(
+        f"{name}{where}" for where, starts in NARROW.items() for name in methods if name.startswith(starts)
+    )
+    return f"Brackets: 95 % confidence intervals ({listed})." + (f" Too narrow: {narrow}." if narrow else "")

@@ -395,8 +395,8 @@ def interval(measure, y_true, probabilities, n=1000, level=0.95, seed=0, **optio
     allows for their bias, which a bootstrap cannot see where a model is nearly calibrated; see
     `kls.calibration.reliability.error_interval`. All else has percentiles of the metric on resampled samples (Efron
     1979), minus the bootstrap's estimate of the bias: see `kls.bootstrap`. Of the largest gap of a bin (MCE,
-    `norm="max"`) no bootstrap says much: one sample can make it. The other errors over bins are covered less often than
-    the level says where a model is nearly calibrated: docs/coverage.md shows how often.
+    `norm="max"`) no bootstrap says much: one sample can make it. The RMS and the classwise error of a nearly calibrated
+    model are covered less often than the level says: docs/coverage.md shows how often.
 
     Args:
         measure: A function of this module that returns a number.

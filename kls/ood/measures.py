@@ -243,7 +243,8 @@ def interval(measure, familiar, unfamiliar, n=1000, level=0.95, seed=0, **option
     The false positive rate has one that holds without any assumption on the scores: of the share at the threshold
     (Clopper & Pearson 1934), and of the threshold, which is a quantile of the positive side, by order statistics. With
     fewer than 72 positive samples the 95 % interval of their 5 % quantile has no end, and the rate may be anything up
-    to 1. Detection accuracy has that of its two shares. All else is resampled, each side on its own.
+    to 1. Detection accuracy has that of its two shares. All else is resampled, each side on its own;
+    of an AUROC or AUPR near 1 such intervals are too narrow (docs/coverage.md).
 
     Args:
         measure: A function of this module that returns a number.

@@ -76,7 +76,7 @@ def test_the_intervals_of_a_table_are_named(run, capsys):
     assert frame["accuracy_interval"].unique().tolist() == ["Clopper-Pearson"]
     out = " ".join(capsys.readouterr().out.split())
     assert "(accuracy: Clopper-Pearson; ece: bias bound; mce: bootstrap; fpr95_noise: Clopper-Pearson," in out
-    assert "Of a nearly calibrated network those of mce are too narrow. Bootstrap: 20 resamples." in out
+    assert "Too narrow: mce. Bootstrap: 20 resamples." in out
 
 
 @pytest.mark.parametrize(

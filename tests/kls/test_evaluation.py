@@ -759,8 +759,8 @@ class TestResamples:
         assert only(frame, measure="nll", scaling="none")["interval"] == "bootstrap"
         first, auroc, fpr = (part for part in evaluation.to_markdown().split("\n\n") if "Brackets" in part)
         assert "accuracy: Clopper-Pearson; ece, uce: bias bound; mce, nll" in first
-        assert "Of a nearly calibrated network those of mce are too narrow." in first
-        assert auroc.endswith("(auroc: bootstrap).")
+        assert "bootstrap). Too narrow: mce." in first
+        assert auroc.endswith("(auroc: bootstrap). Too narrow: auroc near 100 %.")
         assert fpr.endswith("(fpr95: Clopper-Pearson, order statistics).")
 
     def test_a_perfect_model_is_not_certain(self, data):
