@@ -173,7 +173,7 @@ class TestFinishedRun:
 
     def test_table_1_is_that_of_the_records(self, out):
         frame = pd.read_csv(out / "tables" / "accuracy.csv").set_index(["method", "measure"])["mean"]
-        for method, place in (("Baseline", 0), ("+OE", EXPOSED), ("+OD", 4)):
+        for method, place in (("Baseline", 0), ("'+OE", EXPOSED), ("'+OD", 4)):
             record = records(out)[place]
             assert frame[method, "accuracy"] == pytest.approx(record["accuracy_last"])
             assert frame[method, "ece"] == pytest.approx(record["ece"])
