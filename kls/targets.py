@@ -279,7 +279,7 @@ def _raise_where_eager(known, values, rule):
     except (NotImplementedError, TypeError):  # a symbolic tensor of TensorFlow or JAX: its values are not known yet
         return False
     if not known.all():
-        wrong = ops.convert_to_numpy(values)[~known]
+        wrong = ops.convert_to_numpy(ops.stop_gradient(values))[~known]  # which JAX traces for their gradient
         received = sorted(set(wrong.tolist())) if wrong.ndim == 1 else wrong[0].astype(float).round(4).tolist()
         raise ValueError(f"{rule}. Received: {shown(received)}")
     return True
