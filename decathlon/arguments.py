@@ -39,6 +39,17 @@ def check_whole(value, name, least, most=math.inf):
     raise ValueError(f"`{name}` must be a whole number {allowed}. Received: {name}={shown(value)}")
 
 
+def check_bool(value, name):
+    """Returns a truth value as a `bool`.
+
+    Raises:
+        ValueError: If it is anything else, such as the string `"False"`, which is true.
+    """
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise ValueError(f"`{name}` must be True or False. Received: {name}={shown(value)}")
+
+
 def check_kind(value, name, kind, described):
     """Returns a value that is of a type, or one of several.
 
@@ -61,13 +72,33 @@ def check_array(value, name):
     raise ValueError(f"`{name}` must be a NumPy array without a mask. Received: {name}={shown(value)}")
 
 
+def check_images(value, name):
+    """Returns float images of shape `(N, H, W, C)` as they are.
+
+    Raises:
+        ValueError: If they are of another type or shape.
+    """
+    if check_array(value, name).ndim != 4 or value.dtype.kind != "f":
+        raise ValueError(f"`{name}` must be floats of shape (N, H, W, C). Received: {name}={shown(value)}")
+    return value
+
+
+def check_rng(value):
+    """Returns a generator of random numbers as it is.
+
+    Raises:
+        ValueError: If `rng` is none.
+    """
+    return check_kind(value, "rng", np.random.Generator, "a `numpy.random.Generator`")
+
+
 def check_path(value, name):
     """Returns a path as a `Path`.
 
     Raises:
-        ValueError: If it is neither a `Path` nor a string that is not empty.
+        ValueError: If it is neither a `Path` nor a string, is empty, or holds a null character.
     """
-    if isinstance(value, str | os.PathLike) and value != "":
+    if isinstance(value, str | os.PathLike) and value != "" and "\0" not in str(value):
         return Path(value)
     raise ValueError(f"`{name}` must be a path. Received: {name}={shown(value)}")
 

@@ -7,7 +7,16 @@ from numbers import Integral
 import keras
 import numpy as np
 
-from decathlon.arguments import check_array, check_kind, check_number, check_whole, shown
+from decathlon.arguments import (
+    check_array,
+    check_bool,
+    check_images,
+    check_kind,
+    check_number,
+    check_rng,
+    check_whole,
+    shown,
+)
 from decathlon.display import Shown
 from decathlon.mixing import RICAP, CutMix, CutOut, Mixing, MixUp
 
@@ -49,7 +58,7 @@ class Augmentation:
 
     def __post_init__(self):
         check_number(self.shift, "shift", "[0, 0.5)")
-        check_kind(self.flip, "flip", bool, "True or False")
+        object.__setattr__(self, "flip", check_bool(self.flip, "flip"))
         if self.fill not in FILLS:
             raise ValueError(f"`fill` must be one of {', '.join(FILLS)}. Received: fill={self.fill!r}")
 
@@ -115,7 +124,7 @@ class Batches(Shown, keras.utils.PyDataset):
     ):
         super().__init__()
         check_whole(classes, "classes", 1)
-        check_kind(training, "training", bool, "True or False")
+        training = check_bool(training, "training")
         check_kind(augmentation, "augmentation", Augmentation | None, "an `Augmentation` or None")
         check_kind(mixing, "mixing", Mixing | None, "a `Mixing` or None")
         check_whole(seed, "seed", 0)
@@ -235,8 +244,11 @@ class Batches(Shown, keras.utils.PyDataset):
         return np.concatenate(parts, axis=1, dtype=np.float32)
 
     def _rows(self, epoch, index):
-        if not 0 <= index < len(self):
-            raise IndexError(f"`index` must be in 0..{len(self) - 1}. Received: index={index}")
+        check_whole(epoch, "epoch", 0)
+        try:
+            check_whole(index, "index", 0, len(self) - 1)
+        except ValueError as error:
+            raise IndexError(str(error)) from None  # at which an iteration ends
         rows = slice(index * self.batch_size, (index + 1) * self.batch_size)
         return self._permutation(epoch)[rows] if self.training else rows
 
@@ -387,8 +399,16 @@ class Noise:
             images: float32 array of shape `(N, H, W, C)`: images in [0, 1], minus `mean` where there is one.
             mean: float32 array of shape `(H, W, C)`, or `None`; the square is that much darker, as the images are.
             rng: A `numpy.random.Generator`.
+
+        Raises:
+            ValueError: If an argument is of another type or shape, or if the largest square does not fit into images.
         """
-        count, height, width = images.shape[:3]
+        count, height, width = check_images(images, "images").shape[:3]
+        if self.sides[1] > min(height, width):
+            raise ValueError(f"`images` must have sides of at least {self.sides[1]}. Received: {height}x{width}")
+        if mean is not None:
+            _check_mean(mean, images.shape[1:])
+        check_rng(rng)
         side = rng.integers(self.sides[0], self.sides[1] + 1, size=(count, 1))
         rows, columns = (_span(side, extent, rng) for extent in (height, width))
         square = (rows[:, :, None] & columns[:, None, :])[..., None].astype(np.float32)
@@ -470,7 +490,12 @@ def augment(images, augmentation, rng):
 
     Returns:
         Array of the same shape.
+
+    Raises:
+        ValueError: If an argument is of another type or shape.
     """
+    check_images(images, "images"), check_rng(rng)
+    check_kind(augmentation, "augmentation", Augmentation, "an `Augmentation`")
     return move(images, *draw_places(images.shape, augmentation, rng))
 
 
@@ -577,7 +602,7 @@ def _check_labels(images, labels, classes):
         )
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong) == len(labels) and (labels[wrong] == -1).all():
-        raise ValueError("`labels` are all -1: this split has no labels to train or to evaluate on.")
+        raise ValueError(f"`labels` must be in 0..{classes - 1}. Received: -1 for all, a split without labels")
     if len(wrong):
         raise ValueError(
             f"`labels` must be in 0..{classes - 1}. Received: {len(wrong)} others, the first labels[{wrong[0]}]="

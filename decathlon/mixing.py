@@ -11,7 +11,7 @@ from unittest import mock
 
 import numpy as np
 
-from decathlon.arguments import check_array, check_kind, check_number, check_whole
+from decathlon.arguments import check_array, check_images, check_kind, check_number, check_rng, check_whole
 from decathlon.quiet import quiet_tensorflow
 
 MIX_LABELS = ("CutMix", "FourierMix", "MixUp", "Mosaic")  # the layers that change labels too
@@ -35,16 +35,13 @@ class Mixing:
     takes_raw_images = False
 
     def __call__(self, images, labels, rng):
-        if check_array(images, "images").ndim != 4 or images.dtype.kind != "f":
-            raise ValueError(
-                f"`images` must be floats of shape (N, H, W, C). Received: {images.dtype} of shape {images.shape}"
-            )
+        check_images(images, "images")
         if check_array(labels, "labels").ndim != 2 or labels.dtype.kind != "f" or len(labels) != len(images):
             raise ValueError(
                 f"`labels` must be float distributions of shape ({len(images)}, K). Received: {labels.dtype} of shape "
                 f"{labels.shape}"
             )
-        return self.mix(images, labels, rng)
+        return self.mix(images, labels, check_rng(rng))
 
     def __str__(self):
         name = type(self).__name__.lower()

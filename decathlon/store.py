@@ -16,6 +16,7 @@ import secrets
 import shutil
 import warnings
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -229,9 +230,13 @@ def _check_size(size):
 
 def _check_shape(image_shape):
     check_kind(image_shape, "image_shape", tuple | list, "(height, width, channels)")
-    if len(image_shape) != 3:
-        raise ValueError(f"`image_shape` must be (height, width, channels). Received: image_shape={image_shape!r}")
-    return tuple(check_whole(side, "image_shape", 1) for side in image_shape)
+    sides = tuple(check_whole(side, "image_shape", 1) for side in image_shape)
+    if len(sides) != 3 or sides[2] not in (1, 3):
+        raise ValueError(
+            "`image_shape` must be (height, width, channels) with 1 or 3 channels. "
+            f"Received: image_shape={shown(image_shape)}"
+        )
+    return sides
 
 
 def conform(images, image_shape):
@@ -254,15 +259,14 @@ def conform(images, image_shape):
     (2, 28, 28, 1)
     """
     height, width, channels = image_shape = _check_shape(image_shape)
-    check_whole(channels, "image_shape", 1, 3)
-    if check_array(images, "images").dtype != np.uint8 or images.ndim != 4:
+    if check_array(images, "images").dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
         raise ValueError(f"`images` must be uint8 of shape (N, H, W, C). Received: images={shown(images)}")
     if images.shape[1:] == image_shape:
         return images
     if images.shape[1:3] == (height, width):
         size = None
     elif height == width:
-        size = height
+        size = check_whole(height, "image_shape", 1, LARGEST_SIDE)
     else:
         raise DataError(f"Images can be resized to squares alone. Received: {_size_label(image_shape)}")
     return np.stack([decode(np.asarray(image), channels, size) for image in images])
@@ -395,7 +399,7 @@ def prepare(name, source, size=None, data_dir=None, skip_bad=0, progress=None):
         The prepared `Dataset`.
 
     Raises:
-        ValueError: If `name`, `source`, `size` or `skip_bad` is not usable.
+        ValueError: If `name`, `source`, `size`, `skip_bad` or `progress` is not usable.
         DataError: If it is prepared already, or if images are corrupt or missing: they are counted and named.
 
     Warns:
@@ -403,7 +407,9 @@ def prepare(name, source, size=None, data_dir=None, skip_bad=0, progress=None):
     """
     data_dir = _data_dir(data_dir)
     check_request(name, size, data_dir, skip_bad)
+    size = None if size is None else int(size)
     check_kind(source, "source", Source, "a `Source`, such as `decathlon.sources.folder.open_folder` returns")
+    check_kind(progress, "progress", Callable | None, "a function or None")
     for remark in source.remarks:
         warnings.warn(remark, stacklevel=2)
     with _scratch_directory(data_dir, name) as scratch:
@@ -454,13 +460,14 @@ def decode(image, channels, size):
     """
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim not in (2, 3):
-            raise ValueError(f"images must be uint8 of shape (H, W) or (H, W, C), not {shown(image)}")
+            raise ValueError(f"`image` must be uint8 of shape (H, W) or (H, W, C). Received: image={shown(image)}")
         image = image[..., None] if image.ndim == 2 else image
         sides = image.shape[:2] if size is None else (size, size)
         if image.shape == (*sides, channels):
             return image
         image = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
     else:
+        check_kind(image, "image", bytes | Path, "`bytes`, a `Path` or a uint8 array")
         encoded = image.read_bytes() if isinstance(image, Path) else image
         image = ImageOps.exif_transpose(open_image(io.BytesIO(encoded)))
     if image.mode in ("F", "I"):

@@ -1,8 +1,8 @@
 """Wrong calls of all that is public: each is refused in this project's own words, and valid ones are not.
 
-The table is in `tests/wrong_calls`. An error must be a `ValueError` or a `TypeError` that names the argument in
-backticks and shows what was received, or a `DataError` or `SourceError` of the data package. A public callable without
-a row fails a test below.
+The table is in `tests/wrong_calls`. An error must be a `ValueError` or a `TypeError`, of an index an `IndexError`, that
+names the argument in backticks and shows what was received, or a `DataError` or `SourceError` of the data package. A
+public callable without a row fails a test below.
 """
 
 import importlib

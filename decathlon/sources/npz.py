@@ -92,4 +92,9 @@ def _class_names(arrays, train_labels):
         if arrays["class_names"].ndim != 1:
             raise SourceError(f"class_names must be of shape (K,). Received: {arrays['class_names'].shape}.")
         return [str(name) for name in arrays["class_names"]]
-    return [str(i) for i in range(int(train_labels.max()) + 1)]
+    if train_labels.max() >= len(train_labels):
+        raise SourceError(
+            f"y_train must hold labels below the number of its images, {len(train_labels)}, unless class_names are "
+            f"given. Received: {train_labels.max()}."
+        )
+    return [str(i) for i in range(train_labels.max() + 1)]

@@ -330,7 +330,7 @@ def test_batches_leave_the_images_alone(images, labels):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (np.full(60, -1), "`labels` are all -1: this split has no labels to train or to evaluate on."),
+        (np.full(60, -1), "`labels` must be in 0..6. Received: -1 for all, a split without labels"),
         (np.r_[np.zeros(59, int), 7], r"`labels` must be in 0..6. Received: 1 others, the first labels\[59\]=7"),
         (np.r_[np.zeros(9, int), [-1] * 51], r"in 0..6. Received: 51 others, the first labels\[9\]=-1"),
         (np.zeros(60), r"`labels` must be integers, or distributions of shape \(60, 7\). Received: dtype float64"),
@@ -479,7 +479,7 @@ def test_evaluation_takes_a_batch_larger_than_the_set(images, labels):
 
 @pytest.mark.parametrize("index", [-1, 7])
 def test_index_out_of_range_is_refused(training, index):
-    with pytest.raises(IndexError, match=f"`index` must be in 0..6. Received: index={index}"):
+    with pytest.raises(IndexError, match=f"`index` must be a whole number in 0..6. Received: index={index}"):
         training()[index]
 
 
@@ -842,7 +842,7 @@ class TestWithOutliers:
 
     @pytest.mark.parametrize("index", [-1, 7])
     def test_index_out_of_range_is_refused(self, training, images, index):
-        with pytest.raises(IndexError, match=f"`index` must be in 0..6. Received: index={index}"):
+        with pytest.raises(IndexError, match=f"`index` must be a whole number in 0..6. Received: index={index}"):
             WithOutliers(training(), images, 4)[index]
 
 
@@ -1000,5 +1000,5 @@ class TestDenoising:
 
     @pytest.mark.parametrize("index", [-1, 7])
     def test_index_out_of_range_is_refused(self, training, index):
-        with pytest.raises(IndexError, match=f"`index` must be in 0..6. Received: index={index}"):
+        with pytest.raises(IndexError, match=f"`index` must be a whole number in 0..6. Received: index={index}"):
             Denoising(training(), Noise())[index]

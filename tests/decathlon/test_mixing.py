@@ -19,10 +19,11 @@ def rng(seed=0):
     return np.random.default_rng(seed)
 
 
-class Fixed:
+class Fixed(np.random.Generator):
     """A generator that draws what it is told."""
 
     def __init__(self, beta=(), permutation=(), integers=()):
+        super().__init__(np.random.PCG64(0))
         self.draws = {"beta": list(beta), "permutation": list(permutation), "integers": list(integers)}
 
     def beta(self, *_):
@@ -91,7 +92,7 @@ def test_boxes_are_clipped_as_those_of_uniform_centres():
     images, labels = np.zeros((2, 256, 256, 1), np.float32), np.eye(2, dtype=np.float32)
     generator = rng(1)
     draws = SimpleNamespace(beta=generator.beta, permutation=lambda _: [1, 0], integers=generator.integers)
-    pasted = [CutMix()(images, labels, draws)[1][0, 1] for _ in range(1500)]
+    pasted = [CutMix().mix(images, labels, draws)[1][0, 1] for _ in range(1500)]
     assert np.mean(pasted) == pytest.approx(1 / 2 - 1 / 5 + 1 / 48, abs=0.02)
 
 
@@ -149,7 +150,7 @@ def test_ricap_crops_from_every_place():
     images, labels = mapped(1, 1, 9)
     generator = rng(1)
     draws = SimpleNamespace(beta=lambda *_: 0.45, permutation=generator.permutation, integers=generator.integers)
-    first = [RICAP()(images, labels, draws)[0][0, 0, 0, 2] for _ in range(600)]
+    first = [RICAP().mix(images, labels, draws)[0][0, 0, 0, 2] for _ in range(600)]
     counts = np.bincount(np.array(first, int))
     assert len(counts) == 6
     assert stats.chisquare(counts).pvalue > 0.01
@@ -270,8 +271,8 @@ def test_bad_parameters_are_refused_by_name_and_value(make, message):
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (np.zeros((3, 4, 4, 1), np.uint8), np.eye(3), r"`images` must be floats .* uint8 of shape \(3, 4, 4, 1\)"),
-        (np.zeros((3, 4, 4)), np.eye(3), r"`images` must be floats .* float64 of shape \(3, 4, 4\)"),
+        (np.zeros((3, 4, 4, 1), np.uint8), np.eye(3), r"`images` must be floats .* uint8, shape \(3, 4, 4, 1\)"),
+        (np.zeros((3, 4, 4)), np.eye(3), r"`images` must be floats .* float64, shape \(3, 4, 4\)"),
         (np.zeros((3, 4, 4, 1)), np.arange(3), r"`labels` must be .* \(3, K\). Received: int64 of shape \(3,\)"),
         (np.zeros((3, 4, 4, 1)), np.eye(3, dtype=int), r"`labels` must be .* int64 of shape \(3, 3\)"),
         (np.zeros((3, 4, 4, 1)), np.eye(4), r"`labels` must be .* float64 of shape \(4, 4\)"),

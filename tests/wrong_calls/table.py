@@ -98,7 +98,7 @@ def _is_clear(error, names):
     if isinstance(error, DataError | SourceError):
         return not _place(error)
     return (
-        isinstance(error, ValueError | TypeError)
+        isinstance(error, ValueError | TypeError | IndexError)
         and any(name in str(error) for name in names)
         and "Received" in str(error)
     )
