@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kls.targets import known_indices
+from kls.targets import known_indices, real_numbers, shapes_fit
 from kls.utils.arrays import as_numbers, check_number, check_whole
 
 
@@ -57,8 +57,8 @@ class ContrastiveDistillation(keras.layers.Layer):
 
     Raises:
         ValueError: If `labels` are not class indices of two classes at least, if a number is out of its range, if
-            features are not of shape `(N, D)`, or if a row is not one of 0..M-1. Compiled code cannot raise for the
-            last: there the loss of such a sample is NaN.
+            features or `rows` are of another shape or no real numbers, or if a row is not one of 0..M-1. Compiled code
+            cannot raise for the last: there the loss of such a sample is NaN.
 
     Example:
 
@@ -91,13 +91,17 @@ class ContrastiveDistillation(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.student_embedding, self.teacher_embedding = (
             keras.layers.Dense(
-                dimension,
+                self.dimension,
                 kernel_initializer=keras.initializers.GlorotUniform(self.seed_generator),
                 dtype=self.dtype_policy,
                 name=f"{name}_embedding",
             )
             for name in ("student", "teacher")
         )
+
+    def __call__(self, student_features, teacher_features, rows, **kwargs):
+        given = {"student_features": student_features, "teacher_features": teacher_features, "rows": rows}
+        return super().__call__(*(real_numbers(values, name) for name, values in given.items()), **kwargs)
 
     def build(self, student_features_shape, teacher_features_shape, rows_shape):
         for name, shape in (("student_features", student_features_shape), ("teacher_features", teacher_features_shape)):
@@ -121,6 +125,11 @@ class ContrastiveDistillation(keras.layers.Layer):
         )
 
     def call(self, student_features, teacher_features, rows, training=None):
+        if not shapes_fit(rows.shape, student_features.shape[:1]):
+            raise ValueError(
+                "`rows` must be of shape (N,) for `student_features` of shape (N, D). "
+                f"Received: shapes {tuple(rows.shape)} and {tuple(student_features.shape)}"
+            )
         rows, known = known_indices(ops.cast(rows, "float32"), len(self.labels), name="rows", kind="sample")
         student = ops.normalize(self.student_embedding(student_features))
         teacher = ops.normalize(self.teacher_embedding(teacher_features))

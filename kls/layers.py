@@ -3,7 +3,7 @@
 import keras
 
 from kls.fused_batch_norm import normalize_in_inference, normalize_in_training
-from kls.utils.arrays import check_number
+from kls.utils.arrays import check_bool, check_number
 
 DRAWS = 2**16  # values that a draw of dropout can take
 
@@ -35,9 +35,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
     (2, 8, 8, 3)
     """
 
-    def __init__(self, axis=-1, momentum=0.99, epsilon=1e-3, **kwargs):
+    def __init__(self, axis=-1, momentum=0.99, epsilon=1e-3, synchronized=False, **kwargs):
         momentum = check_number(momentum, "momentum", "[0, 1]")
-        super().__init__(axis, momentum, check_number(epsilon, "epsilon", "[0, inf)"), **kwargs)
+        epsilon = check_number(epsilon, "epsilon", "[0, inf)")
+        super().__init__(axis, momentum, epsilon, synchronized=check_bool(synchronized, "synchronized"), **kwargs)
 
     def call(self, inputs, training=None, mask=None):
         if mask is not None or not self._fusible(inputs):

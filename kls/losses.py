@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from kls.targets import (
-    check_classes,
+    check_dtype,
     holds_indices,
     known_distributions,
     known_indices,
@@ -30,8 +30,8 @@ class ClassifierLoss(keras.losses.Loss):
     """
 
     def __init__(self, from_logits, reduction, name, dtype):
+        check_dtype(dtype)
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        check_choice(self.dtype, "dtype", ("float32", "float64"))
         self.from_logits = check_bool(from_logits, "from_logits")
 
     def __call__(self, y_true, y_pred, sample_weight=None):
@@ -452,7 +452,6 @@ class FocalStd(ClassifierLoss):
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
         indices = holds_indices(y_true, y_pred)
         classes = y_pred.shape[-1]
-        check_classes(classes)
         log_p = log_probabilities(y_pred, self.from_logits)
         if indices:
             labels = squeeze_indices(y_true, y_pred)
@@ -482,7 +481,6 @@ def _distillation_parts(y_true, y_pred, from_logits):
     """Returns label distributions, a list of each teacher's logits, and the log-probabilities of predictions."""
     y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
     label, teachers = unpack_teacher(y_true, y_pred)
-    check_classes(y_pred.shape[-1])
     return label, teachers, log_probabilities(y_pred, from_logits)
 
 

@@ -14,6 +14,7 @@ from keras import ops
 
 from kls.calibration.reliability import check_binning, width_edges
 from kls.targets import (
+    check_dtype,
     holds_indices,
     known_distributions,
     known_indices,
@@ -29,8 +30,8 @@ class _BinnedError(keras.metrics.Metric):
     """Sums of weights, predicted values and outcomes over equal-width bins, (lo, hi]."""
 
     def __init__(self, bins=15, from_logits=False, name=None, dtype=None):
+        check_dtype(dtype)
         super().__init__(name=name, dtype=dtype)
-        _check_dtype(self.dtype)
         check_binning(bins, "width", "guo")
         self.bins = bins
         self.from_logits = check_bool(from_logits, "from_logits")
@@ -189,8 +190,8 @@ class NegativeLogLikelihood(keras.metrics.Mean):
     """
 
     def __init__(self, from_logits=False, name="nll", dtype=None):
+        check_dtype(dtype)
         super().__init__(name=name, dtype=dtype)
-        _check_dtype(self.dtype)
         self.from_logits = check_bool(from_logits, "from_logits")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
@@ -226,8 +227,8 @@ class BrierScore(keras.metrics.Mean):
     """
 
     def __init__(self, from_logits=False, name="brier", dtype=None):
+        check_dtype(dtype)
         super().__init__(name=name, dtype=dtype)
-        _check_dtype(self.dtype)
         self.from_logits = check_bool(from_logits, "from_logits")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
@@ -262,8 +263,8 @@ class FamiliarAccuracy(keras.metrics.Mean):
     """
 
     def __init__(self, name="accuracy", dtype=None):
+        check_dtype(dtype)
         super().__init__(name=name, dtype=dtype)
-        _check_dtype(self.dtype)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Adds a batch.
@@ -287,11 +288,6 @@ class FamiliarAccuracy(keras.metrics.Mean):
         if sample_weight is not None:
             weight = weight * ops.cast(_flat(sample_weight, y_pred), self.dtype)
         super().update_state(ops.where(familiar, correct, ops.zeros_like(correct)), weight)
-
-
-def _check_dtype(dtype):
-    """Refuses a dtype that cannot count."""
-    check_choice(dtype, "dtype", ("float32", "float64"))
 
 
 def _matrix(y_pred, dtype):

@@ -259,7 +259,7 @@ def last_dense(model):
     if type(layer) is keras.layers.Dense and layer.quantization_mode is None:
         if layer.activation not in FINAL_ACTIVATIONS:
             raise ValueError(
-                "The model must return logits, or probabilities by softmax. "
+                "`model` must return logits, or probabilities by softmax. "
                 f"Received: a last layer with activation {layer.activation.__name__}"
             )
         return layer, keras.Model(model.inputs, input_tensor)

@@ -7,10 +7,13 @@ from keras import ops
 from kls.calibration.samples import as_indices, per_sample
 from kls.callbacks import _EpochEvaluation
 from kls.distillation import Distiller
+from kls.feeding import batches_of
 from kls.losses import ClassifierLoss, label_cross_entropy, log_probabilities
 from kls.network import Network
 from kls.targets import check_classes, holds_indices, known_indices, squeeze_indices
 from kls.utils.arrays import as_numbers, check_choice, check_number, check_whole
+
+_NO_LABELS = "`data` must have labels: a pair (images, labels), or batches of them. Received: none in `{}`"
 
 
 class ClassLosses(_EpochEvaluation):
@@ -32,8 +35,8 @@ class ClassLosses(_EpochEvaluation):
         accuracies: `{name: array of shape (E, K)}`: the share of a class's samples that are recognised.
 
     Raises:
-        ValueError: If there is no data set, if `every` is not a whole number of at least 1, or at an epoch's end if
-            data have no labels.
+        ValueError: If there is no data set, if data are of another type, if `every` is not a whole number of at least
+            1, or if data have no labels: of arrays at once, of batches at an epoch's end.
 
     Example:
 
@@ -50,6 +53,8 @@ class ClassLosses(_EpochEvaluation):
                 f"`data` must be {{name: data}} with one data set at least. Received: a {type(data).__name__}"
             )
         super().__init__(every, batch_size)
+        for name, part in data.items():
+            _check_labelled(part, name, self.batch_size)
         self.data = data
         self.epochs = np.zeros(0, np.int64)
         self.record = np.zeros((0, len(data), 2, 0))  # epochs, data sets, loss and accuracy, classes
@@ -84,15 +89,23 @@ class ClassLosses(_EpochEvaluation):
         """Returns losses and accuracies, shape `(2, K)`."""
         outputs = self.network.outputs(data, batch_size=self.batch_size)
         if outputs.labels is None:
-            raise ValueError(
-                f"`data` must have labels: a pair (images, labels), or batches of them. {name!r} has none."
-            )
+            raise ValueError(_NO_LABELS.format(name))
         samples = per_sample(outputs.labels, outputs.logits, from_logits=True)
         classes = outputs.logits.shape[1]
         labels = as_indices(outputs.labels, *outputs.logits.shape)
         sums = [np.bincount(labels, values, classes) for values in (samples.nll, samples.correct)]
         with np.errstate(invalid="ignore"):
             return sums / np.bincount(labels, minlength=classes)
+
+
+def _check_labelled(data, name, batch_size):
+    """Raises `ValueError` for what can be told to be no data with labels before any are read."""
+    try:
+        batches_of(data, batch_size)
+    except ValueError as error:
+        raise ValueError(f"`{name}`: {error}") from error
+    if hasattr(data, "shape") or (isinstance(data, tuple) and len(data) == 1):
+        raise ValueError(_NO_LABELS.format(name))
 
 
 def overfitting_to_generalization(train, validation, window=10):
@@ -309,8 +322,9 @@ class OverfittingWeights(ClassLosses):
         epochs, losses, accuracies: As in `ClassLosses`, of the data sets `"train"` and `"validation"`.
 
     Raises:
-        ValueError: If `loss` is another, if `every` or `window` is out of its range; in the first
-            step, if `loss.class_weights` is not among the metrics; after an epoch, if a class has no sample.
+        ValueError: If `loss` is another, if data are of another type or have no labels, if `every` or `window` is out
+            of its range; in the first step, if `loss.class_weights` is not among the metrics; after an epoch, if a
+            class has no sample.
 
     Example:
 

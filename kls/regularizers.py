@@ -2,6 +2,8 @@
 
 import keras
 
+from kls.utils.arrays import check_number
+
 
 @keras.saving.register_keras_serializable(package="kls")
 class L2(keras.regularizers.L2):
@@ -18,6 +20,9 @@ class L2(keras.regularizers.L2):
     >>> float(L2(0.5)(keras.ops.ones((2, 3))))
     3.0
     """
+
+    def __init__(self, l2=0.01):
+        super().__init__(check_number(l2, "l2", "[0, inf)"))
 
     def __call__(self, x):
         if keras.backend.backend() != "tensorflow":

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from kls.calibration.samples import SUM_TOLERANCE
-from kls.utils.arrays import as_numbers, check_number, check_whole, shown
+from kls.utils.arrays import as_numbers, check_choice, check_number, check_whole, shown
 
 
 def check_classes(classes):
@@ -31,6 +31,19 @@ def check_gamma(gamma, classes):
             f"`gamma` must be in (1/K, 1], so that the true class stays the likeliest. "
             f"Received: gamma={gamma} with K={classes} classes (1/K={1 / classes:.4g})."
         )
+
+
+def check_dtype(dtype):
+    """Raises `ValueError` unless a loss or metric of the dtype can count.
+
+    Args:
+        dtype: What Keras takes for one, or `None` for `keras.config.floatx()`.
+    """
+    try:
+        found = keras.dtype_policies.get(dtype or keras.config.floatx()).compute_dtype
+    except (ValueError, TypeError):
+        found = dtype
+    check_choice(found, "dtype", ("float32", "float64"))
 
 
 def gamma_from_epsilon(epsilon, classes):
@@ -115,7 +128,7 @@ def smooth(labels, classes, gamma):
         Float tensor of shape `(..., K)`.
 
     Raises:
-        ValueError: If `gamma` is outside (1/K, 1].
+        ValueError: If `gamma` is outside (1/K, 1], or if `labels` are no integers.
 
     Example:
 
@@ -123,6 +136,9 @@ def smooth(labels, classes, gamma):
     [[0.25, 0.25, 0.5]]
     """
     a, b = smoothing_weights(gamma, classes)
+    labels = ops.convert_to_tensor(real_numbers(labels, "labels"))
+    if not keras.backend.is_int_dtype(labels.dtype):
+        raise ValueError(f"`labels` must be integers. Received: labels={shown(labels)}")
     return a * ops.one_hot(labels, classes) + b
 
 
@@ -137,12 +153,31 @@ def mix(first, second, weight):
     Returns:
         Float tensor of the shape of `first`.
 
+    Raises:
+        ValueError: If the shapes do not fit, if they hold no real numbers, or if a share is outside [0, 1]. Compiled
+            code cannot raise for the last.
+
     Example:
 
     >>> ops.convert_to_numpy(mix([[1.0, 0.0]], [[0.0, 1.0]], 0.25)).tolist()
     [[0.25, 0.75]]
     """
-    first, second, weight = (ops.convert_to_tensor(x, dtype=keras.config.floatx()) for x in (first, second, weight))
+    given = {"first": first, "second": second, "weight": weight}
+    if isinstance(weight, int | float):
+        check_number(weight, "weight", "[0, 1]")
+    first, second, weight = (
+        ops.convert_to_tensor(real_numbers(values, name), dtype=keras.config.floatx()) for name, values in given.items()
+    )
+    if not shapes_fit(first.shape, second.shape):
+        raise ValueError(
+            "`first` and `second` must be of the same shape. "
+            f"Received: shapes {tuple(first.shape)} and {tuple(second.shape)}"
+        )
+    if not shapes_fit(weight.shape, first.shape[:-1][: len(weight.shape)]):
+        raise ValueError(
+            f"`weight` must be a number or of shape {tuple(first.shape[:-1])}. Received: shape {tuple(weight.shape)}"
+        )
+    _raise_where_eager(ops.logical_and(weight >= 0, weight <= 1), weight, "`weight` must lie in [0, 1]")
     while 0 < len(weight.shape) < len(first.shape):
         weight = ops.expand_dims(weight, axis=-1)
     return weight * first + (1 - weight) * second
@@ -173,14 +208,15 @@ def holds_indices(y_true, predictions, name="y_pred"):
     """
     *samples, classes = predictions.shape
     last = tuple(y_true.shape[len(samples) :])
-    if samples and shapes_fit(y_true.shape[: len(samples)], samples):
+    if samples and classes != 1 and shapes_fit(y_true.shape[: len(samples)], samples):
         if last in ((), (1,)):
             return True
         if last == (classes,):
             return False
     raise ValueError(
         f"`y_true` must hold class indices of shape (N,) or (N, 1), or distributions of shape (N, K) for `{name}` "
-        f"of shape (N, K). Received: y_true.shape={tuple(y_true.shape)}, {name}.shape={tuple(predictions.shape)}"
+        f"of shape (N, K), K >= 2. Received: y_true.shape={tuple(y_true.shape)}, "
+        f"{name}.shape={tuple(predictions.shape)}"
     )
 
 
@@ -204,7 +240,7 @@ def real_numbers(values, name):
     Raises:
         ValueError: If they are strings, objects or complex numbers, or a masked array.
     """
-    if not (ops.is_tensor(values) or isinstance(values, keras.Variable)):
+    if not (ops.is_tensor(values) or isinstance(values, keras.Variable | keras.KerasTensor)):
         as_numbers(values, name)
     elif keras.backend.standardize_dtype(values.dtype).startswith(("string", "complex")):
         raise ValueError(f"`{name}` must be an array of real numbers. Received: {name}={shown(values)}")
@@ -333,7 +369,7 @@ def teachers_packed(y_true, y_pred):
     """
     *samples, classes = y_pred.shape
     shape = tuple(y_true.shape)
-    if not samples or not shapes_fit(shape[:-1], samples) or shape[-1] is None or shape[-1] % classes:
+    if not samples or classes == 1 or not shapes_fit(shape[:-1], samples) or shape[-1] is None or shape[-1] % classes:
         return 0
     return shape[-1] // classes - 1
 
@@ -352,7 +388,7 @@ def unpack_teacher(packed, y_pred):
     if not teachers:
         raise ValueError(
             "`y_true` must be of shape (N, (1 + T) K), as `kls.pack_teacher` returns it for T >= 1 teachers, for "
-            f"`y_pred` of shape (N, K). Received: y_true.shape={tuple(packed.shape)}, "
+            f"`y_pred` of shape (N, K), K >= 2. Received: y_true.shape={tuple(packed.shape)}, "
             f"y_pred.shape={tuple(y_pred.shape)}"
         )
     label, *logits = ops.split(packed, 1 + teachers, axis=-1)

@@ -6,6 +6,7 @@ from keras import layers
 from kls.models.checks import check_network
 from kls.models.resnet import basic_block
 from kls.models.torch_style import torch_style_layers
+from kls.utils.arrays import shown
 
 WIDTHS = (32, 64, 128)
 BLOCKS = 2
@@ -89,11 +90,16 @@ def classifier_of(model):
     Args:
         model: A Keras model. One without a dictionary of outputs with `"class"` among them is returned as it is.
 
+    Raises:
+        ValueError: If `model` is no Keras model.
+
     Example:
 
     >>> classifier_of(DenoisingClassifier(classes=9)).output_shape
     (None, 9)
     """
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"`model` must be a Keras model. Received: model={shown(model)}")
     output = getattr(model, "output", None)
     if not isinstance(output, dict) or "class" not in output:
         return model

@@ -113,6 +113,16 @@ class TestRatio:
             overfitting_to_generalization(train, np.zeros((3, 3)), window)
 
 
+class Bare(keras.utils.PyDataset):
+    """One batch of images without labels."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return (X,)
+
+
 class TestClassLosses:
     def test_are_those_of_scikit_learn_in_inference_mode(self):
         record, seen = ClassLosses(SETS, batch_size=7), Probabilities()
@@ -171,9 +181,11 @@ class TestClassLosses:
             ClassLosses(data)
 
     def test_refuse_data_without_labels(self):
-        record = ClassLosses({"bare": X})
+        with pytest.raises(ValueError, match=r"`data` must have labels.*none in `bare`"):
+            ClassLosses({"bare": X})
+        record = ClassLosses({"bare": Bare()})
         record.set_model(compiled())
-        with pytest.raises(ValueError, match=r"must have labels.*'bare' has none"):
+        with pytest.raises(ValueError, match=r"`data` must have labels.*none in `bare`"):
             record.evaluate(0)
 
 

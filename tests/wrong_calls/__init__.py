@@ -6,33 +6,47 @@ CALLS = [row for wing in (labels, calibration, evaluation, models, figures, data
 
 RECORD = "a record, made by this project and not by its user"
 KERAS = "its arguments are handed on to Keras, which checks them"
-TENSORS = "called by losses alone, with what Keras has made tensors of"
+TENSORS = "called by losses and metrics alone, which have checked the rest, with what Keras has made tensors of"
 CHECK = "a check itself"
 COMMANDS = "called by the command line and by other functions of the store, which have checked the arguments"
+SOURCES = "called by the sources alone, with what they have read"
 NEED_NO_ROW = {
     "decathlon.catalog.Entry": RECORD,
     "decathlon.mixing.Mixing": "the base of the mixings",
     "decathlon.sources.Example": RECORD,
+    "decathlon.sources.absent_classes": SOURCES,
+    "decathlon.sources.listed": SOURCES,
+    "decathlon.sources.open_image": SOURCES,
+    "decathlon.sources.repeated": SOURCES,
     "decathlon.sources.Source": RECORD,
     "decathlon.sources.SourceError": "an error",
     "decathlon.store.DataError": "an error",
     "decathlon.store.NotPreparedError": "an error",
     "decathlon.store.default_data_dir": "takes no arguments",
+    "decathlon.store.load": COMMANDS,
     "decathlon.store.open_or_make": COMMANDS,
     "decathlon.store.prepare_command": COMMANDS,
     "decathlon.store.prepared": COMMANDS,
     "decathlon.store.prepared_names": COMMANDS,
     "decathlon.store.prepared_sizes": COMMANDS,
+    "decathlon.store.read": COMMANDS,
     "kls.bootstrap.Interval": RECORD,
     "kls.layers.BatchNormalization": KERAS,
+    "kls.losses.ClassifierLoss": "the base of the losses",
+    "kls.losses.label_cross_entropy": TENSORS,
+    "kls.losses.log_probabilities": TENSORS,
     "kls.models.registry.names": "takes no arguments",
     "kls.ood.scores.Score": "the base of the scores",
     "kls.optimizers.Adam": KERAS,
     "kls.optimizers.SGD": KERAS,
     "kls.targets.check_classes": CHECK,
+    "kls.targets.check_dtype": CHECK,
     "kls.targets.check_gamma": CHECK,
     "kls.targets.holds_indices": TENSORS,
+    "kls.targets.known_distributions": TENSORS,
     "kls.targets.known_indices": TENSORS,
+    "kls.targets.known_probabilities": TENSORS,
+    "kls.targets.real_numbers": CHECK,
     "kls.targets.shapes_fit": TENSORS,
     "kls.targets.squeeze_indices": TENSORS,
     "kls.targets.teachers_packed": TENSORS,
