@@ -116,7 +116,8 @@ class TestRatio:
 class Bare(keras.utils.PyDataset):
     """One batch of images without labels."""
 
-    num_batches = 1
+    def __len__(self):
+        return 1
 
     def __getitem__(self, index):
         return (X,)
