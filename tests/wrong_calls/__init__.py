@@ -8,16 +8,23 @@ RECORD = "a record, made by this project and not by its user"
 KERAS = "its arguments are handed on to Keras, which checks them"
 TENSORS = "called by losses alone, with what Keras has made tensors of"
 CHECK = "a check itself"
+READ = "called by the sources, with what they have read"
 COMMANDS = "called by the command line and by other functions of the store, which have checked the arguments"
 NEED_NO_ROW = {
     "decathlon.catalog.Entry": RECORD,
     "decathlon.mixing.Mixing": "the base of the mixings",
+    "decathlon.sources.absent_classes": READ,
+    "decathlon.sources.listed": READ,
+    "decathlon.sources.open_image": READ,
+    "decathlon.sources.repeated": READ,
     "decathlon.sources.Example": RECORD,
     "decathlon.sources.Source": RECORD,
     "decathlon.sources.SourceError": "an error",
     "decathlon.store.DataError": "an error",
     "decathlon.store.NotPreparedError": "an error",
     "decathlon.store.default_data_dir": "takes no arguments",
+    "decathlon.store.load": COMMANDS,
+    "decathlon.store.read": COMMANDS,
     "decathlon.store.open_or_make": COMMANDS,
     "decathlon.store.prepare_command": COMMANDS,
     "decathlon.store.prepared": COMMANDS,
@@ -25,6 +32,8 @@ NEED_NO_ROW = {
     "decathlon.store.prepared_sizes": COMMANDS,
     "kls.bootstrap.Interval": RECORD,
     "kls.layers.BatchNormalization": KERAS,
+    "kls.losses.ClassifierLoss": "the base of the losses",
+    "kls.losses.label_cross_entropy": TENSORS,
     "kls.models.registry.names": "takes no arguments",
     "kls.ood.scores.Score": "the base of the scores",
     "kls.optimizers.Adam": KERAS,
@@ -32,7 +41,10 @@ NEED_NO_ROW = {
     "kls.targets.check_classes": CHECK,
     "kls.targets.check_gamma": CHECK,
     "kls.targets.holds_indices": TENSORS,
+    "kls.targets.known_distributions": TENSORS,
     "kls.targets.known_indices": TENSORS,
+    "kls.targets.known_probabilities": TENSORS,
+    "kls.targets.real_numbers": TENSORS,
     "kls.targets.shapes_fit": TENSORS,
     "kls.targets.squeeze_indices": TENSORS,
     "kls.targets.teachers_packed": TENSORS,
