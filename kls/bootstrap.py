@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kls.utils.arrays import check_number, check_whole
+from kls.utils.arrays import check_number, check_whole, shown
 
 NARROW = {  # where the bootstrap intervals of which metrics hold too seldom: docs/coverage.md
     "": ("mce",),
@@ -56,7 +56,7 @@ def percentile_interval(measure, sizes, n, level, seed):
     Returns:
         An `Interval`.
     """
-    check_resampling(n, level, seed)
+    check_resampling(measure, n, level, seed)
     rng = np.random.default_rng(seed)
     (value,) = measure(*(np.ones((1, size)) for size in sizes))
     rows = max(1, CHUNK // sum(sizes))
@@ -64,8 +64,10 @@ def percentile_interval(measure, sizes, n, level, seed):
     return interval_of(value, np.concatenate(drawn), level, lowest=0.0)
 
 
-def check_resampling(n, level, seed):
-    """Raises `ValueError` unless the three are a number of resamples, a confidence level and a seed."""
+def check_resampling(measure, n, level, seed):
+    """Raises `ValueError` unless these are a function, a number of resamples, a confidence level and a seed."""
+    if not callable(measure):
+        raise ValueError(f"`measure` must be a function. Received: measure={shown(measure)}")
     check_whole(n, "n", 1)
     check_number(level, "level", "(0, 1)")
     check_whole(seed, "seed", 0)

@@ -14,11 +14,12 @@ from kls import plots
 from kls.calibration.measures import summarize
 from kls.calibration.reliability import check_binning
 from kls.calibration.samples import as_indices
+from kls.feeding import batches_of
 from kls.network import Network
 from kls.ood.measures import auroc, fpr_at_tpr
 from kls.ood.scores import get as get_score
 from kls.scale import scale_remark
-from kls.utils.arrays import check_whole, shown
+from kls.utils.arrays import check_whole, naming, shown
 from kls.utils.files import as_path, atomic_write
 
 
@@ -85,11 +86,14 @@ class FullStateCheckpoint(keras.callbacks.Callback):
             model: The built and compiled model.
 
         Raises:
-            ValueError: If the file is absent or damaged, was made by another model, or has not the `epoch` of this
-                callback, as when another process writes there.
+            ValueError: If the model is not built and compiled, or if the file is absent or damaged, was made by another
+                model, or has not the `epoch` of this callback, as when another process writes there.
         """
-        if not model.built:
-            raise ValueError("The model must be built before it is restored: begin it with an `Input` layer.")
+        if not isinstance(model, keras.Model) or not model.built or getattr(model, "optimizer", None) is None:
+            raise ValueError(
+                "`model` must be a compiled Keras model that is built: begin it with an `Input` layer. "
+                f"Received: {shown(model)}"
+            )
         arrays, state = self._read()
         if state["epoch"] != self.epoch:
             raise ValueError(
@@ -208,10 +212,8 @@ class _EpochEvaluation(keras.callbacks.Callback):
 
     def check(self, data, name):
         """Raises before the first epoch what evaluating the first batch would raise; returns its labels and K."""
-        try:
+        with naming(name):
             return self.network.check(data, self.batch_size)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
 
     def warn_of_scale(self, samples):
         """Warns once in a training of images on another scale, after the first epoch: see `kls.scale`."""
@@ -260,16 +262,20 @@ class CalibrationCallback(_EpochEvaluation):
     def __init__(self, data, every=1, bins=15, log_dir=None, batch_size=128):
         super().__init__(every, batch_size)
         check_binning(bins, "width", "guo")
+        with naming("CalibrationCallback"):
+            batches_of(data)
         self.data = data
         self.bins = bins
-        self.log_dir = log_dir
+        self.log_dir = None if log_dir is None else as_path(log_dir, "log_dir")
         self._writer = None
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
         labels, classes = self.check(self.data, "CalibrationCallback")
         if labels is None:
-            raise ValueError("`data` must have labels: a pair (images, labels), or batches of them.")
+            raise ValueError(
+                "`data` must have labels: a pair (images, labels), or batches of them. Received: images alone"
+            )
         if isinstance(self.data, tuple):
             labels = self.data[1]
         as_indices(labels, len(labels), classes)
@@ -348,15 +354,22 @@ class OODCallback(_EpochEvaluation):
         self.familiar = familiar
         self.training_data = training_data
         self._listener = None
+        for name, data in self._given.items():
+            with naming(f"OODCallback, {name}"):
+                batches_of(data)
+
+    @property
+    def _given(self):
+        """`{name: data}` of all data that are known before training."""
+        optional = {"familiar": self.familiar, "training_data": self.training_data}
+        return {name: data for name, data in optional.items() if data is not None} | self.ood
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
         self._stop_listening()
         self.score.check_network(self.network)
-        given = {"familiar": self.familiar, "training_data": self.training_data, **self.ood}
-        for name, data in given.items():
-            if data is not None:
-                self.check(data, f"OODCallback, {name}")
+        for name, data in self._given.items():
+            self.check(data, f"OODCallback, {name}")
         if self.familiar is None:
             self._listener = _ValidationListener(self.model)
 

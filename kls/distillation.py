@@ -295,9 +295,10 @@ def teacher_logits(teacher, data, path, batch_size=128):
     """
     if getattr(data, "training", False):
         raise ValueError("`data` must come in order and unaltered. Received: batches with training=True")
-    networks = [Network(model) for model in _listed(teacher)]
-    if not networks:
-        raise ValueError("`teacher` must be a model or a list of at least one. Received: []")
+    teachers = _listed(teacher) or [teacher]
+    if not all(isinstance(model, keras.Model) for model in teachers):
+        raise ValueError(f"`teacher` must be a Keras model or a list of at least one. Received: {shown(teacher)}")
+    networks = [Network(model) for model in teachers]
     with atomic_write(path) as file:
         count = 0
         for images, _ in batches_of(data, batch_size):

@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from html import escape
@@ -19,7 +19,7 @@ from kls.network import Network
 from kls.ood import measures as detection
 from kls.ood import scores as ood_scores
 from kls.scale import scale_remark
-from kls.utils.arrays import check_choice, check_whole, shown
+from kls.utils.arrays import check_choice, check_whole, naming, shown
 
 UNSCALED = "none"
 PERCENT = ("accuracy", "ece", "mce", "uce", "aurc", "auroc", "aupr_in", "aupr_out", "fpr95")
@@ -176,8 +176,9 @@ class Evaluation:
 
     def _tables(self, measures):
         """Yields caption, header and lines of each table."""
-        if isinstance(measures, str) or not set(measures) <= detection.MEASURES.keys():
-            raise ValueError(f"`measures` must be among {', '.join(detection.MEASURES)}. Received: {shown(measures)}")
+        known = list(detection.MEASURES)
+        if not isinstance(measures, Collection) or not all(measure in known for measure in measures):
+            raise ValueError(f"`measures` must be among {', '.join(known)}. Received: {shown(measures)}")
         yield self._calibration_table()
         for measure in measures if self.scores else ():
             yield self._ood_table(measure)
@@ -292,7 +293,7 @@ def evaluate(
     samples = {"`data`": familiar.sample}
     fitted = [score for score in named_scores.values() if score.uses_training_data]
     if fitted and training_data is not None:
-        with _naming("training_data"):
+        with naming("training_data"):
             training = network.outputs(training_data, any(score.uses_features for score in fitted), batch_size)
         samples["`training_data`"] = training.sample
 
@@ -303,7 +304,7 @@ def evaluate(
         _keep(named_scores, learn, skipped)
     unfamiliar = {}
     for (group, name), values in groups.items():
-        with _naming(_column(group, name)):
+        with naming(_column(group, name)):
             unfamiliar[group, name] = outputs_of(values)
         samples[f"`ood` {_column(group, name)}"] = unfamiliar[group, name].sample
 
@@ -311,7 +312,7 @@ def evaluate(
     if scaler is not None:
         held_out = None
         if scaling_data is not None:
-            with _naming("scaling_data"):
+            with naming("scaling_data"):
                 held_out = network.outputs(scaling_data, batch_size=batch_size)
             samples["`scaling_data`"] = held_out.sample
         logits[scaler_name], note, scalers = _scaled(scaler_name, scaler, familiar.logits, labels, held_out, seed)
@@ -362,18 +363,11 @@ def _keep(named_scores, step, skipped):
     return found
 
 
-@contextmanager
-def _naming(data):
-    """Puts the name of the data before what is wrong with them."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{data}: {error}") from error
-
-
 def _labels(outputs, name):
     if outputs.labels is None:
-        raise ValueError(f"`{name}` must have labels: a pair (images, labels), or batches of them.")
+        raise ValueError(
+            f"`{name}` must have labels: a pair (images, labels), or batches of them. Received: images alone"
+        )
     return outputs.labels
 
 

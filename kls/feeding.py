@@ -8,7 +8,7 @@ from functools import partial
 import keras
 import numpy as np
 
-from kls.utils.arrays import check_whole
+from kls.utils.arrays import as_numbers, check_bool, check_whole, shown
 
 AHEAD = 2  # batches that are made before they are used
 
@@ -32,13 +32,20 @@ def feed(batches, endless=False):
     Returns:
         What to pass as `x`.
 
+    Raises:
+        ValueError: If `batches` or `endless` are something else.
+
     Example:
 
     ```python
     model.fit(feed(batches, endless=True), steps_per_epoch=len(batches), epochs=3, shuffle=False)
     ```
     """
-
+    check_bool(endless, "endless")
+    if not (isinstance(batches, keras.utils.PyDataset) and hasattr(batches, "batch")):
+        raise ValueError(
+            f"`batches` must be a `keras.utils.PyDataset` with `batch(epoch, index)`. Received: {shown(batches)}"
+        )
     if _finishes_on_device(batches):
         batches = _FinishedOnDevice(batches)
 
@@ -127,7 +134,8 @@ def batches_of(data, batch_size=128):
         batch_size: Samples per batch, for arrays.
 
     Raises:
-        ValueError: If `data` is something else, is empty or endless, or if images and labels differ in number.
+        ValueError: If `data` is something else, is empty or endless, if images and labels differ in number, or if
+            images are no real numbers.
 
     Example:
 
@@ -157,7 +165,7 @@ def batches_of(data, batch_size=128):
         found = "none" if labels is None else len(labels)
         raise ValueError(f"`data` must hold a label for each of one or more images. Received: {len(images)}, {found}")
     return (
-        (images[start : start + batch_size], None if labels is None else labels[start : start + batch_size])
+        _pair(tuple(array[start : start + batch_size] for array in arrays))
         for start in range(0, len(images), batch_size)
     )
 
@@ -198,14 +206,14 @@ def _without_autotuner(dataset):
 
 
 def _pair(element):
-    """Returns the images and labels of a batch as arrays."""
+    """Returns the images and labels of a batch as arrays; masked labels stay so, for whoever takes them to refuse."""
     parts = element if isinstance(element, tuple | list) else (element,)
     if not all(hasattr(part, "shape") and len(part.shape) for part in parts[:2] if part is not None):
         raise ValueError(
             f"Batches must be images, or pairs (images, labels), of arrays. Received: {_describe(element)}"
         )
     images, labels = parts[0], parts[1] if len(parts) > 1 else None
-    return np.asarray(images), None if labels is None else np.asarray(labels)
+    return as_numbers(images, "data"), None if labels is None else np.asanyarray(labels)
 
 
 def _describe(data):

@@ -10,7 +10,7 @@ from keras import ops
 
 from kls.calibration.samples import SUM_TOLERANCE
 from kls.feeding import full_batches
-from kls.utils.arrays import as_numbers, shown
+from kls.utils.arrays import shown
 
 FINAL_ACTIVATIONS = (keras.activations.linear, keras.activations.softmax)
 
@@ -66,7 +66,7 @@ class Network:
         self.feature_layer = features
         found = last_dense(model)
         self._dense, self._trunk = found if found else (None, None)
-        self._features = _named_features(model, features) if features else self._trunk
+        self._features = self._trunk if features is None else _named_features(model, features)
         self.gives_probabilities = self.gives_log_probabilities = False
         self._compiled = {}
 
@@ -77,7 +77,7 @@ class Network:
     @property
     def head(self):
         """`(kernel, bias)` of the last layer as arrays, or `None` where the features are not its input."""
-        if self._dense is None or self.feature_layer:
+        if self._dense is None or self.feature_layer is not None:
             return None
         kernel = ops.convert_to_numpy(self._dense.kernel).astype(np.float32)
         bias = ops.convert_to_numpy(self._dense.bias) if self._dense.use_bias else np.zeros(kernel.shape[1])
@@ -155,7 +155,7 @@ class Network:
             done += count
             parts.append((labels, found, [score(self, images)[:count] for score in image_scores.values()]))
         _check_any(len(parts))
-        labels = None if parts[0][0] is None else np.concatenate([np.asarray(labels) for labels, _, _ in parts])
+        labels = None if parts[0][0] is None else np.concatenate([labels for labels, _, _ in parts])
         logits, *rest = (np.concatenate(arrays) for arrays in zip(*(found for _, found, _ in parts), strict=True))
         scores = (np.concatenate(arrays) for arrays in zip(*(scores for _, _, scores in parts), strict=True))
         if self.gives_probabilities:
@@ -212,7 +212,6 @@ class Network:
 
     def _check_images(self, images):
         """Keras's own message comes from its first call alone; later ones are compiled."""
-        as_numbers(images, "data")
         expected = self.model.inputs[0].shape if _is_graph(self.model) and len(self.model.inputs) == 1 else None
         if expected is None or None in expected[1:]:
             return
@@ -339,7 +338,7 @@ def _check_model(model):
 def _check_shape(shape):
     if len(shape) != 2 or shape[1] is None or shape[1] < 2:
         raise ValueError(
-            "The model must return logits or probabilities of shape (N, K) with K >= 2 classes. "
+            "`model` must return logits or probabilities of shape (N, K) with K >= 2 classes. "
             f"Received: outputs of shape {tuple(shape)}"
         )
 

@@ -1,15 +1,16 @@
 """Figures. matplotlib is imported where one is drawn."""
 
 from itertools import cycle
+from numbers import Real
 
 import numpy as np
 
 from kls.calibration.measures import area_under_risk_coverage, risk_coverage, summarize
 from kls.calibration.reliability import check_binning, reliability
 from kls.calibration.samples import per_sample
-from kls.ood.measures import auroc, roc
+from kls.ood.measures import as_scores, auroc, roc
 from kls.per_class import class_scores
-from kls.utils.arrays import as_numbers, check_whole, shown
+from kls.utils.arrays import as_numbers, check_number, check_whole, shown
 
 MARKERS = "os^Dv<>Pphd"  # eleven beside ten colours: 110 different pairs
 LINES = ("-", "--", ":", "-.")
@@ -32,15 +33,16 @@ def accuracy_against_gamma(curves):
     >>> len(figure.axes)
     1
     """
-    _check_named(curves, "curves")
+    _check_named(curves, "curves", depth=2)
+    most = max(map(len, curves.values()))
+    if most > 2:
+        raise ValueError(f"`curves` must hold one or two curves per panel. Received: {most}")
     figure, panels = _grid(len(curves), 4, (4, 3.2))
     for (title, named), panel in zip(curves.items(), panels, strict=True):
-        for style, (name, (gammas, accuracies, deviations)) in zip(
-            ("o-", "s--")[: len(named)], named.items(), strict=True
-        ):
-            panel.errorbar(
-                gammas, accuracies, yerr=deviations if any(deviations) else None, fmt=style, capsize=3, label=name
-            )
+        for style, (name, curve) in zip(("o-", "s--"), named.items(), strict=False):
+            gammas, accuracies, deviations = _array(curve, "curves", 3, None)
+            bars = deviations if deviations.any() else None
+            panel.errorbar(gammas, accuracies, yerr=bars, fmt=style, capsize=3, label=name)
         panel.set(title=title, xlabel="gamma (probability of the true class)", ylabel="best accuracy, %")
         panel.title.set_fontsize("medium")
         panel.grid(alpha=0.3)
@@ -123,7 +125,8 @@ def reliability_diagrams(named, bins=15, from_logits=False, convention="guo"):
     """
     _check_named(named, "named")
     figure, panels = _grid(len(named), 4, (3.2, 3.2))
-    for (method, (y_true, probabilities)), panel in zip(named.items(), panels, strict=True):
+    for (method, sample), panel in zip(named.items(), panels, strict=True):
+        y_true, probabilities = _parts(sample, "named", "(y_true, probabilities)")
         _reliability_panel(panel, y_true, probabilities, bins, from_logits, convention)
         panel.set(title=method, xlabel="confidence", ylabel="accuracy")
         panel.title.set_fontsize("medium")
@@ -184,11 +187,11 @@ def score_histograms(familiar, unfamiliar, xlabel="maximum softmax probability",
 
     _check_named(unfamiliar, "unfamiliar")
     check_binning(bins, "width", "guo")
-    familiar = _as_scores(familiar, "familiar")
+    familiar = as_scores(familiar, "familiar")
     figure = Figure(figsize=(4 * len(unfamiliar), 3.2), layout="constrained")
     panels = figure.subplots(1, len(unfamiliar), squeeze=False).flat
     for panel, (name, scores) in zip(panels, unfamiliar.items(), strict=True):
-        scores = _as_scores(scores, "unfamiliar")
+        scores = as_scores(scores, "unfamiliar")
         edges = _histogram_edges(np.concatenate([familiar, scores]), bins)
         for color, label, values in (("tab:blue", "familiar", familiar), ("tab:orange", name, scores)):
             infinite = np.isinf(values).sum()
@@ -237,13 +240,15 @@ def roc_curves(familiar, unfamiliar, title="ROC", points=None):
     from matplotlib.figure import Figure
 
     _check_named(unfamiliar, "unfamiliar")
+    points = {} if points is None else points
+    _check_named(points, "points", least=0)
     figure = Figure(figsize=(4.4, 4.2), layout="constrained")
     panel = figure.subplots()
     for name, scores in unfamiliar.items():
         panel.plot(*roc(familiar, scores), label=f"{name}: AUROC {100 * auroc(familiar, scores):.2f} %")
     panel.plot([0, 1], [0, 1], "--", color="0.6", linewidth=1)
-    for (name, rates), marker in zip((points or {}).items(), cycle(MARKERS), strict=False):
-        if np.shape(rates) != (2,) or not all(0 <= rate <= 1 for rate in rates):
+    for (name, rates), marker in zip(points.items(), cycle(MARKERS), strict=False):
+        if np.shape(rates) != (2,) or not all(isinstance(rate, Real) and 0 <= rate <= 1 for rate in rates):
             raise ValueError(
                 f"`points` must hold pairs (FPR, TPR) of rates between 0 and 1. Received: {name!r}: {rates}"
             )
@@ -312,24 +317,28 @@ def smoothing_curves(panels):
     """
     from matplotlib.figure import Figure
 
-    _check_named(panels, "panels")
+    _check_named(panels, "panels", depth=2)
+    for curves in panels.values():
+        if absent := [name for name in ("alpha", "accuracy", "ece", "auroc") if name not in curves]:
+            raise ValueError(f"`panels` must hold {', '.join(absent)}. Received: {', '.join(map(str, curves))}")
+        _check_named(curves["auroc"], "panels")
     figure = Figure(figsize=(4.4 * len(panels), 6), layout="constrained")
     above, below = figure.subplots(2, len(panels), squeeze=False)
     unfamiliar = dict.fromkeys(name for curves in panels.values() for name in curves["auroc"])
     colors = {name: f"C{index}" for index, name in enumerate(unfamiliar)}
     for (familiar, curves), upper, lower in zip(panels.items(), above, below, strict=True):
         right = upper.twinx()
-        _curve(upper, curves["accuracy"], fmt="o-", color="tab:blue")
-        _curve(right, curves["ece"], fmt="s--", color="tab:orange")
+        alphas = _array(curves["alpha"], "panels", None)
+        _curve(upper, curves["accuracy"], len(alphas), fmt="o-", color="tab:blue")
+        errors = _curve(right, curves["ece"], len(alphas), fmt="s--", color="tab:orange")
         for name, curve in curves["auroc"].items():
-            _curve(lower, curve, fmt="o-", color=colors[name], label=name)
+            _curve(lower, curve, len(alphas), fmt="o-", color=colors[name], label=name)
         upper.set(title=familiar)
         upper.set_ylabel("accuracy, %", color="tab:blue")
         right.set_ylabel("ECE, %", color="tab:orange")
         lower.set(ylabel="AUROC, %")
         lower.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize="small")
-        strengths = [f"{alpha:g}" for alpha in curves["alpha"]]
-        errors = np.asarray(curves["ece"][0], np.float64)
+        strengths = [f"{alpha:g}" for alpha in alphas]
         for panel in (upper, lower):
             panel.set_xticks(range(len(strengths)), strengths)
             panel.set(xlabel="alpha (label smoothing)", xlim=(-0.5, len(strengths) - 0.5))
@@ -339,14 +348,15 @@ def smoothing_curves(panels):
     return figure
 
 
-def _curve(panel, curve, **options):
-    """Draws `(means, standard deviations)` at 0, 1, 2, ..., but for means of NaN."""
-    means, deviations = np.asarray(curve, np.float64)
+def _curve(panel, curve, count, **options):
+    """Draws `(means, standard deviations)` at 0, 1, 2, ..., but for means of NaN; returns the means."""
+    means, deviations = _array(curve, "panels", 2, count)
     drawn = ~np.isnan(means)
     bars = np.where(deviations > 0, deviations, np.nan)[drawn]
     panel.errorbar(
         np.flatnonzero(drawn), means[drawn], yerr=None if np.isnan(bars).all() else bars, capsize=3, **options
     )
+    return means
 
 
 def teacher_and_student(panels):
@@ -369,13 +379,13 @@ def teacher_and_student(panels):
     """
     from matplotlib.patches import Patch
 
-    _check_named(panels, "panels")
+    _check_named(panels, "panels", depth=2)
+    arrays = [_array(list(pairs.values()), "panels", None, 2) for pairs in panels.values()]
     colors = {"teacher": "tab:blue", "student": "tab:orange"}
     figure, areas = _grid(len(panels), 3, (4.4, 3.4), sharey=True)
-    drawn = [value for pairs in panels.values() for pair in pairs.values() for value in pair if not np.isnan(value)]
-    bottom = max(0, 10 * ((min(drawn, default=100) - 3) // 10))
-    for (title, pairs), panel in zip(panels.items(), areas, strict=True):
-        values = np.array(list(pairs.values()), np.float64)
+    least = min(values[~np.isnan(values)].min(initial=100) for values in arrays)
+    bottom = max(0, 10 * ((least - 3) // 10))
+    for (title, pairs), values, panel in zip(panels.items(), arrays, areas, strict=True):
         for column, (who, color) in enumerate(colors.items()):
             found = np.flatnonzero(~np.isnan(values[:, column]))
             places, heights = found + 0.4 * column - 0.2, values[found, column]
@@ -413,11 +423,12 @@ def class_confidence(panels, bins=15, from_logits=False):
     >>> class_confidence(panels).axes[0].get_legend().get_texts()[0].get_text()
     'vanilla (100.00 %, 25.00 %)'
     """
-    _check_named(panels, "panels")
+    _check_named(panels, "panels", depth=2)
     styles = _styles(panels)
     figure, areas = _grid(len(panels), 3, (4.8, 4.4), sharex=True, sharey=True)
     for (network, methods), panel in zip(panels.items(), areas, strict=True):
-        for method, (y_true, probabilities) in methods.items():
+        for method, sample in methods.items():
+            y_true, probabilities = _parts(sample, "panels", "(y_true, probabilities)")
             f1, confidence = class_scores(y_true, probabilities, from_logits)
             summary = summarize(y_true, probabilities, bins, from_logits)
             label = f"{method} ({100 * summary['accuracy']:.2f} %, {100 * summary['ece']:.2f} %)"
@@ -461,13 +472,13 @@ def accuracy_against_calibration(panels):
     >>> len(accuracy_against_calibration(panels).axes[0].collections)
     2
     """
-    _check_named(panels, "panels")
+    _check_named(panels, "panels", depth=3)
     styles = _styles(panels)
     figure, areas = _grid(len(panels), 2, (6, 4.6))
     text = {"textcoords": "offset points", "fontsize": "x-small", "color": "0.4", "in_layout": False}
     for (title, methods), panel in zip(panels.items(), areas, strict=True):
         for method, networks in methods.items():
-            points = np.array(list(networks.values()), np.float64)
+            points = _array(list(networks.values()), "panels", None, 2)
             panel.scatter(*points.T, label=method, **styles[method])
             for network, point in zip(networks, points, strict=True):
                 if not np.isnan(point).any():
@@ -527,19 +538,23 @@ def class_loss_curves(methods, counts=(5, 20)):
     2
     """
     _check_named(methods, "methods")
+    if not isinstance(counts, list | tuple) or not counts:
+        raise ValueError(f"`counts` must be a list of one number at least. Received: counts={shown(counts)}")
     for count in counts:
         check_whole(count, "counts", 1)
-    least = min(len(class_accuracies) for _, class_accuracies, _ in methods.values())
+    found = {method: _losses(parts) for method, parts in methods.items()}
+    least = min(len(class_accuracies) for _, class_accuracies, _ in found.values())
     counts = dict.fromkeys(min(count, least // 2) for count in counts)
     figure, panels = _grid(len(counts), 1, (6.4, 3.6))
     for count, panel in zip(counts, panels, strict=True):
         right = panel.twinx()
-        for index, (method, (losses, class_accuracies, accuracies)) in enumerate(methods.items()):
+        for index, (method, (losses, class_accuracies, accuracies)) in enumerate(found.items()):
             epochs = range(1, len(accuracies) + 1)
             order = np.argsort(class_accuracies, kind="stable")
             for name, style, chosen in (("best", "-", order[-count:]), ("worst", "--", order[:count])):
-                mean = np.asarray(losses, np.float64)[:, chosen].mean(axis=1)
-                panel.plot(epochs, mean, style, color=f"C{index}", label=f"{method}, {name} {count}")
+                panel.plot(
+                    epochs, losses[:, chosen].mean(axis=1), style, color=f"C{index}", label=f"{method}, {name} {count}"
+                )
             right.plot(epochs, accuracies, ":", color=f"C{index}", label=f"{method}, accuracy")
         panel.set(xlabel="epoch", ylabel="log loss")
         panel.set_ylim(bottom=0)
@@ -554,6 +569,16 @@ def class_loss_curves(methods, counts=(5, 20)):
             fontsize="small",
         )
     return figure
+
+
+def _losses(parts):
+    """Returns the arrays of `(losses, class accuracies, accuracies)` of a method."""
+    losses, class_accuracies, accuracies = _parts(parts, "methods", "(losses, class accuracies, accuracies)")
+    accuracies = _array(accuracies, "methods", None)
+    losses = _array(losses, "methods", len(accuracies), None)
+    if losses.shape[1] < 2:
+        raise ValueError(f"`methods` must hold losses of two classes at least. Received: {losses.shape[1]}")
+    return losses, _array(class_accuracies, "methods", losses.shape[1]), accuracies
 
 
 def penultimate_projection(rows):
@@ -578,14 +603,18 @@ def penultimate_projection(rows):
     """
     from matplotlib.figure import Figure
 
-    _check_named(rows, "rows")
+    _check_named(rows, "rows", depth=3)
     titles = next(iter(rows.values()))
+    if any(methods.keys() != titles.keys() for methods in rows.values()):
+        raise ValueError(
+            f"`rows` must be of the same methods. Received: {[list(methods) for methods in rows.values()]}"
+        )
     figure = Figure(figsize=(2.4 * len(titles) + 1, 2.4 * len(rows)), layout="constrained")
     panels = figure.subplots(len(rows), len(titles), squeeze=False)
     for (samples, methods), row in zip(rows.items(), panels, strict=True):
         for method, panel in zip(titles, row, strict=True):
             for name, points in methods[method].items():
-                panel.scatter(*np.transpose(points), s=6, alpha=0.6, linewidths=0, label=name)
+                panel.scatter(*_array(points, "rows", None, 2).T, s=6, alpha=0.6, linewidths=0, label=name)
             panel.set(xticks=[], yticks=[])
             panel.set_aspect("equal", adjustable="datalim")
         row[0].set_ylabel(samples, fontsize="small")
@@ -622,14 +651,15 @@ def confidence_histograms(panels, xlabel="maximum softmax probability", bins=50,
     >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     ['correct (n = 2)', 'wrong (n = 1)', 'unfamiliar (n = 0)', 'threshold 0.800']
     """
-    _check_named(panels, "panels")
-    for groups in panels.values():
-        _check_named(groups, "panels")
+    _check_named(panels, "panels", depth=2)
     check_binning(bins, "width", "guo")
-    threshold = threshold or {}
+    threshold = {} if threshold is None else threshold
+    _check_named(threshold, "threshold", least=0)
     if not threshold.keys() <= panels.keys():
         raise ValueError(f"`threshold` must name panels among {list(panels)}. Received: {threshold}")
-    scores = [_as_scores(values, "panels", least=0) for groups in panels.values() for values in groups.values()]
+    for value in threshold.values():
+        check_number(value, "threshold", "(-inf, inf)")
+    scores = [as_scores(values, "panels", least=0) for groups in panels.values() for values in groups.values()]
     for values in scores:
         if not np.isfinite(values).all():
             raise ValueError(f"`panels` must hold finite scores. Received: {values}")
@@ -694,7 +724,7 @@ def image_rows(rows, columns=None, gap=None, titles=None):
     from matplotlib.figure import Figure
 
     _check_named(rows, "rows")
-    rows = {name: np.asarray(images) for name, images in rows.items()}
+    rows = {name: as_numbers(images, "rows") for name, images in rows.items()}
     kinds = {(images.dtype.kind, images.shape) for images in rows.values()}
     kind, shape = kinds.pop() if len(kinds) == 1 else ("", ())
     if kind != "f" or len(shape) != 4 or 0 in shape or shape[-1] not in (1, 3):
@@ -702,16 +732,14 @@ def image_rows(rows, columns=None, gap=None, titles=None):
         raise ValueError(
             f"`rows` must hold float images of one shape (N, H, W, C) with 1 or 3 channels. Received: {received}"
         )
+    if any(np.isnan(images).any() for images in rows.values()):
+        raise ValueError("`rows` must hold images without NaN. Received: some that have it")
     count, height, width, _ = shape
-    columns = [""] * count if columns is None else list(map(str, columns))
-    if len(columns) != count:
-        raise ValueError(f"`columns` must hold a title for each of the {count} columns. Received: {columns}")
-    if gap is not None and gap not in range(1, count):
-        raise ValueError(f"`gap` must lie between 1 and {count - 1} for {count} columns. Received: gap={gap}")
+    columns = _titles(columns, "columns", count)
+    if gap is not None:
+        check_whole(gap, "gap", 1, count - 1)
     groups = [range(count)] if gap is None else [range(gap), range(gap, count)]
-    titles = [""] * len(groups) if titles is None else list(titles)
-    if len(titles) != len(groups):
-        raise ValueError(f"`titles` must hold a title for each of the {len(groups)} groups. Received: {titles}")
+    titles = _titles(titles, "titles", len(groups))
 
     heads = [title.split("\n") for title in columns]
     side = max(0.7, 0.085 * max(len(line) for lines in heads for line in lines))
@@ -734,6 +762,15 @@ def image_rows(rows, columns=None, gap=None, titles=None):
         panel.spines[:].set_visible(False)
     panels[0].set_yticks(np.arange(len(rows)) + 0.5, list(rows))
     return figure
+
+
+def _titles(values, name, count):
+    """Returns as many titles as there are columns or groups, empty ones for `None`."""
+    if values is None:
+        return [""] * count
+    if not isinstance(values, list | tuple) or len(values) != count:
+        raise ValueError(f"`{name}` must be a list of {count} titles. Received: {shown(values)}")
+    return list(map(str, values))
 
 
 def error_by_class(errors, unfamiliar=()):
@@ -825,11 +862,13 @@ def _class_figure(errors, unfamiliar):
 
     _check_named(errors, "errors")
     for name, values in errors.items():
-        values = _as_scores(values, "errors", least=0)
+        values = as_scores(values, "errors", least=0)
         if not (np.isfinite(values) & (values >= 0)).all():
             raise ValueError(f"`errors` must hold finite errors from 0 up. Received: {name!r}: {values}")
-    if unknown := [name for name in unfamiliar if name not in errors]:
-        raise ValueError(f"`unfamiliar` must name classes among {list(errors)}. Received: {unknown}")
+    if not isinstance(unfamiliar, list | tuple) or not all(name in list(errors) for name in unfamiliar):
+        raise ValueError(
+            f"`unfamiliar` must name classes among {list(errors)}, in a list. Received: {shown(unfamiliar)}"
+        )
     places = {kind: [] for kind in KINDS}
     for place, name in enumerate(errors):
         places["unfamiliar" if name in unfamiliar else "familiar"].append(place)
@@ -842,14 +881,27 @@ def _class_figure(errors, unfamiliar):
     return figure, panel, {kind: of_kind for kind, of_kind in places.items() if of_kind}
 
 
-def _check_named(values, name):
-    if not isinstance(values, dict) or not values:
-        raise ValueError(f"`{name}` must be a dictionary of one entry at least. Received: {name}={shown(values)}")
+def _check_named(values, name, depth=1, least=1):
+    """Raises `ValueError` unless these are dictionaries, one within the other to a depth, of `least` entries each."""
+    if not isinstance(values, dict) or len(values) < least:
+        entries = " of one entry at least" if least else ""
+        raise ValueError(f"`{name}` must be a dictionary{entries}. Received: {name}={shown(values)}")
+    for inner in values.values() if depth > 1 else ():
+        _check_named(inner, name, depth - 1)
 
 
-def _as_scores(values, name, least=1):
-    """Returns float64 scores of shape `(N,)` with N at least `least`."""
-    scores = as_numbers(values, name).astype(np.float64)
-    if scores.ndim != 1 or len(scores) < least:
-        raise ValueError(f"`{name}` must hold scores of shape (N,) with N >= {least}. Received: shape {scores.shape}")
-    return scores
+def _parts(values, name, parts):
+    """Returns a tuple of which `parts` names the parts."""
+    if not isinstance(values, list | tuple) or len(values) != len(parts.split(",")):
+        raise ValueError(f"`{name}` must hold {parts}. Received: {shown(values)}")
+    return values
+
+
+def _array(values, name, *shape):
+    """Returns numbers as float64 of a shape, in which `None` is any length."""
+    array = as_numbers(values, name).astype(np.float64)
+    if array.ndim != len(shape) or any(
+        wanted not in (None, found) for wanted, found in zip(shape, array.shape, strict=True)
+    ):
+        raise ValueError(f"`{name}` must hold numbers of shape {shape}. Received: shape {array.shape}")
+    return array

@@ -31,11 +31,7 @@ def template_plane(kernel, classes):
     >>> origin.tolist()
     [1.0, 1.0]
     """
-    kernel = as_numbers(kernel, "kernel").astype(np.float64)
-    if kernel.ndim != 2:
-        raise ValueError(f"`kernel` must be of shape (D, K). Received: shape {kernel.shape}")
-    if not np.isfinite(kernel).all():
-        raise ValueError("`kernel` must hold finite numbers. Received: some that are not")
+    kernel = _finite_matrix(kernel, "kernel", "(D, K)")
     chosen = as_numbers(classes, "classes")
     allowed = range(kernel.shape[1])
     if chosen.dtype.kind not in "iu" or chosen.shape != (3,) or len({*chosen.tolist()} & {*allowed}) != 3:
@@ -65,7 +61,8 @@ def project_onto_templates(features, kernel, classes):
         float64 array of shape `(N, 2)`.
 
     Raises:
-        ValueError: If the features are not as long as the templates, or `classes` not as in `template_plane`.
+        ValueError: If the features are not finite, or not as long as the templates, or if `classes` are not as in
+            `template_plane`.
 
     Example:
 
@@ -74,7 +71,17 @@ def project_onto_templates(features, kernel, classes):
     [[-1.0, -1.0], [2.0, -1.0], [-1.0, 2.0]]
     """
     origin, basis = template_plane(kernel, classes)
-    features = as_numbers(features, "features").astype(np.float64)
-    if features.ndim != 2 or features.shape[1] != len(origin):
+    features = _finite_matrix(features, "features", f"(N, {len(origin)})")
+    if features.shape[1] != len(origin):
         raise ValueError(f"`features` must be of shape (N, {len(origin)}). Received: shape {features.shape}")
     return (features - origin) @ basis
+
+
+def _finite_matrix(values, name, shape):
+    """Returns a float64 matrix, or raises an error that names its shape."""
+    values = as_numbers(values, name).astype(np.float64)
+    if values.ndim != 2:
+        raise ValueError(f"`{name}` must be of shape {shape}. Received: shape {values.shape}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"`{name}` must hold finite numbers. Received: some that are not")
+    return values

@@ -62,8 +62,8 @@ def test_other_valid_values_are_accepted(call):
 
 @pytest.mark.parametrize(("call", "argument"), ARGUMENTS, ids=[f"{call.name}-{name}" for call, name in ARGUMENTS])
 def test_wrong_values_are_refused(call, argument):
-    faults = {shown(value): call.fault(argument, value) for value in call.wrong[argument]}
-    report = [f"{argument}={value}: {fault}" for value, fault in faults.items() if fault]
+    faults = [(shown(value), call.fault(argument, value)) for value in call.wrong[argument]]
+    report = [f"{argument}={value}: {fault}" for value, fault in faults if fault]
     assert not report, f"{len(report)} of {len(faults)} wrong values of {call.name}:\n" + "\n".join(report)
 
 

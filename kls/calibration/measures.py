@@ -418,7 +418,7 @@ def interval(measure, y_true, probabilities, n=1000, level=0.95, seed=0, **optio
     >>> print(interval(accuracy, [0] * 50, [[0.9, 0.1]] * 50))
     1.0000 [0.9289, 1.0000]
     """
-    check_resampling(n, level, seed)
+    check_resampling(measure, n, level, seed)
     if measure in _CLOSED and options.get("norm", 1) == 1:
         return _CLOSED[measure](level, y_true, probabilities, **options)
     return percentile_interval(

@@ -10,6 +10,7 @@ from kls.utils.arrays import check_choice, check_whole
 
 CONVENTIONS = ("guo", "netcal", "torchmetrics")
 BINNINGS = ("width", "mass")
+NORMS = (1, 2, "max")
 MOST_BINS = 10_000  # each takes memory per resample, and there are hardly more samples in an evaluation split
 
 
@@ -39,13 +40,12 @@ class Reliability:
 
     def error(self, norm=1):
         """Returns the calibration error: L1 (`norm=1`), root mean square (2) or largest gap (`"max"`)."""
+        check_choice(norm, "norm", NORMS)
         if norm == 1:
             return (self.share * np.abs(self.gap)).sum(axis=-1)
         if norm == 2:
             return np.sqrt((self.share * self.gap**2).sum(axis=-1))
-        if norm == "max":
-            return np.abs(self.gap).max(axis=-1)
-        raise ValueError(f"`norm` must be 1, 2 or 'max'. Received: norm={norm!r}")
+        return np.abs(self.gap).max(axis=-1)
 
 
 def reliability(values, outcomes, weights, bins=15, binning="width", convention="guo"):

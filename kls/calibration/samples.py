@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kls.utils.arrays import as_numbers
+from kls.utils.arrays import as_numbers, check_bool
 
 CHUNK = 1 << 17  # numbers that are worked on at once: they stay in a core's cache
 SUM_TOLERANCE = 1e-2  # bfloat16 rounds each probability by up to 0.4 %
@@ -127,6 +127,7 @@ def per_sample(y_true, probabilities, from_logits=False):
         ValueError: If labels or probabilities are not as above: NaN, a negative probability, a row that does not
             sum to 1 (within 1 %), a label outside 0..K-1.
     """
+    from_logits = check_bool(from_logits, "from_logits")
     name = "logits" if from_logits else "probabilities"
     matrix = as_matrix(probabilities, name)
     count, classes = matrix.shape

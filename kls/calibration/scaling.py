@@ -13,7 +13,7 @@ from keras import ops
 
 from kls.calibration.reliability import check_binning, width_bins
 from kls.calibration.samples import CHUNK, as_indices, as_matrix, log_softmax, softmax
-from kls.utils.arrays import check_number, shown
+from kls.utils.arrays import check_bool, check_number, check_whole, shown
 from kls.utils.notebook import facts_html
 
 LEAST_TEMPERATURE, LARGEST_TEMPERATURE = 1e-2, 1e2
@@ -176,7 +176,7 @@ class TemperatureLayer(keras.layers.Layer):
     def __init__(self, temperature, from_logits=True, **kwargs):
         super().__init__(autocast=False, **kwargs)  # float32 logits stay so under a mixed policy
         self.temperature = check_number(temperature, "temperature", "(0, inf)")
-        self.from_logits = from_logits
+        self.from_logits = check_bool(from_logits, "from_logits")
 
     def call(self, inputs):
         if self.from_logits:
@@ -368,12 +368,15 @@ def cross_fitted(scaler, logits, y_true, seed=0):
 
     Args:
         scaler: A scaler, which stays as it is.
-        logits: Logits of shape `(N, K)`, N at least 2.
-        y_true: Class indices of shape `(N,)`.
+        logits: Finite logits of shape `(N, K)`, N at least 2.
+        y_true: Class indices or one-hot labels.
         seed: Integer from which the halves are drawn.
 
     Returns:
         Two pairs `(judged, fitted)`: the rows of one half, and a scaler fitted to the other.
+
+    Raises:
+        ValueError: If an argument is not as above.
 
     Example:
 
@@ -381,9 +384,13 @@ def cross_fitted(scaler, logits, y_true, seed=0):
     >>> [len(judged) for judged, _ in cross_fitted(TemperatureScaling(), logits, labels)]
     [2, 2]
     """
-    order = np.random.default_rng(seed).permutation(len(y_true))
+    if not isinstance(scaler, Scaler):
+        raise ValueError(f"`scaler` must be a scaler of `kls.calibration`. Received: scaler={shown(scaler)}")
+    logits = _finite(logits)
+    labels = as_indices(y_true, *logits.shape)
+    order = np.random.default_rng(check_whole(seed, "seed", 0)).permutation(len(labels))
     halves = order[: len(order) // 2], order[len(order) // 2 :]
-    return [(judged, copy.deepcopy(scaler).fit(logits[seen], y_true[seen])) for seen, judged in (halves, halves[::-1])]
+    return [(judged, copy.deepcopy(scaler).fit(logits[seen], labels[seen])) for seen, judged in (halves, halves[::-1])]
 
 
 def _minimize_nll(inputs, labels, expand, flatten, penalty=None):

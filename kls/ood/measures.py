@@ -176,7 +176,7 @@ def detection_threshold(familiar, unfamiliar):
     >>> detection_threshold([3.0, 2.0], [1.0, 0.0])
     2.0
     """
-    familiar, unfamiliar = _scores(familiar, "familiar"), _scores(unfamiliar, "unfamiliar")
+    familiar, unfamiliar = as_scores(familiar, "familiar"), as_scores(unfamiliar, "unfamiliar")
     true, false = _curve(familiar, unfamiliar, None)
     thresholds = np.unique(np.concatenate([familiar, unfamiliar]))[::-1]
     return float(thresholds[np.argmax(true * false[-1] - false * true[-1])])  # whole numbers: ties are ties
@@ -267,8 +267,8 @@ def interval(measure, familiar, unfamiliar, n=1000, level=0.95, seed=0, **option
     >>> found.low <= found.value <= found.high
     True
     """
-    check_resampling(n, level, seed)
-    familiar, unfamiliar = _scores(familiar, "familiar"), _scores(unfamiliar, "unfamiliar")
+    check_resampling(measure, n, level, seed)
+    familiar, unfamiliar = as_scores(familiar, "familiar"), as_scores(unfamiliar, "unfamiliar")
     if measure in _CLOSED:
         return _CLOSED[measure](level, familiar, unfamiliar, **options)
     return percentile_interval(
@@ -324,7 +324,7 @@ def _curve(familiar, unfamiliar, sample_weight):
 
 
 def _checked(familiar, unfamiliar, sample_weight):
-    familiar, unfamiliar = _scores(familiar, "familiar"), _scores(unfamiliar, "unfamiliar")
+    familiar, unfamiliar = as_scores(familiar, "familiar"), as_scores(unfamiliar, "unfamiliar")
     if sample_weight is None:
         return familiar, unfamiliar, np.ones(len(familiar)), np.ones(len(unfamiliar))
     if not isinstance(sample_weight, tuple | list) or len(sample_weight) != 2:
@@ -343,14 +343,24 @@ def _checked(familiar, unfamiliar, sample_weight):
 
 def _swapped(familiar, unfamiliar, sample_weight):
     """Returns the arguments with the unfamiliar samples in the place of the familiar ones."""
-    familiar, unfamiliar = _scores(familiar, "familiar"), _scores(unfamiliar, "unfamiliar")
+    familiar, unfamiliar = as_scores(familiar, "familiar"), as_scores(unfamiliar, "unfamiliar")
     return -unfamiliar, -familiar, sample_weight[::-1] if isinstance(sample_weight, tuple | list) else sample_weight
 
 
-def _scores(scores, name):
-    scores = as_numbers(scores, name).astype(np.float64, copy=False)
-    if scores.ndim != 1 or len(scores) == 0:
-        raise ValueError(f"`{name}` must hold scores of shape (N,) with N >= 1. Received: shape {scores.shape}")
+def as_scores(values, name, least=1):
+    """Returns scores as float64 of shape `(N,)`.
+
+    Args:
+        values: Array or tensor.
+        name: Its name in error messages.
+        least: The least N.
+
+    Raises:
+        ValueError: If they are no real numbers, of another shape, fewer, or if one is NaN.
+    """
+    scores = as_numbers(values, name).astype(np.float64, copy=False)
+    if scores.ndim != 1 or len(scores) < least:
+        raise ValueError(f"`{name}` must hold scores of shape (N,) with N >= {least}. Received: shape {scores.shape}")
     wrong = np.flatnonzero(np.isnan(scores))
     if len(wrong):
         raise ValueError(f"`{name}` must not hold NaN. Received: {len(wrong)} of them, the first at {wrong[0]}")

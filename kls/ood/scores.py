@@ -19,7 +19,7 @@ from keras import ops
 from kls.calibration.samples import as_indices, as_matrix, log_softmax, softmax
 from kls.feeding import full_batches
 from kls.network import Network, Outputs, looks_like_probabilities
-from kls.utils.arrays import check_number, check_whole, shown
+from kls.utils.arrays import check_bool, check_number, check_whole, shown
 from kls.utils.notebook import facts_html
 
 NO_HEAD = (
@@ -165,7 +165,7 @@ class Score:
                 f"{type(self).__name__} must get {self._width} {kind}, to which it was fitted. "
                 f"Received: {self._width_of(outputs)}"
             )
-        return self._without_nan(np.asarray(self._score(outputs), np.float64), "features or logits")
+        return self._without_nan(np.asarray(self._score(outputs), np.float64), "these features or logits")
 
     def _width_of(self, outputs):
         """Returns the number of features, or of classes for a score that needs none."""
@@ -175,7 +175,7 @@ class Score:
         wrong = np.flatnonzero(np.isnan(scores))
         if len(wrong):
             raise ValueError(
-                f"{type(self).__name__} has no score for these {inputs}. "
+                f"{type(self).__name__} has no score for {inputs}. "
                 f"Received: sample {wrong[0]}, the first of {len(wrong)}"
             )
         return scores
@@ -195,12 +195,17 @@ class Score:
     def _outputs_of_logits(self, logits):
         name = type(self).__name__
         if hasattr(logits, "predict"):
-            raise ValueError(f"{name} needs images to go with the model: `score(model, x)`")
+            raise ValueError(
+                f"`x` must be given: {name} needs images to go with the model, `score(model, x)`. Received: x=None"
+            )
         if self.uses_features or self.uses_images:
-            raise ValueError(f"{name} needs a model and images, not logits alone: `score(model, x)`")
+            raise ValueError(f"`x` must be given: {name} needs a model and images, not logits alone. Received: x=None")
         logits = as_matrix(logits, "logits")
         if looks_like_probabilities(logits):
-            raise ValueError("`logits` look like probabilities: no value is negative and each row sums to 1.")
+            raise ValueError(
+                "`logits` look like probabilities: no value is negative and each row sums to 1. "
+                f"Received: {shown(logits)}"
+            )
         return Outputs(logits)
 
     def __repr__(self):
@@ -381,7 +386,7 @@ class Reconstruction(Score):
     uses_images = True
 
     def __init__(self, output="image"):
-        if not isinstance(output, str):
+        if not isinstance(output, str) or not output:
             raise ValueError(f"`output` must be the name of an output. Received: output={shown(output)}")
         self.output = output
 
@@ -413,7 +418,7 @@ class Reconstruction(Score):
             sample = images[:count] if sample is None else sample
         if not parts:
             raise ValueError("`x` must hold one batch at least. Received: none")
-        return self._without_nan(np.concatenate(parts), "images"), sample
+        return self._without_nan(np.concatenate(parts), "these images of `x`"), sample
 
     def of_images(self, network, images):
         """Returns the scores of a batch of images by the `kls.network.Network` that `network_of` made."""
@@ -425,7 +430,7 @@ class Reconstruction(Score):
         found = network.compiled(reconstructions)(images)[0]
         if found.shape != images.shape:
             raise ValueError(
-                "The model must reconstruct images in their own shape. "
+                "`model` must reconstruct images in their own shape. "
                 f"Received: images of shape {images.shape}, an output of shape {found.shape}"
             )
         errors = np.asarray(images, np.float64) - found
@@ -481,13 +486,13 @@ class Mahalanobis(_FeatureScore):
 
     def __init__(self, relative=False, features=None):
         super().__init__(features)
-        if not isinstance(relative, bool):
-            raise ValueError(f"`relative` must be True or False. Received: relative={shown(relative)}")
-        self.relative = relative
+        self.relative = check_bool(relative, "relative")
 
     def _learn(self, outputs):
         if outputs.labels is None:
-            raise ValueError("Mahalanobis needs training data with labels: (images, labels)")
+            raise ValueError(
+                "`training_data` must have labels for Mahalanobis: (images, labels). Received: images alone"
+            )
         features = outputs.features.astype(np.float64)
         labels = as_indices(outputs.labels, *outputs.logits.shape)
         present = np.unique(labels)
@@ -746,8 +751,7 @@ def normalize_logits(logits, p=2):
     >>> normalize_logits([[1.0, 7.0, 1.0]]).round(4).tolist()
     [[-0.4082, 0.8165, -0.4082]]
     """
-    if p != np.inf:
-        check_number(p, "p", "[1, inf)")
+    check_number(p, "p", "[1, inf]")
     logits = as_matrix(logits, "logits").astype(np.float64)
     if not np.isfinite(logits).all():
         raise ValueError("`logits` must be finite. Received: infinite ones or NaN")

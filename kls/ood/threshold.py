@@ -6,15 +6,14 @@ import json
 import math
 import warnings
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 
-from kls.ood.measures import auroc, detection_threshold
+from kls.ood.measures import as_scores, auroc, detection_threshold
 from kls.ood.scores import SCORES, Reconstruction, get
 from kls.scale import Pixels, scale_remark
-from kls.utils.arrays import as_numbers, check_number, shown
-from kls.utils.files import atomic_write
+from kls.utils.arrays import check_number, check_whole, shown
+from kls.utils.files import as_path, atomic_write
 from kls.utils.notebook import facts_html
 from kls.version import __version__
 
@@ -191,9 +190,10 @@ class Threshold:
             path: Path of the file; its directory is made.
 
         Raises:
-            ValueError: If no threshold is chosen yet.
+            ValueError: If no threshold is chosen yet, or if `path` is no path.
         """
         self._check_chosen()
+        path = as_path(path, "path")
         settings = _settings(self.score)
         learned = b"" if self.score is None else _packed(self.score.state())
         if learned:
@@ -224,6 +224,7 @@ class Threshold:
         Raises:
             ValueError: If this is no such file or a damaged one, if the score must be given, or if another is given.
         """
+        path = as_path(path, "path")
         record = _read(path)
         threshold = cls(_saved_score(record, path) if score is None else _given_score(score, record, path), model)
         threshold.value, threshold.chosen, threshold.images = (record[name] for name in ("value", "chosen", "images"))
@@ -237,10 +238,11 @@ class Threshold:
 
     def _scores(self, data, name, batch_size):
         """Returns the scores of data, and the first images where these are images."""
+        check_whole(batch_size, "batch_size", 1)
         if data is None:
             raise ValueError(f"`{name}` must be given. Received: {name}=None")
         if self.score is None:
-            return _as_scores(data, name), None
+            return as_scores(data, name), None
         if self._network is None:
             return self.score(data), None
         return self.score.scores_and_sample(self._network, data, batch_size)
@@ -254,14 +256,6 @@ def _warn(remark):
     """Warns the caller of a public method."""
     if remark:
         warnings.warn(remark, stacklevel=3)
-
-
-def _as_scores(values, name):
-    scores = as_numbers(values, name).astype(np.float64)
-    if scores.ndim != 1 or len(scores) == 0 or np.isnan(scores).any():
-        found = f"shape {scores.shape}" if scores.ndim != 1 or len(scores) == 0 else "NaN"
-        raise ValueError(f"`{name}` must hold scores of shape (N,) with N >= 1, none of them NaN. Received: {found}")
-    return scores
 
 
 def _count(share, scores):
@@ -288,7 +282,6 @@ def _settings(score):
 
 def _beside(path):
     """Returns the path of what a fitted score has learned."""
-    path = Path(path)
     return path.with_name(path.name + ".npz")
 
 
@@ -314,7 +307,7 @@ def _learned(path, digest):
 def _read(path):
     """Returns what `save` wrote, or raises an error that tells what is wrong with the file."""
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} holds no threshold: it is not JSON ({error}).") from error
     if not isinstance(record, dict) or set(record) != set(FIELDS):

@@ -3,6 +3,7 @@
 import math
 import numbers
 import reprlib
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -71,7 +72,8 @@ def check_choice(value, name, choices):
     """
     choices = list(choices)
     for choice in choices:
-        if isinstance(value, type(choice)) and not isinstance(value, bool) and value == choice:
+        kind = numbers.Integral if isinstance(choice, int) else type(choice)
+        if isinstance(value, kind) and not isinstance(value, bool) and value == choice:
             return choice
     raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}. Received: {name}={shown(value)}")
 
@@ -121,6 +123,23 @@ def as_numbers(values, name):
         if array.ndim
         else f"`{name}` must be an array of numbers. Received: {name}={shown(values)}"
     )
+
+
+@contextmanager
+def naming(what):
+    """Puts a name before what is wrong with the thing of that name.
+
+    Example:
+
+    >>> with naming("noise"):
+    ...     check_whole(0, "batch_size", 1)
+    Traceback (most recent call last):
+    ValueError: noise: `batch_size` must be a whole number of at least 1. Received: batch_size=0
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error
 
 
 def shown(value):

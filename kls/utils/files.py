@@ -19,14 +19,14 @@ def as_path(value, name):
         name: Name of the argument.
 
     Raises:
-        ValueError: If it is anything else, or empty.
+        ValueError: If it is anything else, empty, or holds a null character.
 
     Example:
 
     >>> as_path("runs/mine", "directory").name
     'mine'
     """
-    if isinstance(value, str | os.PathLike) and value != "":
+    if isinstance(value, str | os.PathLike) and str(value) and "\0" not in str(value):
         return Path(value)
     raise ValueError(f"`{name}` must be a path. Received: {name}={shown(value)}")
 
@@ -42,9 +42,10 @@ def atomic_write(path):
         path: Path of the file.
 
     Raises:
+        ValueError: If `path` is no path.
         OSError: If the file cannot be written, as on a full disk. The error names `path`.
     """
-    path = Path(path)
+    path = as_path(path, "path")
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{PARTIAL}{os.getpid()}-{secrets.token_hex(8)}-{path.name}")
     try:

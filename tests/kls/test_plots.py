@@ -662,9 +662,15 @@ class TestConfidences:
         ):
             confidence_histograms(panels)
 
-    @pytest.mark.parametrize("value", [NAN, np.inf])
-    def test_a_score_that_is_not_finite_is_refused(self, value):
-        with pytest.raises(ValueError, match=rf"`panels` must hold finite scores. Received: \[0.5 {value}\]"):
+    @pytest.mark.parametrize(
+        ("value", "message"),
+        [
+            (NAN, r"`panels` must not hold NaN\. Received: 1 of them, the first at 1"),
+            (np.inf, r"`panels` must hold finite scores. Received: \[0.5 inf\]"),
+        ],
+    )
+    def test_a_score_that_is_not_finite_is_refused(self, value, message):
+        with pytest.raises(ValueError, match=message):
             confidence_histograms({"a": {"correct": [0.5, value]}})
 
     def test_a_threshold_of_no_panel_is_refused(self):
@@ -757,11 +763,11 @@ class TestImageRows:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"columns": ["a"]}, "`columns` must hold a title for each of the 4 columns. Received: ['a']"),
-            ({"gap": 0}, "`gap` must lie between 1 and 3 for 4 columns. Received: gap=0"),
-            ({"gap": 4}, "`gap` must lie between 1 and 3 for 4 columns. Received: gap=4"),
-            ({"titles": ["a", "b"]}, "`titles` must hold a title for each of the 1 groups. Received: ['a', 'b']"),
-            ({"gap": 2, "titles": ["a"]}, "`titles` must hold a title for each of the 2 groups. Received: ['a']"),
+            ({"columns": ["a"]}, "`columns` must be a list of 4 titles. Received: ['a']"),
+            ({"gap": 0}, "`gap` must be a whole number in 1..3. Received: gap=0"),
+            ({"gap": 4}, "`gap` must be a whole number in 1..3. Received: gap=4"),
+            ({"titles": ["a", "b"]}, "`titles` must be a list of 1 titles. Received: ['a', 'b']"),
+            ({"gap": 2, "titles": ["a"]}, "`titles` must be a list of 2 titles. Received: ['a']"),
         ],
         ids=["columns", "first", "last", "titles without gap", "titles"],
     )
@@ -846,10 +852,10 @@ class TestLargestByClass:
     [
         ({}, (), "`errors` must be a dictionary of one entry at least. Received: errors={}"),
         ({"a": ["x"]}, (), "`errors` must be an array of real numbers. Received: an array of dtype <U1"),
-        ({"a": [1.0, NAN]}, (), "`errors` must hold finite errors from 0 up. Received: 'a': [ 1. nan]"),
+        ({"a": [1.0, NAN]}, (), "`errors` must not hold NaN. Received: 1 of them, the first at 1"),
         ({"a": [1.0], "b": [-1.0]}, (), "`errors` must hold finite errors from 0 up. Received: 'b': [-1.]"),
         ({"a": [np.inf]}, (), "`errors` must hold finite errors from 0 up. Received: 'a': [inf]"),
-        ({"a": [1.0]}, ("a", "c"), "`unfamiliar` must name classes among ['a']. Received: ['c']"),
+        ({"a": [1.0]}, ("a", "c"), "`unfamiliar` must name classes among ['a'], in a list. Received: ('a', 'c')"),
     ],
     ids=["none", "text", "nan", "negative", "infinite", "unknown"],
 )

@@ -16,6 +16,7 @@ SHORTER = np.asarray(PROBABILITIES)[:-1]
 SAYS = {"probabilities": ("y_true", "logits"), "logits": ("y_true",)}
 WEIGHTS = [1.0, 1.0, 2.0, 0.5]
 KERNEL = [[0.0, 3.0, 0.0, 1.0], [0.0, 0.0, 3.0, 1.0]]
+FEATURES = [[0.5, 1.0], [2.0, 0.0], [1.0, 1.0]]
 CLASSES = [
     *(None, 5, "abc", {}, object(), (), (0, 1), (0, 1, 1), (0, 1, 4), (-1, 0, 1), (0, 1, 10**9)),
     *((0, 1, 0.5), (0, 1, "2"), (0, 1, None), (0, 1, np.nan), (0, 1, 2, 3)),
@@ -194,12 +195,13 @@ CALLS = [
     Call(
         "kls.projection.project_onto_templates",
         projection.project_onto_templates,
-        {"features": [[0.5, 1.0], [2.0, 0.0], [1.0, 1.0]], "kernel": KERNEL, "classes": (0, 1, 2)},
+        {"features": FEATURES, "kernel": KERNEL, "classes": (0, 1, 2)},
         {
-            "features": [*matrix([[0.5, 1.0], [2.0, 0.0], [1.0, 1.0]]), [[1.0, 2.0, 3.0]]],
+            "features": [*(wrong for wrong in matrix(FEATURES) if getattr(wrong, "size", 1)), [[1.0, 2.0, 3.0]]],
             "kernel": matrix(KERNEL),
             "classes": CLASSES,
         },
+        fine={"features": [np.zeros((0, 2))]},
         says={"kernel": ("classes", "features")},
     ),
     Call(

@@ -327,6 +327,7 @@ CALLS = [
             "teacher": [Made("a list", lambda: [classifier()])],
             "path": [Made("a str", lambda: f"{directory()}/t.npy")],
         },
+        says={"teacher": ("model",)},
     ),
     Call(
         "kls.layers.Dropout",

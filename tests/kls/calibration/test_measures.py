@@ -817,12 +817,14 @@ class TestWrongOptions:
         options = {"binning": "mass", "convention": convention}
         refuse("equal-width", *self.ARGUMENTS, received=f"'{convention}', binning='mass'", measures=measures, **options)
 
-    @pytest.mark.parametrize("norm", [0, 3, -1, 1.5, "l1", "MAX", None, math.inf])
+    @pytest.mark.parametrize("norm", [0, 3, -1, 1.5, "l1", "MAX", None, math.inf, True])
     def test_norm(self, norm):
         measures = {"ece": expected_calibration_error}
         for binning in ("width", "mass"):
             options = {"norm": norm, "binning": binning}
-            refuse("must be 1, 2 or 'max'", *self.ARGUMENTS, received=f"norm={norm!r}", measures=measures, **options)
+            refuse(
+                "must be one of 1, 2, 'max'", *self.ARGUMENTS, received=f"norm={norm!r}", measures=measures, **options
+            )
 
     @pytest.mark.parametrize("threshold", [-0.1, 1, 1.5, math.nan, math.inf, None, "0.1"])
     def test_threshold(self, threshold):

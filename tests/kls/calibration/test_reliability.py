@@ -193,7 +193,7 @@ class TestReliability:
 
     @pytest.mark.parametrize("norm", [0, 3, "l2", "Max", None])
     def test_another_norm_is_refused(self, norm):
-        with pytest.raises(ValueError, match=rf"`norm` must be 1, 2 or 'max'\. Received: norm={norm!r}"):
+        with pytest.raises(ValueError, match=rf"`norm` must be one of 1, 2, 'max'\. Received: norm={norm!r}"):
             reliability(self.VALUES, self.OUTCOMES, np.ones(4)).error(norm)
 
 

@@ -773,7 +773,9 @@ class TestNamedFeatures:
 class TestMahalanobisCorners:
     def test_without_labels(self, head):
         for score in (Mahalanobis(), Mahalanobis(relative=True)):
-            with pytest.raises(ValueError, match=r"needs training data with labels: \(images, labels\)"):
+            with pytest.raises(
+                ValueError, match=r"`training_data` must have labels for Mahalanobis: \(images, labels\)"
+            ):
                 score.fit(head, TRAIN)
 
     @pytest.mark.parametrize("labels", [LABELS[:, None], np.eye(5)[LABELS], LABELS.astype("float32")])
@@ -1046,7 +1048,7 @@ class TestNormalizeLogits:
 
     @pytest.mark.parametrize("p", [0.5, 0, -1, float("nan")])
     def test_an_order_that_is_no_norm_is_refused(self, p):
-        with pytest.raises(ValueError, match=rf"`p` must be a number in \[1, inf\)\. Received: p={p}"):
+        with pytest.raises(ValueError, match=rf"`p` must be a number in \[1, inf\]\. Received: p={p}"):
             normalize_logits(LOGITS, p)
 
     @pytest.mark.parametrize("wrong", [np.inf, -np.inf, np.nan])
