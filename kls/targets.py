@@ -1,6 +1,7 @@
 """Label distributions: pure functions on the backend's tensors."""
 
 import math
+import numbers
 
 import keras
 from keras import ops
@@ -26,10 +27,10 @@ def check_gamma(gamma, classes):
         classes: Integer K >= 2.
     """
     check_classes(classes)
-    if check_number(gamma, "gamma", "(0, 1]") <= 1 / classes:
+    if isinstance(gamma, bool) or not isinstance(gamma, numbers.Real) or not 1 / classes < gamma <= 1:
         raise ValueError(
             f"`gamma` must be in (1/K, 1], so that the true class stays the likeliest. "
-            f"Received: gamma={gamma} with K={classes} classes (1/K={1 / classes:.4g})."
+            f"Received: gamma={shown(gamma)} with K={classes} classes (1/K={1 / classes:.4g})."
         )
 
 

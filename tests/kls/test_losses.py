@@ -98,7 +98,7 @@ class TestPredictions:
             LOSSES[kind]()(labels_for(kind), np.array([self.RIGHT, row], "float32"))
 
     @every_loss
-    @pytest.mark.parametrize("row", [[2.0, 0.1, -1.0], [0.2, 0.5, 0.32], [np.nan, 0.5, 0.5]])
+    @pytest.mark.parametrize("row", [[2.0, 0.1, -1.0], [0.2, 0.5, 0.32]])
     def test_that_are_no_probabilities_give_nan_by_xla_and_no_other_row_does(self, kind, row):
         loss = LOSSES[kind](reduction=None)
         rows = np.array([self.RIGHT, row], "float32")

@@ -44,15 +44,9 @@ def test_smoothing_weights_sum_to_one(k, share):
     assert a >= -1e-15
 
 
-@pytest.mark.parametrize("gamma", [0.1, 0.05])
+@pytest.mark.parametrize("gamma", [0.1, 0.05, 0, -1, 1.01, float("nan"), "0.9", None, True])
 def test_gamma_that_is_not_above_one_in_k_names_gamma_and_k(gamma):
-    with pytest.raises(ValueError, match=rf"gamma={gamma} with K=10"):
-        kls.epsilon_from_gamma(gamma, classes=10)
-
-
-@pytest.mark.parametrize("gamma", [0, -1, 1.01, float("nan"), "0.9", None])
-def test_gamma_outside_zero_to_one_is_refused(gamma):
-    with pytest.raises(ValueError, match=rf"`gamma` must be a number in \(0, 1\]\. Received: gamma={gamma!r}"):
+    with pytest.raises(ValueError, match=rf"gamma={gamma!r} with K=10"):
         kls.epsilon_from_gamma(gamma, classes=10)
 
 
