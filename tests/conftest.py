@@ -38,9 +38,13 @@ def float64():
 
 
 @pytest.fixture
-def bfloat16():
+def needs_bfloat16():
     if "AVX2" in os.environ.get("ONEDNN_MAX_CPU_ISA", ""):
         pytest.skip("held to AVX2, oneDNN has no bfloat16, for which TensorFlow asks the processor alone")
+
+
+@pytest.fixture
+def bfloat16(needs_bfloat16):
     keras.config.set_dtype_policy("mixed_bfloat16")
     yield
     keras.config.set_dtype_policy("float32")

@@ -168,6 +168,7 @@ class TestMirrored:
             check_strategy("mirrored", batch_size=16)
 
 
+@pytest.mark.usefixtures("needs_bfloat16")
 def test_mixed_precision_is_set_for_the_trial_alone(make_trial, stripes, store, monkeypatch):
     policies = []
 

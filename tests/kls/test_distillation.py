@@ -447,6 +447,7 @@ class TestTeachers:
             run(distiller)
             assert teacher.calls == 3
 
+    @pytest.mark.usefixtures("needs_bfloat16")
     def test_half_precision(self):
         teacher = network(2)
         keras.config.set_dtype_policy("mixed_bfloat16")
