@@ -19,6 +19,7 @@ from kls.targets import (
     known_distributions,
     known_indices,
     known_probabilities,
+    known_weights,
     real_numbers,
     shapes_fit,
     squeeze_indices,
@@ -346,4 +347,4 @@ def _flat(sample_weight, y_pred):
             "`sample_weight` must be of shape (N,) or (N, 1) for `y_pred` of shape (N, K). "
             f"Received: sample_weight.shape={tuple(weights.shape)}, y_pred.shape={tuple(y_pred.shape)}"
         )
-    return ops.reshape(weights, (-1,))
+    return known_weights(ops.reshape(weights, (-1,)))

@@ -304,6 +304,22 @@ def known_probabilities(predictions, name="y_pred"):
     return known
 
 
+def known_weights(weights):
+    """Returns sample weights as floats, NaN for each that is negative.
+
+    Args:
+        weights: Tensor of real numbers.
+
+    Raises:
+        ValueError: If there is such a one. Compiled code does not know the values and cannot raise.
+    """
+    if not keras.backend.is_float_dtype(weights.dtype):
+        weights = ops.cast(weights, keras.config.floatx())
+    known = ops.logical_not(weights < 0)
+    _raise_where_eager(known, weights, "`sample_weight` must not hold negative numbers")
+    return ops.where(known, weights, ops.full_like(weights, float("nan")))
+
+
 def _are_distributions(rows):
     near_one = ops.abs(ops.sum(rows, axis=-1) - 1) <= SUM_TOLERANCE
     return ops.logical_and(ops.all(rows >= 0, axis=-1), near_one)

@@ -88,7 +88,7 @@ class StepClock(keras.callbacks.Callback):
     on_predict_batch_end = on_train_batch_end
 
 
-class HeldBatches:
+class HeldBatches(keras.utils.PyDataset):
     """The first batches of training batches, made once and then given again and again.
 
     JAX keeps them on its device; TensorFlow's `fit` takes arrays from this process in any case.
@@ -99,14 +99,19 @@ class HeldBatches:
     """
 
     def __init__(self, batches, count=HELD_BATCHES):
+        super().__init__()
         self.epoch = batches.epoch
         self._length = len(batches)
         self._held = [batches.batch(batches.epoch, index) for index in range(min(count, len(batches)))]
         if keras.backend.backend() == "jax":
             self._held = keras.tree.map_structure(keras.ops.convert_to_tensor, self._held)
 
-    def __len__(self):
+    @property
+    def num_batches(self):
         return self._length
+
+    def __getitem__(self, index):
+        return self.batch(self.epoch, index)
 
     def batch(self, epoch, index):
         return self._held[index % len(self._held)]

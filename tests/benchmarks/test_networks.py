@@ -65,7 +65,7 @@ def test_a_tenth_of_a_trials_steps_is_the_window(offline, make_trial, stripes):
 def test_a_short_training_is_judged_by_statistics_of_its_images(make_trial, stripes, store):
     """After 48 steps Keras's momentum of 0.99 would still hold 62 % of what the statistics began with."""
     trial = make_trial(model="resnet8v1", epochs=8, schedule=())
-    train(trial, stripes, store)
+    store.finish(trial, "study", train(trial, stripes, store))
     model = networks.trained_model(trial, stripes, store)
     batches = evaluation_batches(trial, stripes, *stripes.split("test"))
     images = np.concatenate([batches[index][0] for index in range(len(batches))])

@@ -98,7 +98,7 @@ def test_the_kill_comes_in_the_middle_of_the_third_epoch(killed_and_resumed):
 def test_the_same_command_goes_on_with_the_third_epoch(killed_and_resumed):
     *_, resumed = killed_and_resumed
     assert resumed.returncode == 0
-    lines = [line for line in resumed.stdout.splitlines() if " epoch " in line]
+    lines = [line for line in resumed.stdout.splitlines() if "  epoch " in line]
     assert ["epoch 3/4" in lines[0], "epoch 4/4" in lines[1], len(lines)] == [True, True, 2]
 
 

@@ -46,6 +46,7 @@ NEED_NO_ROW = {
     "kls.targets.known_distributions": TENSORS,
     "kls.targets.known_indices": TENSORS,
     "kls.targets.known_probabilities": TENSORS,
+    "kls.targets.known_weights": TENSORS,
     "kls.targets.real_numbers": CHECK,
     "kls.targets.shapes_fit": TENSORS,
     "kls.targets.squeeze_indices": TENSORS,
