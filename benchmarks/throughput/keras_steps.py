@@ -110,6 +110,9 @@ class HeldBatches(keras.utils.PyDataset):
     def num_batches(self):
         return self._length
 
+    def __len__(self):
+        return self.num_batches
+
     def __getitem__(self, index):
         return self.batch(self.epoch, index)
 
