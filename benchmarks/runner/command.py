@@ -9,7 +9,7 @@ from tabulate import tabulate
 import decathlon.store
 from benchmarks.runner.caveats import caveats_of_plan
 from benchmarks.runner.escaping import escape_markdown
-from benchmarks.runner.estimate import RATE_STEPS, epoch_images, measure_rate, steps_per_epoch
+from benchmarks.runner.estimate import RATE_STEPS, epoch_images, measure_rate, training_steps
 from benchmarks.runner.networks import TrainingError
 from benchmarks.runner.plan import PlanError
 from benchmarks.runner.progress import format_seconds
@@ -112,7 +112,7 @@ def describe(plan, store, sources):
         seconds = images / rates[kind]
         total += seconds
         lines.append((trial.id, trial.label, f"{images:,}", format_seconds(seconds)))
-    steps = {trial: trial.epochs * steps_per_epoch(trial, sources.familiar[trial.dataset]) for trial in plan.trials}
+    steps = {trial: training_steps(trial, sources.familiar[trial.dataset]) for trial in plan.trials}
     header = ("trial", "recipe", "training images", "estimated time")
     lines = [tuple(map(escape_markdown, line)) for line in lines]
     return (

@@ -19,6 +19,11 @@ def steps_per_epoch(trial, dataset):
     return image_count(trial, dataset) // trial.batch_size
 
 
+def training_steps(trial, dataset):
+    """Returns the number of batches that a trial trains on in all epochs."""
+    return trial.epochs * steps_per_epoch(trial, dataset)
+
+
 def epoch_images(trial, dataset):
     """Returns how many images a trial trains on per epoch."""
     return steps_per_epoch(trial, dataset) * trial.batch_size

@@ -8,7 +8,7 @@ import decathlon
 from benchmarks.runner.awake import cores_awake
 from benchmarks.runner.caveats import caveats, caveats_of_plan
 from benchmarks.runner.data import open_outliers, open_unfamiliar
-from benchmarks.runner.estimate import epoch_work, steps_per_epoch
+from benchmarks.runner.estimate import epoch_work, steps_per_epoch, training_steps
 from benchmarks.runner.memory import keep_freed_memory
 from benchmarks.runner.outputs import Wanted, is_complete
 from benchmarks.runner.plan import Plan, PlanError
@@ -180,7 +180,7 @@ def run(plan, store, sources, strategy="none", keep_features=False, scores=(), c
     incomplete = _incomplete(plan, store, wanted)
     check_data([*waiting, *incomplete], sources)
     failed = _evaluate_again(incomplete, plan.study, store, datasets, wanted)
-    steps = {trial: trial.epochs * steps_per_epoch(trial, datasets[trial.dataset]) for trial in waiting}
+    steps = {trial: training_steps(trial, datasets[trial.dataset]) for trial in waiting}
     print("".join(f"{caveat}\n" for caveat in caveats_of_plan(steps)), end="")
     trainer = Trainer(plan, store, sources, strategy, wanted)
     work = {trial: epoch_work(trial, datasets[trial.dataset]) for trial in waiting}

@@ -99,7 +99,7 @@ def _parser():
     parser.add_argument("--image-size", type=positive, metavar="N", help="side in pixels (default: 32)")
     parser.add_argument(
         "--data-dir",
-        type=Path,
+        type=directory,
         default=decathlon.store.default_data_dir(),
         metavar="DIR",
         help="prepared data (default: %(default)s)",
