@@ -20,8 +20,8 @@ import numpy as np
 from scipy.stats import norm
 
 from benchmarks.options import positive
-from benchmarks.runner.tables import Table
 from kls import calibration, ood
+from kls.study.report.tables import Table
 
 CLASSES = 10
 BETA = (0.3, 8.0)
@@ -36,7 +36,7 @@ CALIBRATION = {
     "UCE": calibration.uncertainty_calibration_error,
     "UCE, bootstrap": partial(calibration.uncertainty_calibration_error),
     "MCE": calibration.maximum_calibration_error,
-    "RMSCE": calibration.MEASURES["rmsce"],
+    "RMSCE": calibration.METRICS["rmsce"],
     "debiased": calibration.debiased_calibration_error,
     "classwise": calibration.classwise_calibration_error,
     "Brier": calibration.brier_score,
@@ -160,7 +160,7 @@ def _cell(interval, sets, true, options):
 
 def _caption(what, options):
     return (
-        f"{what}. Cells: share in % of the nominal 95 % intervals that hold the true value, and their mean width; "
+        f"{what}. Cells: share in % of the nominal 95 % confidence intervals that hold the true value, and mean width; "
         f"{options.sets} sets per cell, {options.resamples} resamples of each bootstrap, seed {options.seed}."
     )
 

@@ -8,6 +8,8 @@ from importlib import import_module
 from pathlib import Path
 
 import decathlon.store
+from decathlon.options import directory, positive
+from decathlon.quiet import import_keras
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 STRATEGIES = ("none", "mirrored")
@@ -26,7 +28,7 @@ def name_of(*places, known=()):
     def parse_name(text):
         if text in known:
             return text
-        _import_keras()
+        import_keras()
         names = [*known]
         for place in places:
             module, attribute = place.split(":")
@@ -47,30 +49,8 @@ score_name = name_of("kls.ood.scores:SCORES", known=("msp",))
 def parse(parser, arguments):
     """Parses a command line and then imports Keras, which `--help` and wrong arguments do not wait for."""
     options = parser.parse_args(arguments)
-    _import_keras()
+    import_keras()
     return options
-
-
-def _import_keras():
-    import_module("benchmarks.runner")  # which imports it as the studies want it
-
-
-def directory(text):
-    """Parses the path of a directory."""
-    if not text:
-        raise argparse.ArgumentTypeError("must name a directory. Received: ''")
-    return Path(text)
-
-
-def positive(text):
-    """Parses a whole number of at least 1."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1. Received: {text}")
-    return value
 
 
 def add_common_options(parser, study, one_model=False):
@@ -86,7 +66,7 @@ def add_common_options(parser, study, one_model=False):
         "--preset",
         choices=("quick", "paper"),
         default="quick",
-        help="quick: embedded data, minutes; paper: the paper's protocol",
+        help="quick: bundled data, minutes; paper: the paper's protocol",
     )
     parser.add_argument(
         "--epochs", type=positive, metavar="N", help="epochs; the learning rate's milestones scale along"
@@ -104,8 +84,7 @@ def add_common_options(parser, study, one_model=False):
         "--precision",
         choices=(*PRECISIONS, "auto"),
         default="float32",
-        help="auto: mixed_bfloat16 where this machine trains measurably faster in it; the choice is kept in DIR of "
-        "--out (default: %(default)s)",
+        help="auto: mixed_bfloat16 where this machine has units for it (default: %(default)s)",
     )
     parser.add_argument(
         "--strategy",
@@ -126,7 +105,7 @@ def add_common_options(parser, study, one_model=False):
         nargs="+",
         default=(),
         metavar="NAME",
-        help="prepared data sets that are unfamiliar to the networks: their logits are stored, AUROC by MSP is shown",
+        help="prepared data sets that are OOD to the networks: their logits are stored, AUROC by MSP is shown",
     )
     parser.add_argument(
         "--scores",

@@ -1,12 +1,14 @@
-"""The data room: prepares image data sets once and serves them as seeded batches. Knows nothing of `kls`.
+"""Image data sets: prepared once, served as seeded batches. Knows nothing of `kls`.
 
 Batches are imported on first use, since they need Keras and the rest does not.
 """
 
+from decathlon.augmentation import Augmentation, Noise
 from decathlon.catalog import CATALOG, Entry
 from decathlon.mixing import RICAP, CutMix, CutOut, KerasLayer, MixUp, mixing_named
-from decathlon.selection import leave_out
-from decathlon.store import Dataset, conform, open_dataset, open_like, prepare
+from decathlon.preparation import prepare
+from decathlon.selection import hold_out
+from decathlon.store import Dataset, conform, open_dataset, open_like
 from decathlon.store import open_dataset as open
 
 __all__ = [
@@ -24,7 +26,7 @@ __all__ = [
     "Noise",
     "WithOutliers",
     "conform",
-    "leave_out",
+    "hold_out",
     "mixing_named",
     "open",
     "open_dataset",
@@ -34,7 +36,7 @@ __all__ = [
 
 
 def __getattr__(name):
-    if name in ("Augmentation", "Batches", "Denoising", "Noise", "WithOutliers"):
+    if name in ("Batches", "Denoising", "WithOutliers"):
         from decathlon import batches
 
         return getattr(batches, name)

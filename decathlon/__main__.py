@@ -1,4 +1,4 @@
-"""The data room's command line: `python -m decathlon list | prepare | check`."""
+"""The command line of the data sets: `python -m decathlon list | prepare | check`."""
 
 import argparse
 import signal
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from decathlon import store
+from decathlon import preparation, store
 from decathlon.catalog import CATALOG
 from decathlon.sources import SourceError
 
@@ -44,7 +44,7 @@ def _parser():
     listing = commands.add_parser("list", help="show all data sets and which are prepared")
     listing.set_defaults(command=list_datasets)
 
-    preparing = commands.add_parser("prepare", help="bring data sets into the data room")
+    preparing = commands.add_parser("prepare", help="prepare data sets in the data directory")
     preparing.set_defaults(command=prepare)
     preparing.add_argument(
         "names", nargs="+", metavar="NAME", help="of the catalogue, or a new one with --folder or --npz"
@@ -96,7 +96,7 @@ def _describe(name, data_dir):
     if datasets:
         sizes = ", ".join(dataset.size for dataset in datasets)
         return str(datasets[0].classes), _counts(datasets[0].counts), datasets[0].meta["source"], f"at {sizes} px"
-    state = "made on first use" if entry.source == "embedded" else store.prepare_command(name)
+    state = "made on first use" if entry.source == "bundled" else store.prepare_command(name)
     source = f"TFDS {entry.tfds_name}" if entry.tfds_name else entry.source
     return str(entry.classes), _counts(entry.counts), source, state
 
@@ -128,10 +128,10 @@ def prepare_one(name, options):
     if not (options.folder or options.npz) and str(size) in store.prepared_sizes(name, options.data_dir):
         print(f"{name}: prepared already at {size} px")
         return
-    store.check_request(name, size, options.data_dir, options.skip_bad)
+    preparation.check_request(name, size, options.data_dir, options.skip_bad)
     source = _open_source(name, entry, size, options)
     with _progress(name) as progress, _warnings_as_notes():
-        dataset = store.prepare(name, source, size, options.data_dir, options.skip_bad, progress)
+        dataset = preparation.prepare(name, source, size, options.data_dir, options.skip_bad, progress)
     skipped = f", {len(dataset.meta['skipped'])} corrupt left out" if dataset.meta["skipped"] else ""
     print(f"{name}: {dataset.classes} classes, {_counts(dataset.counts)}, {dataset.size} px{skipped} -> {dataset.path}")
     if entry is not None and (dataset.classes, dataset.counts.get("train")) != (entry.classes, entry.counts["train"]):
@@ -171,8 +171,8 @@ def _damage(path):
 
 
 def _open_source(name, entry, size, options):
-    if (options.folder or options.npz) and entry is not None and entry.source == "embedded":
-        raise ValueError(f"{name} is made by the data room itself. Give your own images another name.")
+    if (options.folder or options.npz) and entry is not None and entry.source == "bundled":
+        raise ValueError(f"{name} is bundled. Give your own images another name.")
     if options.folder:
         from decathlon.sources.folder import open_folder
 
@@ -187,10 +187,10 @@ def _open_source(name, entry, size, options):
         )
     if entry.source == "folder":
         raise ValueError(f"{name} comes as a folder: download {entry.url}, unpack it and run with --folder DIR.")
-    if entry.source == "embedded":
-        from decathlon.sources.embedded import open_embedded
+    if entry.source == "bundled":
+        from decathlon.sources.bundled import open_bundled
 
-        return open_embedded(name, size)
+        return open_bundled(name, size)
     from decathlon.sources.tfds import open_tfds
 
     source = open_tfds(entry, options.data_dir)

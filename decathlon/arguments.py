@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+REAL = "buif"  # kinds of dtypes
+
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 80
 
@@ -73,14 +75,28 @@ def check_array(value, name):
 
 
 def check_images(value, name):
-    """Returns float images of shape `(N, H, W, C)` as they are.
+    """Returns images of shape `(N, H, W, C)` as they are.
 
     Raises:
-        ValueError: If they are of another type or shape.
+        ValueError: If they are of another shape, or no real numbers.
     """
-    if check_array(value, name).ndim != 4 or value.dtype.kind != "f":
-        raise ValueError(f"`{name}` must be floats of shape (N, H, W, C). Received: {name}={shown(value)}")
+    if check_array(value, name).ndim != 4 or value.dtype.kind not in REAL:
+        raise ValueError(f"`{name}` must be real numbers of shape (N, H, W, C). Received: {name}={shown(value)}")
     return value
+
+
+def as_blank(value, images):
+    """Returns the `blank` image of some images in their dtype: zeros for `None`, rounded where they are integers.
+
+    Raises:
+        ValueError: If it is of another shape than each image, or no real numbers.
+    """
+    shape = images.shape[1:]
+    if value is None:
+        return np.zeros(shape, images.dtype)
+    if check_array(value, "blank").shape != shape or value.dtype.kind not in REAL:
+        raise ValueError(f"`blank` must be real numbers of shape {shape}. Received: blank={shown(value)}")
+    return (value if images.dtype.kind == "f" else np.rint(value)).astype(images.dtype)
 
 
 def check_rng(value):

@@ -17,7 +17,7 @@ class Entry:
         name: Name on the command line and in tables.
         classes: Number of classes.
         counts: Images per split, checked when the set is prepared from its source.
-        source: `"tfds"`, `"folder"` or `"embedded"`.
+        source: `"tfds"`, `"folder"` or `"bundled"`.
         tfds_name: Name of the TFDS builder, for `source="tfds"`.
         url: Where to get it, for `source="folder"`; a host to probe before a download, for TFDS.
         size: Side in pixels when prepared without `--size`; `None` keeps the images' own size.
@@ -50,8 +50,8 @@ def _tfds(name, classes, counts, url, tfds_name=None, **options):
     return Entry(name, classes, counts, tfds_name=tfds_name or name, url=url, **options)
 
 
-def _embedded(name, classes, train, validation, **options):
-    return Entry(name, classes, {"train": train, "validation": validation}, source="embedded", **options)
+def _bundled(name, classes, train, validation, **options):
+    return Entry(name, classes, {"train": train, "validation": validation}, source="bundled", **options)
 
 
 _ENTRIES = (
@@ -101,10 +101,10 @@ _ENTRIES = (
         url="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
         subtract_mean=False,
     ),
-    _embedded("digits", 10, 1437, 360, size=8, flip=False),
-    _embedded("glyphs", 62, 1860, 620, size=16, flip=False, synthetic=True),
-    _embedded("photos", 2, 2000, 1000, size=32),
-    _embedded("noise", 2, 2000, 1000, size=32, synthetic=True),
+    _bundled("digits", 10, 1437, 360, size=8, flip=False),
+    _bundled("glyphs", 62, 1860, 620, size=16, flip=False, synthetic=True),
+    _bundled("photos", 2, 2000, 1000, size=32),
+    _bundled("noise", 2, 2000, 1000, size=32, synthetic=True),
 )
 
 CATALOG = {entry.name: entry for entry in _ENTRIES}

@@ -7,12 +7,12 @@ import importlib
 import inspect
 import itertools
 from dataclasses import astuple, dataclass
-from unittest import mock
 
 import numpy as np
 
-from decathlon.arguments import check_array, check_images, check_kind, check_number, check_rng, check_whole
+from decathlon.arguments import as_blank, check_array, check_images, check_kind, check_number, check_rng, check_whole
 from decathlon.quiet import quiet_tensorflow
+from decathlon.replacing import replaced
 
 MIX_LABELS = ("CutMix", "FourierMix", "MixUp", "Mosaic")  # the layers that change labels too
 
@@ -21,27 +21,28 @@ class Mixing:
     """What all mixings share: `mixing(images, labels, rng)` returns new images and labels and leaves its input alone.
 
     Args of the call:
-        images: float32 array of shape `(N, H, W, C)`.
+        images: Array of shape `(N, H, W, C)`, uint8 or float32, with pixels in 0..255. Where pixels are only moved,
+            those returned are of the same dtype; where they are blended, float32.
         labels: float32 label distributions of shape `(N, K)`.
         rng: A `numpy.random.Generator`; what is drawn from it decides everything.
+        blank: Array of shape `(H, W, C)`, uint8 or floats: what lies where something is cut out; `None` is black.
 
     Its `str` is what `mixing_named` reads.
 
     Attributes:
-        takes_raw_images: Whether images come as they are stored, in [0, 255]. If not, they come as a network sees
-            them: scaled, minus the mean, shifted and mirrored.
+        comes_first: Whether images come before they are shifted and mirrored, or after.
     """
 
-    takes_raw_images = False
+    comes_first = False
 
-    def __call__(self, images, labels, rng):
+    def __call__(self, images, labels, rng, blank=None):
         check_images(images, "images")
         if check_array(labels, "labels").ndim != 2 or labels.dtype.kind != "f" or len(labels) != len(images):
             raise ValueError(
                 f"`labels` must be float distributions of shape ({len(images)}, K). Received: {labels.dtype} of shape "
                 f"{labels.shape}"
             )
-        return self.mix(images, labels, check_rng(rng))
+        return self.mix(images, labels, check_rng(rng), as_blank(blank, images))
 
     def __str__(self):
         name = type(self).__name__.lower()
@@ -76,8 +77,8 @@ class MixUp(Mixing):
     def __post_init__(self):
         object.__setattr__(self, "alpha", check_number(self.alpha, "alpha", "(0, inf)"))
 
-    def mix(self, images, labels, rng):
-        weight = np.float32(rng.beta(self.alpha, self.alpha))
+    def mix(self, images, labels, rng, blank):
+        images, weight = images.astype(np.float32), np.float32(rng.beta(self.alpha, self.alpha))
         partners = rng.permutation(len(images))
         return _blend(images, images[partners], weight), _blend(labels, labels[partners], weight)
 
@@ -111,7 +112,7 @@ class CutMix(Mixing):
     def __post_init__(self):
         object.__setattr__(self, "alpha", check_number(self.alpha, "alpha", "(0, inf)"))
 
-    def mix(self, images, labels, rng):
+    def mix(self, images, labels, rng, blank):
         height, width = images.shape[1:3]
         share = np.sqrt(1 - rng.beta(self.alpha, self.alpha))
         partners = rng.permutation(len(images))
@@ -150,7 +151,7 @@ class RICAP(Mixing):
     def __post_init__(self):
         object.__setattr__(self, "beta", check_number(self.beta, "beta", "(0, inf)"))
 
-    def mix(self, images, labels, rng):
+    def mix(self, images, labels, rng, blank):
         height, width = images.shape[1:3]
         h, w = (round(side * rng.beta(self.beta, self.beta)) for side in (height, width))
         mixed, mixed_labels = np.empty_like(images), np.zeros_like(labels)
@@ -164,7 +165,7 @@ class RICAP(Mixing):
 
 @dataclass(frozen=True)
 class CutOut(Mixing):
-    """Sets a square of each image to 0: to the mean image, where the mean was subtracted. Labels stay as they are.
+    """Cuts a square out of each image: what shows there is the `blank` image. Labels stay as they are.
 
     The square's centre is uniform over the image, drawn for each image on its own, and what lies outside is cut off
     (DeVries & Taylor 2017, "Improved regularization of convolutional neural networks with cutout", section 3.2).
@@ -187,10 +188,11 @@ class CutOut(Mixing):
     def __post_init__(self):
         object.__setattr__(self, "size", check_whole(self.size, "size", 1))
 
-    def mix(self, images, labels, rng):
+    def mix(self, images, labels, rng, blank):
         rows, columns = (self._places(rng.integers(side, size=(len(images), 1)), side) for side in images.shape[1:3])
+        rows, columns = rows[:, :, None], columns[:, None, :]
         mixed = images.copy()
-        mixed[np.arange(len(images))[:, None, None], rows[:, :, None], columns[:, None, :]] = 0
+        mixed[np.arange(len(images))[:, None, None], rows, columns] = blank[rows, columns]
         return mixed, labels
 
     def _places(self, centres, side):
@@ -201,7 +203,7 @@ class CutOut(Mixing):
 class KerasLayer(Mixing):
     """Varies images by an image augmentation layer of Keras or keras-cv.
 
-    The layer gets float32 images in [0, 255] before anything else is done to them, and labels as distributions if it
+    The layer gets float32 images in [0, 255] before they are shifted and mirrored, and labels as distributions if it
     mixes them; what it returns is clipped to [0, 255]. All its random numbers follow from `rng`. It is built once and
     runs on the CPU: compiled, save for layers of Keras on another backend than TensorFlow.
 
@@ -221,7 +223,7 @@ class KerasLayer(Mixing):
     [106.0]
     """
 
-    takes_raw_images = True
+    comes_first = True
 
     def __init__(self, name, **arguments):
         import keras
@@ -242,9 +244,10 @@ class KerasLayer(Mixing):
         arguments = ",".join(f"{name}={value!r}" for name, value in sorted(self.arguments.items()))
         return f"{self.name}:{arguments}" if arguments else self.name
 
-    def mix(self, images, labels, rng):
+    def mix(self, images, labels, rng, blank):
         import keras
 
+        images = images.astype(np.float32)
         with keras.device("cpu:0"):
             self._seed(rng)
             if self._mixes_labels:
@@ -440,7 +443,7 @@ def _drawing_from(generator):
     def shuffle(values):
         return tf.gather(values, tf.argsort(generator.uniform(tf.shape(values)[:1])))
 
-    with mock.patch.multiple(
+    with replaced(
         tf.random,
         get_global_generator=lambda: generator,
         uniform=unseeded(generator.uniform),

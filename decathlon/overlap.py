@@ -16,15 +16,15 @@ LARGEST_SHARE = 0.01  # blank images and the like may be in both
 
 
 @lru_cache
-def overlap(familiar, other, split):
+def overlap(dataset, other, split):
     """Returns why a split of a data set holds images of another, or `None` if it does not.
 
     It does if both are versions of one collection, or if more of the split's images, brought to the size and channels
-    of the familiar ones, are byte for byte among these than 1 % of the smaller of the two. Half of `photos` shows a
-    flower: it does if the familiar set, or one of its classes, is called after flowers.
+    of `dataset`, are byte for byte among its images than 1 % of the smaller of the two. Half of `photos` shows a
+    flower: it does if `dataset`, or one of its classes, is called after flowers.
 
     Args:
-        familiar: A `Dataset`.
+        dataset: A `Dataset`.
         other: A `Dataset`.
         split: Name of the split of `other`.
 
@@ -38,19 +38,19 @@ def overlap(familiar, other, split):
     >>> overlap(digits, digits, "validation")
     'it is the same data set'
     """
-    if familiar.name == other.name or familiar.fingerprint == other.fingerprint:
+    if dataset.name == other.name or dataset.fingerprint == other.fingerprint:
         return "it is the same data set"
     for family in FAMILIES:
-        if {familiar.name, other.name} <= family:
+        if {dataset.name, other.name} <= family:
             return f"both are versions of {min(family, key=len)}"
-    flowers = _flowers(familiar)
+    flowers = _flowers(dataset)
     if other.name == "photos" and flowers:
         return f"half of photos shows a flower, scikit-learn's flower.jpg, and so do images of {flowers}"
     images, _ = other.split(split)
-    known = _hashes(familiar)
-    shared = sum(hash(image.tobytes()) in known for image in conform(images, familiar.image_shape))
+    known = _hashes(dataset)
+    shared = sum(hash(image.tobytes()) in known for image in conform(images, dataset.image_shape))
     if shared > LARGEST_SHARE * min(len(images), len(known)):
-        return f"{shared:,} of its {len(images):,} {split} images are among those of {familiar.name}"
+        return f"{shared:,} of its {len(images):,} {split} images are among those of {dataset.name}"
     return None
 
 

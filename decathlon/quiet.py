@@ -39,5 +39,16 @@ def quiet_tensorflow():
                     print(line, file=sys.stderr)
 
 
+def import_keras():
+    """Imports Keras, with TensorFlow and its devices where that is the backend, without their chatter."""
+    with quiet_tensorflow():
+        import keras
+
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow
+
+            tensorflow.config.list_physical_devices()
+
+
 def _is_chatter(line):
     return bool(CHATTER.match(line) or (NO_GPU.search(line) and not Path("/proc/driver/nvidia").exists()))

@@ -1,32 +1,18 @@
 """What does softening the labels do to an image classifier? Losses, models, calibration, OOD detection for Keras 3."""
 
-from kls import (
-    calibration,
-    callbacks,
-    contrastive,
-    distillation,
-    feeding,
-    layers,
-    losses,
-    metrics,
-    models,
-    ood,
-    optimizers,
-    overfitting,
-    per_class,
-    plots,
-    projection,
-    regularizers,
-    targets,
-    uncertainty,
-)
+from importlib import import_module
+
+from kls.utils.start import start_as_command
+
+start_as_command()
+
+from kls import analysis, calibration, callbacks, distillation, layers, losses, metrics, models, ood, plots, targets
+from kls.analysis.uncertainty import monte_carlo
 from kls.callbacks import CalibrationCallback, FullStateCheckpoint, OODCallback
-from kls.contrastive import ContrastiveDistillation
-from kls.distillation import Distiller, teacher_logits
+from kls.distillation import ContrastiveDistillation, Distiller, teacher_logits
 from kls.evaluation import Evaluation, evaluate
 from kls.losses import FocalStd, KnowledgeDistillation, OutlierExposure, SmoothedCE, WeightedSoftLabels
 from kls.targets import epsilon_from_gamma, gamma_from_epsilon, pack_teacher
-from kls.uncertainty import monte_carlo
 from kls.version import __version__
 
 __all__ = [
@@ -40,15 +26,15 @@ __all__ = [
     "OODCallback",
     "OutlierExposure",
     "SmoothedCE",
+    "Study",
     "WeightedSoftLabels",
     "__version__",
+    "analysis",
     "calibration",
     "callbacks",
-    "contrastive",
     "distillation",
     "epsilon_from_gamma",
     "evaluate",
-    "feeding",
     "gamma_from_epsilon",
     "layers",
     "losses",
@@ -56,14 +42,18 @@ __all__ = [
     "models",
     "monte_carlo",
     "ood",
-    "optimizers",
-    "overfitting",
     "pack_teacher",
-    "per_class",
     "plots",
-    "projection",
-    "regularizers",
+    "study",
     "targets",
     "teacher_logits",
-    "uncertainty",
 ]
+
+
+def __getattr__(name):
+    """Imports studies on first use: they need pandas and the data package, which the rest does not."""
+    if name == "study":
+        return import_module("kls.study")
+    if name == "Study":
+        return import_module("kls.study.study").Study
+    raise AttributeError(f"module 'kls' has no attribute {name!r}")

@@ -11,25 +11,25 @@ import numpy as np
 from keras import ops
 
 from kls import plots
-from kls.calibration.measures import summarize
+from kls.calibration.metrics import summarize
 from kls.calibration.reliability import check_binning
 from kls.calibration.samples import as_indices
-from kls.feeding import batches_of
-from kls.network import Network
-from kls.ood.measures import auroc, fpr_at_tpr
+from kls.ood.metrics import auroc, fpr_at_tpr
 from kls.ood.scores import get as get_score
-from kls.scale import scale_remark
 from kls.utils.arrays import check_whole, naming, shown
+from kls.utils.data import batches_of
+from kls.utils.feature_extractor import Network
 from kls.utils.files import as_path, atomic_write
+from kls.utils.scale import scale_remark
 
 
 class FullStateCheckpoint(keras.callbacks.Callback):
     """Saves, at each epoch's end, all that a training run needs to go on as if it had never stopped.
 
     That is every variable of the model (batch statistics and seed generators too) and of the optimiser, the
-    number of finished epochs, the history of logs, and the state of other callbacks. The file is written aside
-    and renamed, so that a run killed at any moment leaves the last whole one. On the same CPU and thread count a
-    resumed run ends with the same bits, provided that its data depend on the epoch alone: not shuffled, or
+    number of finished epochs, the history of logs, and the state of other callbacks. An atomic write
+    replaces the file, so that a run killed at any moment leaves the last complete one. On the same CPU and thread count
+    a resumed run ends with the same bits, provided that its data depend on the epoch alone: not shuffled, or
     `decathlon.Batches(..., epoch=checkpoint.epoch)`.
 
     Args:
@@ -216,7 +216,7 @@ class _EpochEvaluation(keras.callbacks.Callback):
             return self.network.check(data, self.batch_size)
 
     def warn_of_scale(self, samples):
-        """Warns once in a training of images on another scale, after the first epoch: see `kls.scale`."""
+        """Warns once in a training of images on another scale, after the first epoch: see `kls.utils.scale`."""
         if not self._is_scale_known and (remark := scale_remark(self.network, samples)) is not None:
             warnings.warn(remark, stacklevel=2)
         self._is_scale_known = True
@@ -254,7 +254,7 @@ class CalibrationCallback(_EpochEvaluation):
     Images are given as the model is trained on them, here by `decathlon.Batches`:
 
     ```python
-    validation = decathlon.Batches(x_validation, y_validation, classes=10, batch_size=128, mean=mean)
+    validation = decathlon.Batches(x_validation, y_validation, classes=10, batch_size=128)
     model.fit(training, callbacks=[kls.callbacks.CalibrationCallback(validation)])
     ```
     """
@@ -281,7 +281,7 @@ class CalibrationCallback(_EpochEvaluation):
         as_indices(labels, len(labels), classes)
 
     def evaluate(self, epoch):
-        """Returns the measures as logs."""
+        """Returns the metrics as logs."""
         outputs = self.network.outputs(self.data, batch_size=self.batch_size)
         self.warn_of_scale({"`data`": outputs.sample})
         if self.log_dir is not None:
@@ -310,16 +310,16 @@ class CalibrationCallback(_EpochEvaluation):
 
 
 class OODCallback(_EpochEvaluation):
-    """Adds to the logs of an epoch how well unfamiliar data are told apart: `auroc_NAME` and `fpr95_NAME` of each set.
+    """Adds to the logs of an epoch how well OOD data are told apart: `auroc_NAME` and `fpr95_NAME` of each set.
 
     Each data set is predicted once an epoch. Put it before the callbacks that shall see them, and tell these the mode:
-    `"max"` for AUROC, `"min"` for the false positive rate, that of unfamiliar data where 95 % of the familiar pass.
+    `"max"` for AUROC, `"min"` for the false positive rate, that of OOD data where 95 % of the ID samples pass.
 
     Args:
-        ood: `{name: unfamiliar data}`; labels may be missing and are not used.
+        ood: `{name: OOD data}`; labels may be missing and are not used.
         score: Name or `Score` of `kls.ood.scores`.
         every: Evaluate in the first epoch, in every `every`-th after it, and in the last.
-        familiar: Familiar data; by default the `validation_data` of `fit`, which must then be evaluated in the first
+        id_data: ID data; by default the `validation_data` of `fit`, which must then be evaluated in the first
             epoch (`validation_freq=1`).
         training_data: Training data for a score that is fitted, anew at each evaluation.
         batch_size: Samples per batch, for arrays.
@@ -338,12 +338,12 @@ class OODCallback(_EpochEvaluation):
     Images are given as the model is trained on them, here by `decathlon.Batches`:
 
     ```python
-    noise = decathlon.Batches(x_noise, y_noise, classes=10, batch_size=128, mean=mean)
+    noise = decathlon.Batches(x_noise, y_noise, classes=10, batch_size=128)
     model.fit(training, validation_data=validation, callbacks=[kls.callbacks.OODCallback({"noise": noise}, "energy")])
     ```
     """
 
-    def __init__(self, ood, score="msp", every=1, familiar=None, training_data=None, batch_size=128):
+    def __init__(self, ood, score="msp", every=1, id_data=None, training_data=None, batch_size=128):
         if not isinstance(ood, dict) or not ood or any(isinstance(data, dict) for data in ood.values()):
             raise ValueError(f"`ood` must be {{name: data}} with one dataset at least. Received: {shown(ood)}")
         self.score = copy.copy(get_score(score))
@@ -351,7 +351,7 @@ class OODCallback(_EpochEvaluation):
         if self.score.uses_training_data and training_data is None:
             raise ValueError(f"`training_data` must be given for the score {shown(score)}. Received: None")
         self.ood = ood
-        self.familiar = familiar
+        self.id_data = id_data
         self.training_data = training_data
         self._listener = None
         for name, data in self._given.items():
@@ -361,7 +361,7 @@ class OODCallback(_EpochEvaluation):
     @property
     def _given(self):
         """`{name: data}` of all data that are known before training."""
-        optional = {"familiar": self.familiar, "training_data": self.training_data}
+        optional = {"id_data": self.id_data, "training_data": self.training_data}
         return {name: data for name, data in optional.items() if data is not None} | self.ood
 
     def on_train_begin(self, logs=None):
@@ -370,30 +370,30 @@ class OODCallback(_EpochEvaluation):
         self.score.check_network(self.network)
         for name, data in self._given.items():
             self.check(data, f"OODCallback, {name}")
-        if self.familiar is None:
+        if self.id_data is None:
             self._listener = _ValidationListener(self.model)
 
     def on_train_end(self, logs=None):
         self._stop_listening()
 
     def evaluate(self, epoch):
-        """Returns the measures as logs."""
-        familiar_data = self.familiar if self._listener is None else self._listener.heard
-        if familiar_data is None:
+        """Returns the metrics as logs."""
+        id_data = self.id_data if self._listener is None else self._listener.heard
+        if id_data is None:
             raise ValueError(
-                "OODCallback needs familiar data: pass `familiar`, or `validation_data` to `fit`, used in every epoch."
+                "OODCallback needs ID data: pass `id_data`, or `validation_data` to `fit`, used in every epoch."
             )
         samples = {}
         if self.score.uses_training_data:
             training = self.network.outputs(self.training_data, self.score.uses_features, self.batch_size)
             self.score.fit_outputs(training)
             samples["`training_data`"] = training.sample
-        familiar, samples["`familiar`"] = self._scores(familiar_data)
+        id_scores, samples["`id_data`"] = self._scores(id_data)
         logs = {}
         for name, data in self.ood.items():
-            unfamiliar, samples[f"`ood` {name}"] = self._scores(data)
-            logs[f"auroc_{name}"] = auroc(familiar, unfamiliar)
-            logs[f"fpr95_{name}"] = fpr_at_tpr(familiar, unfamiliar)
+            ood_scores, samples[f"`ood` {name}"] = self._scores(data)
+            logs[f"auroc_{name}"] = auroc(id_scores, ood_scores)
+            logs[f"fpr95_{name}"] = fpr_at_tpr(id_scores, ood_scores)
         self.warn_of_scale(samples)
         return logs
 

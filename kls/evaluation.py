@@ -10,19 +10,19 @@ from html import escape
 import numpy as np
 
 from kls import plots
-from kls.bootstrap import intervals_note
-from kls.calibration import measures as calibration
+from kls.calibration import metrics as calibration
 from kls.calibration.reliability import check_binning
 from kls.calibration.samples import as_indices
 from kls.calibration.scaling import SCALERS, Scaler, cross_fitted
-from kls.network import Network
-from kls.ood import measures as detection
-from kls.ood import scores as ood_scores
-from kls.scale import scale_remark
+from kls.ood import metrics as detection
+from kls.ood.scores import SCORES, Score, get
 from kls.utils.arrays import check_choice, check_whole, naming, shown
+from kls.utils.bootstrap import intervals_note
+from kls.utils.feature_extractor import Network
+from kls.utils.formats import with_interval
+from kls.utils.scale import scale_remark
 
 UNSCALED = "none"
-PERCENT = ("accuracy", "ece", "mce", "uce", "aurc", "auroc", "aupr_in", "aupr_out", "fpr95")
 HEADINGS = {
     "accuracy": "accuracy %",
     "ece": "ECE %",
@@ -48,9 +48,9 @@ class Evaluation:
     """What `kls.evaluate` found.
 
     Attributes:
-        labels: Class indices of the familiar data, shape `(N,)`.
-        logits: Logits of the familiar data by scaling, `"none"` first, each of shape `(N, K)`.
-        scores: `{score: (familiar scores, {(group, data set): unfamiliar scores})}`.
+        labels: Class indices of the ID data, shape `(N,)`.
+        logits: Logits of the ID data by scaling, `"none"` first, each of shape `(N, K)`.
+        scores: `{score: (ID scores, {(group, data set): OOD scores})}`.
         rows: One dictionary per number, the rows of `to_frame`.
         scaling_note: How the scaling was fitted, `""` where there is none.
         scaler: The scaler that was fitted to `scaling_data`, `None` without them.
@@ -76,23 +76,23 @@ class Evaluation:
     def to_frame(self):
         """Returns every number as a `pandas.DataFrame`, one a row.
 
-        Columns: `measure`, `value` (a fraction, or nats), `low` and `high` (ends of the 95 % interval, empty where none
-        was asked for), `interval` (how it was found), `scaling`, `score`, `group`, `data` (empty for the familiar data;
-        `mean` for the mean of a group), `n` (samples, familiar and unfamiliar ones together; of a mean: data sets),
-        `bins` and `convention` (of binned measures; of AUPR and FPR the `ood_convention`).
+        Columns: `metric`, `value` (a fraction, or nats), `low` and `high` (ends of the 95 % confidence interval, empty
+        where none was asked for), `interval` (how it was found), `scaling`, `score`, `group`, `data` (empty for the ID
+        data; `mean` for the mean of a group), `n` (samples of both sides; of a mean: data sets), `bins` and
+        `convention` (of binned metrics; of AUPR and FPR the `ood_convention`).
         """
         import pandas as pd
 
         return pd.DataFrame(self.rows)
 
-    def to_markdown(self, measures=("auroc", "fpr95")):
-        """Returns the tables as Markdown: calibration by scaling, then one table of scores by data sets per measure.
+    def to_markdown(self, metrics=("auroc", "fpr95")):
+        """Returns the tables as Markdown: calibration by scaling, then one table of scores by data sets per metric.
 
         Args:
-            measures: Which OOD measures: `auroc`, `aupr_in`, `aupr_out`, `fpr95`.
+            metrics: Which OOD metrics: `auroc`, `aupr_in`, `aupr_out`, `fpr95`.
         """
         parts = []
-        for caption, header, lines in self._tables(measures):
+        for caption, header, lines in self._tables(metrics):
             parts += [_as_text(caption), _table(*_escaped(lines, header), "pipe")]
         return "\n\n".join([*parts, *map(_as_text, self.remarks)]) + "\n"
 
@@ -131,14 +131,14 @@ class Evaluation:
             parts.append(f"{over} {100 * means[best]:.2f} % by {best}{among}")
         return "; ".join(parts)
 
-    def value(self, measure, scaling=UNSCALED):
-        """Returns a calibration measure as a float, e.g. `value("ece", "temperature")`."""
+    def value(self, metric, scaling=UNSCALED):
+        """Returns a calibration metric as a float, e.g. `value("ece", "temperature")`."""
         for row in self.rows:
-            if row["measure"] == measure and row["scaling"] == scaling and not row["score"]:
+            if row["metric"] == metric and row["scaling"] == scaling and not row["score"]:
                 return row["value"]
         raise ValueError(
-            f"`measure` must be one of {', '.join(SUMMARY)}, `scaling` one of {', '.join(self.logits)}. "
-            f"Received: {shown(measure)}, {shown(scaling)}"
+            f"`metric` must be one of {', '.join(SUMMARY)}, `scaling` one of {', '.join(self.logits)}. "
+            f"Received: {shown(metric)}, {shown(scaling)}"
         )
 
     def plot_reliability(self, scaling=UNSCALED):
@@ -150,14 +150,14 @@ class Evaluation:
         )
 
     def plot_confidences(self, score=None):
-        """Draws histograms of a score, familiar against unfamiliar, by default of the first score."""
-        score, familiar, unfamiliar = self._scores_of(score)
-        return plots.score_histograms(familiar, unfamiliar, xlabel=score)
+        """Draws histograms of a score, ID against OOD, by default of the first score."""
+        score, id_scores, ood_scores = self._scores_of(score)
+        return plots.score_histograms(id_scores, ood_scores, xlabel=score)
 
     def plot_roc(self, score=None):
         """Draws a score's receiver operating characteristics, by default those of the first score."""
-        score, familiar, unfamiliar = self._scores_of(score)
-        return plots.roc_curves(familiar, unfamiliar, title=f"ROC, {score}")
+        score, id_scores, ood_scores = self._scores_of(score)
+        return plots.roc_curves(id_scores, ood_scores, title=f"ROC, {score}")
 
     def plot_risk_coverage(self):
         """Draws the risk-coverage curves, one per scaling."""
@@ -168,42 +168,42 @@ class Evaluation:
         if not self.scores:
             raise ValueError("There are no OOD scores to draw: pass `ood` to `evaluate`.")
         score = next(iter(self.scores)) if score is None else check_choice(score, "score", self.scores)
-        familiar, unfamiliar = self.scores[score]
-        return score, familiar, {_column(group, data): values for (group, data), values in unfamiliar.items()}
+        id_scores, ood_scores = self.scores[score]
+        return score, id_scores, {_column(group, data): values for (group, data), values in ood_scores.items()}
 
-    def _ood_rows(self, measure, score):
-        return [row for row in self.rows if row["measure"] == measure and row["score"] == score]
+    def _ood_rows(self, metric, score):
+        return [row for row in self.rows if row["metric"] == metric and row["score"] == score]
 
-    def _tables(self, measures):
+    def _tables(self, metrics):
         """Yields caption, header and lines of each table."""
-        known = list(detection.MEASURES)
-        if not isinstance(measures, Collection) or not all(measure in known for measure in measures):
-            raise ValueError(f"`measures` must be among {', '.join(known)}. Received: {shown(measures)}")
+        known = list(detection.METRICS)
+        if not isinstance(metrics, Collection) or not all(metric in known for metric in metrics):
+            raise ValueError(f"`metrics` must be among {', '.join(known)}. Received: {shown(metrics)}")
         yield self._calibration_table()
-        for measure in measures if self.scores else ():
-            yield self._ood_table(measure)
+        for metric in metrics if self.scores else ():
+            yield self._ood_table(metric)
 
     def _calibration_table(self):
         lines, rows = [], []
         for scaling in self.logits:
             rows = [row for row in self.rows if not row["score"] and row["scaling"] == scaling]
-            lines.append(["as trained" if scaling == UNSCALED else scaling, *map(_cell, rows)])
+            lines.append(["as trained" if scaling == UNSCALED else scaling, *map(_shown, rows)])
         caption = (
             f"Calibration on {len(self.labels):,} samples; ECE, MCE and UCE with {self.bins} bins of equal width, "
             f"closed by {self.convention}'s convention in ECE and MCE."
         )
-        header = ["scaling", *(HEADINGS[measure] for measure in SUMMARY)]
+        header = ["scaling", *(HEADINGS[metric] for metric in SUMMARY)]
         return " ".join(filter(None, [caption, self.scaling_note, _intervals_note(rows)])), header, lines
 
-    def _ood_table(self, measure):
-        by_score = {score: self._ood_rows(measure, score) for score in self.scores}
+    def _ood_table(self, metric):
+        by_score = {score: self._ood_rows(metric, score) for score in self.scores}
         rows = next(iter(by_score.values()))
         header = ["score", *(_column(row["group"], row["data"]) for row in rows)]
-        lines = [[score, *map(_cell, found)] for score, found in by_score.items()]
-        caption = f"{HEADINGS[measure]}: the share of pairs in which the ID sample scores higher."
-        if (measure, self.ood_convention) in detection.MEANINGS:
-            meaning = detection.MEANINGS[measure, self.ood_convention]
-            caption = f"{HEADINGS[measure]}: {meaning} ({self.ood_convention}'s convention)."
+        lines = [[score, *map(_shown, found)] for score, found in by_score.items()]
+        caption = f"{HEADINGS[metric]}: the share of pairs in which the ID sample scores higher."
+        if (metric, self.ood_convention) in detection.MEANINGS:
+            meaning = detection.MEANINGS[metric, self.ood_convention]
+            caption = f"{HEADINGS[metric]}: {meaning} ({self.ood_convention}'s convention)."
         return " ".join(filter(None, [caption, _intervals_note(rows)])), header, lines
 
 
@@ -223,26 +223,26 @@ def evaluate(
     batch_size=128,
     seed=0,
 ):
-    """Measures calibration and the power to tell unfamiliar inputs apart, in one pass over each data set.
+    """Measures calibration and the power to tell OOD inputs apart, in one pass over each data set.
 
     Args:
         model: A Keras classifier that returns logits or probabilities; which of them is found out from its last layer.
-        data: Familiar data with labels that the model was not trained on: a pair of arrays, a `keras.utils.PyDataset`
+        data: ID data with labels that the model was not trained on: a pair of arrays, a `keras.utils.PyDataset`
             or a `tf.data.Dataset` of batches.
-        ood: `{name: unfamiliar data}`, or groups of them with their means, `{"near": {...}, "far": {...}}`. Labels
+        ood: `{name: OOD data}`, or groups of them with their means, `{"near": {...}, "far": {...}}`. Labels
             may be missing and are not used.
         scores: Names or `Score`s of `kls.ood.scores`; `"all"` takes every one that this model can give, and says
             which were skipped and why.
         scaling: Name of a scaler of `kls.calibration.scaling` (`"temperature"`, ...), or a scaler, to judge beside the
             model as trained. OOD scores are always those of the model as trained.
-        training_data: Familiar training data for the scores that are fitted.
+        training_data: ID training data for the scores that are fitted.
         scaling_data: What the scaler is fitted to. By default each half of `data` is scaled by what was fitted to the
             other half, so that no sample is judged by a scaler that saw it.
         features: Name of the layer to take features from; the last layer's input by default.
         bins: Number of bins of ECE, MCE and UCE.
         convention: As in `kls.calibration.expected_calibration_error`.
         ood_convention: Which side is positive in AUPR and FPR, as in `kls.ood.fpr_at_tpr`: `"odin"` or `"openood"`.
-        resamples: Number of bootstrap resamples for 95 % intervals of every number; 0 for none.
+        resamples: Number of bootstrap resamples for 95 % confidence intervals of every number; 0 for none.
         batch_size: Samples per batch, for arrays.
         seed: Integer from which the halves and the resamples are drawn.
 
@@ -263,8 +263,8 @@ def evaluate(
     Images are given as the model was trained on them, here by `decathlon.Batches`:
 
     ```python
-    test = decathlon.Batches(x_test, y_test, classes=10, batch_size=128, mean=mean)
-    fashion = decathlon.Batches(x_fashion, y_fashion, classes=10, batch_size=128, mean=mean)
+    test = decathlon.Batches(x_test, y_test, classes=10, batch_size=128)
+    fashion = decathlon.Batches(x_fashion, y_fashion, classes=10, batch_size=128)
     evaluation = kls.evaluate(model, test, ood={"fashion": fashion}, scores=["msp", "energy"])
     print(evaluation.summary)
     print(evaluation.to_markdown())
@@ -288,9 +288,9 @@ def evaluate(
         images = {name: score.of_images for name, score in named_scores.items() if score.uses_images}
         return network.outputs(data, any(score.uses_features for score in named_scores.values()), batch_size, images)
 
-    familiar = outputs_of(data)
-    labels = as_indices(_labels(familiar, "data"), *familiar.logits.shape)
-    samples = {"`data`": familiar.sample}
+    id_outputs = outputs_of(data)
+    labels = as_indices(_labels(id_outputs, "data"), *id_outputs.logits.shape)
+    samples = {"`data`": id_outputs.sample}
     fitted = [score for score in named_scores.values() if score.uses_training_data]
     if fitted and training_data is not None:
         with naming("training_data"):
@@ -302,27 +302,27 @@ def evaluate(
                 score.fit_outputs(training)
 
         _keep(named_scores, learn, skipped)
-    unfamiliar = {}
+    ood_outputs = {}
     for (group, name), values in groups.items():
         with naming(_column(group, name)):
-            unfamiliar[group, name] = outputs_of(values)
-        samples[f"`ood` {_column(group, name)}"] = unfamiliar[group, name].sample
+            ood_outputs[group, name] = outputs_of(values)
+        samples[f"`ood` {_column(group, name)}"] = ood_outputs[group, name].sample
 
-    logits, note, fitted_scaler, remarks = {UNSCALED: familiar.logits}, "", None, []
+    logits, note, fitted_scaler, remarks = {UNSCALED: id_outputs.logits}, "", None, []
     if scaler is not None:
         held_out = None
         if scaling_data is not None:
             with naming("scaling_data"):
                 held_out = network.outputs(scaling_data, batch_size=batch_size)
             samples["`scaling_data`"] = held_out.sample
-        logits[scaler_name], note, scalers = _scaled(scaler_name, scaler, familiar.logits, labels, held_out, seed)
+        logits[scaler_name], note, scalers = _scaled(scaler_name, scaler, id_outputs.logits, labels, held_out, seed)
         fitted_scaler = scalers[0] if held_out is not None else None
         remarks += _bound_remarks(scaler_name, scalers)
     found_scores = _keep(
         named_scores,
         lambda name, score: (
-            _scores(name, score, familiar),
-            {key: _scores(name, score, found) for key, found in unfamiliar.items()},
+            _scores(name, score, id_outputs),
+            {key: _scores(name, score, found) for key, found in ood_outputs.items()},
         ),
         skipped,
     )
@@ -379,13 +379,13 @@ def _bound_remarks(name, scalers):
 
 def _row_remarks(rows):
     """Remarks on scaling that made the ECE worse, and on AUROC below chance."""
-    ece = {row["scaling"]: 100 * row["value"] for row in rows if row["measure"] == "ece"}
+    ece = {row["scaling"]: 100 * row["value"] for row in rows if row["metric"] == "ece"}
     remarks = [
         f"{scaling} scaling made the ECE worse: {ece[UNSCALED]:.2f} % before, {value:.2f} % after."
         for scaling, value in ece.items()
         if value > ece[UNSCALED]
     ]
-    below = [row for row in rows if row["measure"] == "auroc" and row["data"] != "mean" and row["value"] < CHANCE]
+    below = [row for row in rows if row["metric"] == "auroc" and row["data"] != "mean" and row["value"] < CHANCE]
     if below:
         named = [f"{row['score']} on {_column(row['group'], row['data'])}" for row in below[:NAMED]]
         more = f" and {len(below) - NAMED} more" if len(below) > NAMED else ""
@@ -409,13 +409,13 @@ def _groups(ood):
 
 def _named_scores(scores, features):
     """Returns `{name: score}`, none of which is the caller's own where it is fitted here."""
-    if isinstance(scores, str | ood_scores.Score):
-        scores = list(ood_scores.SCORES) if isinstance(scores, str) and scores == "all" else [scores]
+    if isinstance(scores, str | Score):
+        scores = list(SCORES) if isinstance(scores, str) and scores == "all" else [scores]
     if not isinstance(scores, list | tuple) or not scores:
         raise ValueError(f"`scores` must be 'all', or names or `Score`s in a list. Received: scores={shown(scores)}")
     named = {}
     for score in scores:
-        found = copy.copy(ood_scores.get(score))
+        found = copy.copy(get(score))
         if found.uses_features and not found.uses_head:
             found.features = found.features or features
         named[score if isinstance(score, str) else repr(score)] = found
@@ -471,37 +471,37 @@ def _calibration_rows(labels, logits, bins, convention, resamples, seed):
     rows = []
     for scaling, values in logits.items():
         summary = calibration.summarize(labels, values, bins, from_logits=True, convention=convention)
-        for measure, value in summary.items():
+        for metric, value in summary.items():
             chosen = {"bins": bins, "convention": convention}
-            settings = {name: chosen[name] for name in BINNED.get(measure, ())}
+            settings = {name: chosen[name] for name in BINNED.get(metric, ())}
             interval = partial(
                 calibration.interval,
-                *(calibration.MEASURES[measure], labels, values, resamples),
+                *(calibration.METRICS[metric], labels, values, resamples),
                 seed=seed,
                 from_logits=True,
                 **settings,
             )
-            rows.append(_row(measure, value, len(labels), interval if resamples else None, scaling=scaling, **settings))
+            rows.append(_row(metric, value, len(labels), interval if resamples else None, scaling=scaling, **settings))
     return rows
 
 
 def _ood_rows(found_scores, convention, resamples, seed):
     rows = []
-    for score, (familiar, unfamiliar) in found_scores.items():
-        for measure, function in detection.MEASURES.items():
-            sided = {"convention": convention} if (measure, convention) in detection.MEANINGS else {}
+    for score, (id_scores, ood_scores) in found_scores.items():
+        for metric, function in detection.METRICS.items():
+            sided = {"convention": convention} if (metric, convention) in detection.MEANINGS else {}
             found = []
-            for (group, data), values in unfamiliar.items():
-                interval = partial(detection.interval, function, familiar, values, resamples, seed=seed, **sided)
-                value, n = function(familiar, values, **sided), len(familiar) + len(values)
+            for (group, data), values in ood_scores.items():
+                interval = partial(detection.interval, function, id_scores, values, resamples, seed=seed, **sided)
+                value, n = function(id_scores, values, **sided), len(id_scores) + len(values)
                 place = {"score": score, "group": group, "data": data, **sided}
-                found.append(_row(measure, value, n, interval if resamples else None, **place))
+                found.append(_row(metric, value, n, interval if resamples else None, **place))
             rows += _with_means(found)
     return rows
 
 
 def _with_means(rows):
-    """Returns rows of one measure, each group of two data sets or more followed by its mean."""
+    """Returns rows of one metric, each group of two data sets or more followed by its mean."""
     result = []
     for group in dict.fromkeys(row["group"] for row in rows):
         members = [row for row in rows if row["group"] == group]
@@ -509,21 +509,21 @@ def _with_means(rows):
         if len(members) > 1:
             mean = float(np.mean([row["value"] for row in members]))
             kept = {name: members[0][name] for name in ("score", "group", "convention")}
-            result.append(_row(members[0]["measure"], mean, len(members), data="mean", **kept))
+            result.append(_row(members[0]["metric"], mean, len(members), data="mean", **kept))
     return result
 
 
-def _row(measure, value, n, interval=None, **place):
+def _row(metric, value, n, interval=None, **place):
     found = interval() if interval else None
     empty = {"scaling": "", "score": "", "group": "", "data": "", "bins": None, "convention": ""}
     limits = {"low": None, "high": None, "interval": ""}
     if found:
         limits = {"low": found.low, "high": found.high, "interval": found.method}
-    return {"measure": measure, "value": value, **limits, "n": n, **empty, **place}
+    return {"metric": metric, "value": value, **limits, "n": n, **empty, **place}
 
 
 def _intervals_note(rows):
-    methods = {row["measure"]: row["interval"] for row in rows if row["interval"]}
+    methods = {row["metric"]: row["interval"] for row in rows if row["interval"]}
     return intervals_note(methods) if methods else ""
 
 
@@ -531,12 +531,8 @@ def _column(group, data):
     return " ".join(filter(None, [group, data]))
 
 
-def _cell(row):
-    scale, digits = (100, 2) if row["measure"] in PERCENT else (1, 4)
-    text = f"{scale * row['value']:.{digits}f}"
-    if row["low"] is None:
-        return text
-    return f"{text} [{scale * row['low']:.{digits}f}, {scale * row['high']:.{digits}f}]"
+def _shown(row):
+    return with_interval(row["metric"], row["value"], row["low"], row["high"])
 
 
 def _as_text(text):

@@ -124,11 +124,11 @@ class SmoothedCE(ClassifierLoss):
 
 @keras.saving.register_keras_serializable(package="kls")
 class OutlierExposure(ClassifierLoss):
-    """Cross-entropy on familiar samples plus `weight` times that to the uniform distribution on outliers.
+    """Cross-entropy on ID samples plus `weight` times that to the uniform distribution on outliers.
 
     `loss = H(q, p_in) + weight * H(U, p_out)`, equation 1 of Lee & Cheon 2020, "Soft labeling affects
     out-of-distribution detection of deep neural networks", after Hendrycks et al. 2019, "Deep anomaly detection with
-    outlier exposure". `H(q, p_in)` is the mean over the familiar samples of the batch, with labels smoothed as in
+    outlier exposure". `H(q, p_in)` is the mean over the ID samples of the batch, with labels smoothed as in
     `kls.SmoothedCE`, and `H(U, p_out) = -(1/K) sum_j log p_j` the mean over its outliers, whatever the two counts. A
     term without samples is 0. Under `tf.distribute` both are means over the global batch, however its outliers fall
     to the replicas.
@@ -148,7 +148,7 @@ class OutlierExposure(ClassifierLoss):
 
     Returns:
         One loss in nats per sample, shape `(N,)`, before the reduction: `N / N_in` times the cross-entropy of a
-        familiar sample, `weight * N / N_out` times that of an outlier.
+        ID sample, `weight * N / N_out` times that of an outlier.
 
     Raises:
         ValueError: If `gamma` is outside (1/K, 1], if `weight` is negative or not finite, if the shapes do not fit,
@@ -161,11 +161,11 @@ class OutlierExposure(ClassifierLoss):
     >>> round(float(loss([0, -1, -1], [[0.8, 0.2], [0.5, 0.5], [0.9, 0.1]])), 4)
     0.6974
 
-    Usage with `compile()`, which takes the accuracy of the familiar samples:
+    Usage with `compile()`, which takes the accuracy of the ID samples:
 
     ```python
     loss = kls.OutlierExposure(gamma=0.9)
-    model.compile(optimizer="adam", loss=loss, metrics=[kls.metrics.FamiliarAccuracy()])
+    model.compile(optimizer="adam", loss=loss, metrics=[kls.metrics.IDAccuracy()])
     ```
     """
 
@@ -196,13 +196,12 @@ class OutlierExposure(ClassifierLoss):
         outlier = labels == -1
         labels = ops.where(outlier, ops.zeros_like(labels), labels)
         true_term = _gather_true_class(log_p, labels, besides=", or -1 for an outlier")
-        familiar_loss = _smoothed_cross_entropy(a, b, true_term, log_p)
-        if self.weight == 0:
-            outlier_loss = ops.zeros_like(familiar_loss)
-        else:
+        id_loss = _smoothed_cross_entropy(a, b, true_term, log_p)
+        outlier_loss = ops.zeros_like(id_loss)
+        if self.weight != 0:
             outlier_loss = -self.weight / classes * ops.sum(log_p, axis=-1)
-        familiar_factor, outlier_factor = _factors_of_means(outlier, log_p.dtype)
-        return ops.where(outlier, outlier_factor * outlier_loss, familiar_factor * familiar_loss)
+        id_factor, outlier_factor = _factors_of_means(outlier, log_p.dtype)
+        return ops.where(outlier, outlier_factor * outlier_loss, id_factor * id_loss)
 
     def get_config(self):
         return {**super().get_config(), "gamma": self.gamma, "weight": self.weight, "from_logits": self.from_logits}

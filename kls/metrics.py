@@ -1,6 +1,6 @@
-"""Streaming twins of the calibration measures: Keras metrics of constant memory, for `compile(metrics=[...])`.
+"""Streaming twins of the calibration metrics: Keras metrics of constant memory, for `compile(metrics=[...])`.
 
-They keep sums, over bins where the measure has bins, so that any split of the data into batches or replicas gives
+They keep sums, over bins where the metric has bins, so that any split of the data into batches or replicas gives
 the same number as the function of `kls.calibration` on all data at once, up to float32's rounding of the sums. Labels
 may be class indices, one-hot or mixed distributions; of a distribution the likeliest class counts, as in
 `keras.metrics.CategoricalAccuracy`. What is no label, and a row that is no probabilities, is refused as by the losses:
@@ -245,7 +245,7 @@ class BrierScore(keras.metrics.Mean):
 
 
 @keras.saving.register_keras_serializable(package="kls")
-class FamiliarAccuracy(keras.metrics.Mean):
+class IDAccuracy(keras.metrics.Mean):
     """Accuracy over the samples whose label is not -1: the outliers of `kls.OutlierExposure` do not count.
 
     It takes class indices and distributions alike, of which the likeliest class counts, so that training on mixed
@@ -257,7 +257,7 @@ class FamiliarAccuracy(keras.metrics.Mean):
 
     Example:
 
-    >>> metric = FamiliarAccuracy()
+    >>> metric = IDAccuracy()
     >>> metric.update_state([0, 1, -1], [[0.9, 0.1], [0.8, 0.2], [0.5, 0.5]])
     >>> float(metric.result())
     0.5
@@ -279,16 +279,16 @@ class FamiliarAccuracy(keras.metrics.Mean):
         y_true = ops.cast(ops.convert_to_tensor(real_numbers(y_true, "y_true")), self.dtype)
         if holds_indices(y_true, y_pred):
             y_true = squeeze_indices(y_true, y_pred)
-            familiar = y_true != -1
-            y_true = ops.where(familiar, y_true, ops.zeros_like(y_true))
+            in_distribution = y_true != -1
+            y_true = ops.where(in_distribution, y_true, ops.zeros_like(y_true))
         else:
-            familiar = ops.ones_like(y_true[:, 0], dtype="bool")
+            in_distribution = ops.ones_like(y_true[:, 0], dtype="bool")
         labels, unknown = _labels_and_unknown(y_true, y_pred, from_logits=True)  # the largest of any scores counts
         correct = unknown + ops.cast(ops.equal(labels, ops.cast(ops.argmax(y_pred, axis=-1), "int32")), self.dtype)
-        weight = ops.cast(familiar, self.dtype)
+        weight = ops.cast(in_distribution, self.dtype)
         if sample_weight is not None:
             weight = weight * ops.cast(_flat(sample_weight, y_pred), self.dtype)
-        super().update_state(ops.where(familiar, correct, ops.zeros_like(correct)), weight)
+        super().update_state(ops.where(in_distribution, correct, ops.zeros_like(correct)), weight)
 
 
 def _matrix(y_pred, dtype):
@@ -308,7 +308,7 @@ def _matrix(y_pred, dtype):
 def _labels_and_unknown(y_true, y_pred, from_logits):
     """Returns class indices of shape `(N,)`, and NaN for each sample whose label or prediction is none, else 0.
 
-    Compiled code cannot raise: a NaN makes the result NaN, which nobody takes for a measure.
+    Compiled code cannot raise: a NaN makes the result NaN, which nobody takes for a metric.
     """
     y_true = ops.convert_to_tensor(real_numbers(y_true, "y_true"))
     if holds_indices(y_true, y_pred):

@@ -4,7 +4,7 @@ Repeats Mezzini 2018, "Empirical study on label smoothing in neural networks": n
 distribution of equation 7, gamma on the true class, for gamma from 1 downwards on thirteen rows of data sets and
 networks; Tables 1 and 2 (best validation accuracy per gamma) and Table 3 (best gamma against gamma = 1).
 
-    python -m benchmarks.decathlon --gamma 0.9                    quick, on embedded data: two gammas, minutes
+    python -m benchmarks.decathlon --gamma 0.9                    quick, on bundled data: two gammas, minutes
     python -m benchmarks.decathlon --gamma sweep --preset paper   the paper; needs its data (python -m decathlon list)
 
 What the paper says: ResNet v2-83 for all but MNIST and ImageNet (b), which take v1-20; Adam from 1e-3, times 1e-1,
@@ -18,7 +18,7 @@ shifted image (zeros, which is the mean image), whether a rate "after 80 epochs"
 here, or from the 82nd, as in the Keras example.
 
 The quick preset trains ResNet v1-8 for `QUICK_EPOCHS` epochs with the same shape of schedule. Characters of the
-embedded sets are not mirrored; and since shifts are whole pixels, the digits of 8 pixels are not shifted either.
+bundled sets are not mirrored; and since shifts are whole pixels, the digits of 8 pixels are not shifted either.
 """
 
 STUDY = "decathlon"

@@ -13,12 +13,12 @@ def main(arguments=None):
     options = parse(_parser(), arguments)
     from benchmarks.decathlon.plan import list_rows, make_plan
     from benchmarks.decathlon.report import report
-    from benchmarks.runner.command import run_study
+    from kls.study.command import run_paper
 
     if options.list:
         print(list_rows(options.data_dir))
         return 0
-    return run_study(
+    return run_paper(
         options,
         lambda options: (make_plan(options), options.ood),
         lambda plan, store, _: report(plan, store),

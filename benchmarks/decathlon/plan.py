@@ -8,10 +8,11 @@ from tabulate import tabulate
 import decathlon
 import decathlon.store
 from benchmarks.decathlon import STUDY
-from benchmarks.runner.data import open_familiar
-from benchmarks.runner.plan import Plan, PlanError, scale_schedule
-from benchmarks.runner.precision import resolve_precision
-from benchmarks.runner.trial import Trial
+from kls.study.data import open_datasets
+from kls.study.methods import LabelSmoothing
+from kls.study.plan import Plan, PlanError, scale_schedule
+from kls.study.precision import resolve_precision
+from kls.study.trial import Trial, normalisation_of
 from kls.targets import check_gamma
 
 SCHEDULE = ((80, 1e-1), (120, 1e-2), (160, 1e-3), (180, 0.5e-3))
@@ -72,18 +73,13 @@ def make_plan(options):
         PlanError: If data sets are not prepared, with the commands that prepare them, or a gamma does not fit.
     """
     rows = _requested_rows(options)
-    datasets = open_familiar([row.dataset for row in rows], options.image_size, options.data_dir)
+    datasets = open_datasets([row.dataset for row in rows], options.image_size, options.data_dir)
     trials = []
     for row in rows:
         dataset = datasets[row.dataset]
         entry = decathlon.CATALOG.get(row.dataset)
         epochs = options.epochs or row.epochs
-        if dataset.counts["train"] < options.batch_size:
-            raise PlanError(
-                f"--batch-size must be at most {dataset.counts['train']}, the training images of {row.dataset}. "
-                f"Received: {options.batch_size}."
-            )
-        precision = resolve_precision(options, dataset)
+        precision = resolve_precision(options.precision)
         for gamma in _gammas(options.gamma, dataset):
             trials += [
                 Trial(
@@ -91,12 +87,12 @@ def make_plan(options):
                     image_size=dataset.size,
                     data=dataset.fingerprint,
                     model=row.model,
-                    gamma=gamma,
+                    method=LabelSmoothing(gamma),
                     schedule=scale_schedule(SCHEDULE, epochs, row.schedule_epochs),
                     epochs=epochs,
                     batch_size=options.batch_size,
                     flip=entry is None or entry.flip,
-                    subtract_mean=entry is None or entry.subtract_mean,
+                    normalisation=normalisation_of(entry),
                     seed=seed,
                     precision=precision,
                     backend=keras.backend.backend(),
@@ -134,7 +130,7 @@ def list_rows(data_dir):
         entry = decathlon.CATALOG[row.dataset]
         gammas = gamma_grid(entry.classes)
         sizes = decathlon.store.prepared_sizes(row.dataset, data_dir)
-        state = f"at {', '.join(sizes)} px" if sizes else "made on first use" if entry.source == "embedded" else "no"
+        state = f"at {', '.join(sizes)} px" if sizes else "made on first use" if entry.source == "bundled" else "no"
         name = f"{row.dataset} (synthetic)" if entry.synthetic else row.dataset
         lines.append((name, row.model, str(row.epochs), f"{gammas[0]:.1f} ... {gammas[-1]:.1f}", state))
     return tabulate(lines, ("data set", "model", "epochs", "gamma sweep", "prepared"), "pipe", disable_numparse=True)

@@ -2,11 +2,11 @@
 
 import pandas as pd
 
+from benchmarks.decathlon.figures import accuracy_against_gamma
 from benchmarks.decathlon.tables import accuracy_curves, accuracy_table, comparison_table
-from benchmarks.runner.calibration import calibration_table
-from benchmarks.runner.command import finished_records
-from benchmarks.runner.published import published
-from kls import plots
+from benchmarks.published import published
+from kls.study.command import finished_records
+from kls.study.report.calibration import calibration_table
 
 
 def report(plan, store):
@@ -18,7 +18,7 @@ def report(plan, store):
     tables = accuracy_table(records, paper, failures), comparison_table(records, paper), calibration_table(records)
     for table, frame in tables:
         store.show(table, frame)
-    store.write_figure("accuracy", plots.accuracy_against_gamma(accuracy_curves(records, paper)), dpi=150)
+    store.write_figure("accuracy", accuracy_against_gamma(accuracy_curves(records, paper)), dpi=150)
     print(
         f"Tables and figures: {store.out / 'tables'}, {store.out / 'figures'}; every trial: {store.out / 'results.csv'}"
     )

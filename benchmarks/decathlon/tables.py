@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from benchmarks.runner.tables import Bold, Table, data_note, display_name, percent
+from kls.study.report.tables import Bold, Table, data_note, display_name, percent
 
 
 def accuracy_table(records, paper, failed=()):
@@ -13,8 +13,8 @@ def accuracy_table(records, paper, failed=()):
         paper: The paper's numbers.
         failed: Trials that ended without a result.
     """
-    gammas = sorted({*records["gamma"], *(trial.gamma for trial in failed)})
-    failures = {(trial.dataset, trial.model, trial.gamma) for trial in failed}
+    gammas = sorted({*records["gamma"], *(trial.method.gamma for trial in failed)})
+    failures = {(trial.dataset, trial.model, trial.method.gamma) for trial in failed}
     pairs = [
         *zip(records["dataset"], records["model"], strict=True),
         *((trial.dataset, trial.model) for trial in failed),
@@ -66,7 +66,7 @@ def comparison_table(records, paper):
         base, best, gamma = means[1.0], means.max(), means.idxmax()
         difference = 100 * (best - base) / best if best > 0 else 0.0
         printed = paper[(paper["table"] == "3") & (paper["dataset"] == dataset) & (paper["model"] == model)]
-        printed = {(row.method, row.measure): row.value for row in printed.itertuples()}
+        printed = {(row.method, row.metric): row.value for row in printed.itertuples()}
         printed = [
             printed.get(key) for key in (("best", "accuracy"), ("gamma=1.0", "accuracy"), ("best", "diff_percent"))
         ]

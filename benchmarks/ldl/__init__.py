@@ -4,7 +4,7 @@ Repeats the paper on label distribution learning (LDL), which trains students on
 in nine configurations (its Figure 2) and, beside them, with other distillation, Monte Carlo dropout and its
 overfitting-to-generalisation ratio.
 
-    python -m benchmarks.ldl                                      quick, on embedded data
+    python -m benchmarks.ldl                                      quick, on bundled data
     python -m benchmarks.ldl --preset paper                       the paper; needs its data
     python -m benchmarks.ldl --datasets mine --methods vanilla ls on-ldl --augment cutmix
     python -m benchmarks.ldl --datasets mine --teacher human --labels counts.npz
@@ -27,7 +27,7 @@ the mean: `mt` is `en` at N times the weight, which is a larger step against the
 Beside the nine: `vanilla-MIXING` learns the mixed hard label of MixUp, CutMix or RICAP, `on-ldl-MIXING` the teacher's
 output on such images (`on-ldl` takes the mixing of `--augment`); `wsl` and `crd` are other distillation; `mcdo` has
 Monte Carlo dropout, `on-ldl-mcdo-t` teachers with it, `on-ldl-mcdo-st` both sides; `ogr` weighs the loss of each class
-by its overfitting-to-generalisation ratio, `on-ldl-ogr` softens labels by it (`kls.overfitting`).
+by its overfitting-to-generalisation ratio, `on-ldl-ogr` softens labels by it (`kls.analysis.overfitting`).
 
 Protocol of the paper: SGD with momentum 0.9 from 0.05, a tenth of it after 150, 180 and 210 of 240 epochs; long: after
 150, 200, 250 and 300 of 350; weight decay 5e-4, batches of 64, 3 seeds; ECE with 10 bins. The ensemble is ResNet-20,

@@ -15,12 +15,12 @@ def main(arguments=None):
     options = parse(_parser(), arguments)
     from benchmarks.ldl.plan import list_settings, make_plan
     from benchmarks.ldl.report import report
-    from benchmarks.runner.command import run_study
+    from kls.study.command import run_paper
 
     if options.list:
         print(list_settings(options.data_dir))
         return 0
-    return run_study(
+    return run_paper(
         options, make_plan, lambda plan, store, ood: report(plan, store, options.data_dir), class_losses=True
     )
 

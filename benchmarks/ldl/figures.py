@@ -7,14 +7,18 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.ldl.tables import BINS
-from benchmarks.runner.networks import precision_policy, trained_model
-from benchmarks.runner.outputs import CONVENTION, evaluation_batches
-from benchmarks.runner.store import read_logits
-from benchmarks.runner.tables import display_name
 from kls import plots
+from kls.analysis.classwise import class_scores
+from kls.analysis.projection import project_onto_templates
+from kls.calibration import summarize
 from kls.calibration.samples import softmax
-from kls.network import Network
-from kls.projection import project_onto_templates
+from kls.study.devices import precision_policy
+from kls.study.networks import trained_network
+from kls.study.outputs import CONVENTION, evaluation_batches
+from kls.study.report.tables import display_name
+from kls.study.store import read_logits
+from kls.utils.feature_extractor import Network
+from kls.utils.panels import grid, styles
 
 SAMPLES_PER_CLASS = 100
 TEMPLATES = 3
@@ -34,7 +38,7 @@ def draw_figures(plan, records, networks, store, datasets):
     """
     least = min(record["seed"] for record in records)
     first = [record for record in records if record["seed"] == least]
-    _save(store, "accuracy_against_ece", plots.accuracy_against_calibration(calibration_panels(networks)))
+    _save(store, "accuracy_against_ece", accuracy_against_calibration(calibration_panels(networks)))
     trials = {trial.id: trial for trial in plan.trials}
     students = pd.DataFrame(first).groupby(["dataset", "model"], sort=False)
     for (dataset, model), group in students:
@@ -42,22 +46,22 @@ def draw_figures(plan, records, networks, store, datasets):
         outputs = {record["configuration"]: _probabilities(store, record) for record in group}
         _save(store, f"reliability_{name}", plots.reliability_diagrams(outputs, BINS, convention=CONVENTION))
         panels = {f"{display_name(dataset)}, {model}": outputs}
-        _save(store, f"class_confidence_{name}", plots.class_confidence(panels, BINS))
+        _save(store, f"class_confidence_{name}", class_confidence(panels))
         losses = {
             method: _curves(*found, datasets[dataset])
             for method, record in _shown(group, FIGURE_8).items()
             if (found := store.class_losses(record["trial"]))
         }
         if losses:
-            _save(store, f"class_losses_{name}", plots.class_loss_curves(losses))
+            _save(store, f"class_losses_{name}", class_loss_curves(losses))
         shown = _shown(group, FIGURE_7).values()
         rows = projections([trials[record["trial"]] for record in shown], datasets[dataset], store)
         if rows:
-            _save(store, f"projection_{name}", plots.penultimate_projection(rows))
+            _save(store, f"projection_{name}", penultimate_projection(rows))
 
 
 def calibration_panels(networks):
-    """Returns what `kls.plots.accuracy_against_calibration` draws: means over seeds, in percent.
+    """Returns what `accuracy_against_calibration` draws: means over seeds, in percent.
 
     Args:
         networks: The frame that `benchmarks.ldl.tables.measured` returns.
@@ -73,7 +77,7 @@ def calibration_panels(networks):
 
 
 def projections(trials, dataset, store):
-    """Returns what `kls.plots.penultimate_projection` draws: features of three classes, training above evaluation.
+    """Returns what `penultimate_projection` draws: features of three classes, training above evaluation.
 
     The classes are the two that the first of the networks confuses most on the evaluation images, which are the
     paper's "semantically similar" ones, and the one that it confuses least with these.
@@ -90,7 +94,7 @@ def projections(trials, dataset, store):
     for trial in trials:
         keras.utils.clear_session()
         with precision_policy(trial.precision):
-            network = Network(trained_model(trial, dataset, store))
+            network = Network(trained_network(trial, dataset, store)[0])
             if network.head is None:
                 continue
             for samples, split in zip(rows, ("train", dataset.evaluation), strict=True):
@@ -100,9 +104,7 @@ def projections(trials, dataset, store):
                 batches = evaluation_batches(trial, dataset, images[chosen], labels[chosen])
                 found = network.outputs(batches, features=True)
                 points = project_onto_templates(found.features, network.head[0], classes)
-                rows[samples][trial.configuration] = {
-                    dataset.class_names[k]: points[found.labels == k] for k in classes
-                }
+                rows[samples][trial.method.title] = {dataset.class_names[k]: points[found.labels == k] for k in classes}
     return rows if rows["training"] else {}
 
 
@@ -136,7 +138,7 @@ def _shown(records, methods):
 def _curves(losses, accuracies, dataset):
     """Returns the losses of the classes, their last accuracies, and the accuracy of all images in percent."""
     shares = np.bincount(dataset.split(dataset.evaluation)[1], minlength=dataset.classes)
-    return losses, accuracies[-1], 100 * np.nansum(accuracies * shares, axis=1) / shares.sum()
+    return losses.astype(float), accuracies[-1], 100 * np.nansum(accuracies * shares, axis=1) / shares.sum()
 
 
 def _probabilities(store, record):
@@ -146,3 +148,166 @@ def _probabilities(store, record):
 
 def _save(store, name, figure):
     store.write_figure(name, figure, dpi=120)
+
+
+def class_confidence(panels, bins=BINS):
+    """Draws each class's F1 score against its mean confidence, one panel per network.
+
+    As figure 4 of the label distribution learning paper: a point per class and method, at the numbers of
+    `kls.analysis.classwise.class_scores`, and the accuracy and the ECE of each method in the legend.
+
+    Args:
+        panels: `{network: {method: (class indices, class probabilities)}}`.
+        bins: Number of bins of equal width of the ECE.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    looks = styles(panels)
+    figure, areas = grid(len(panels), 3, (4.8, 4.4), sharex=True, sharey=True)
+    for (network, methods), panel in zip(panels.items(), areas, strict=True):
+        for method, sample in methods.items():
+            f1, confidence = class_scores(*sample)
+            summary = summarize(*sample, bins)
+            label = f"{method} ({100 * summary['accuracy']:.2f} %, {100 * summary['ece']:.2f} %)"
+            panel.scatter(confidence, f1, s=16, alpha=0.7, linewidths=0, label=label, **looks[method])
+        panel.set(title=network, xlabel="mean confidence in the true class", ylabel="F1 score")
+        panel.grid(alpha=0.3)
+        panel.legend(
+            title="method (accuracy, ECE)",
+            title_fontsize="small",
+            fontsize="small",
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.16),
+            ncols=2,
+            frameon=False,
+        )
+    return figure
+
+
+def accuracy_against_calibration(panels):
+    """Draws the calibration error of networks against their accuracy, one panel per data set or teacher.
+
+    As figure 10 of the label distribution learning paper: a point per network and method; the lower right is better.
+
+    Args:
+        panels: `{panel title: {method: {network: (accuracy, ECE)}}}`, in percent; NaN is left out.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    looks = styles(panels)
+    figure, areas = grid(len(panels), 2, (6, 4.6))
+    text = {"textcoords": "offset points", "fontsize": "x-small", "color": "0.4", "in_layout": False}
+    for (title, methods), panel in zip(panels.items(), areas, strict=True):
+        for method, networks in methods.items():
+            points = np.array(list(networks.values()), float)
+            panel.scatter(*points.T, label=method, **looks[method])
+            for network, point in zip(networks, points, strict=True):
+                if not np.isnan(point).any():
+                    panel.annotate(network, point, (5, 0), **text)
+        panel.set(title=title, xlabel="accuracy, %", ylabel="ECE, %")
+        panel.margins(0.15, 0.1)
+        panel.grid(alpha=0.3)
+    handles = {handle.get_label(): handle for panel in areas for handle in panel.collections}
+    figure.legend(handles=handles.values(), loc="outside right upper", frameon=False, fontsize="small")
+    figure.draw_without_rendering()
+    for panel in areas:
+        _place(panel.texts)
+    return figure
+
+
+def _place(annotations):
+    """Moves each annotation to the side of its point where it covers least."""
+    from matplotlib.transforms import Bbox
+
+    points = [annotation.axes.transData.transform(annotation.xy) for annotation in annotations]
+    taken = [Bbox([point - 5, point + 5]) for point in points]
+    sides = [
+        {"position": (5 * x, 5 * y), "ha": ("right", "center", "left")[x + 1], "va": ("top", "center", "bottom")[y + 1]}
+        for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
+    ]
+    for annotation in annotations:
+        covered = []
+        for side in sides:
+            annotation.set(**side)
+            shared = [Bbox.intersection(annotation.get_window_extent(), box) for box in taken]
+            covered.append(sum(box.width * box.height for box in shared if box is not None))
+        annotation.set(**sides[np.argmin(covered)])
+        taken.append(annotation.get_window_extent())
+
+
+def class_loss_curves(methods, counts=(5, 20)):
+    """Draws the loss of the best and of the worst classes over the epochs, and the accuracy.
+
+    As figure 8 of the label distribution learning paper: one panel per number of classes. Solid, the mean loss of the
+    classes that a method classifies best at the end; dashed, of those it classifies worst; dotted, on the right axis,
+    its accuracy.
+
+    Args:
+        methods: `{method: (losses, class accuracies, accuracies)}`: the log loss of each class after each epoch,
+            shape `(E, K)` with K >= 2; the final accuracy of each class, shape `(K,)`; the accuracy after each epoch,
+            in percent, shape `(E,)`.
+        counts: Numbers of best and of worst classes, one per panel. Those above K // 2 become K // 2, and equal
+            numbers one panel.
+
+    Returns:
+        A `matplotlib.figure.Figure`; its axes are the panels, then the right axes of them.
+    """
+    least = min(len(class_accuracies) for _, class_accuracies, _ in methods.values())
+    counts = dict.fromkeys(min(count, least // 2) for count in counts)
+    figure, panels = grid(len(counts), 1, (6.4, 3.6))
+    for count, panel in zip(counts, panels, strict=True):
+        right = panel.twinx()
+        for index, (method, (losses, class_accuracies, accuracies)) in enumerate(methods.items()):
+            epochs = range(1, len(accuracies) + 1)
+            order = np.argsort(class_accuracies, kind="stable")
+            for name, style, chosen in (("best", "-", order[-count:]), ("worst", "--", order[:count])):
+                panel.plot(
+                    epochs, losses[:, chosen].mean(axis=1), style, color=f"C{index}", label=f"{method}, {name} {count}"
+                )
+            right.plot(epochs, accuracies, ":", color=f"C{index}", label=f"{method}, accuracy")
+        panel.set(xlabel="epoch", ylabel="log loss")
+        panel.set_ylim(bottom=0)
+        panel.grid(alpha=0.3)
+        right.set_ylabel("accuracy, %")
+        panel.legend(
+            handles=[*panel.lines[::2], *panel.lines[1::2], *right.lines],
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.2),
+            ncols=3,
+            frameon=False,
+            fontsize="small",
+        )
+    return figure
+
+
+def penultimate_projection(rows):
+    """Draws features of three classes in the plane of their templates, a row per samples and a column per method.
+
+    As figure 7 of the label distribution learning paper, which follows Mueller et al. 2019, "When does label
+    smoothing help?".
+
+    Args:
+        rows: `{samples: {method: {class: features projected to shape (n, 2)}}}`, of the same methods each;
+            `kls.analysis.projection.project_onto_templates` projects.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    from matplotlib.figure import Figure
+
+    titles = next(iter(rows.values()))
+    figure = Figure(figsize=(2.4 * len(titles) + 1, 2.4 * len(rows)), layout="constrained")
+    panels = figure.subplots(len(rows), len(titles), squeeze=False)
+    for (samples, methods), row in zip(rows.items(), panels, strict=True):
+        for method, panel in zip(titles, row, strict=True):
+            for name, points in methods[method].items():
+                panel.scatter(*np.transpose(points), s=6, alpha=0.6, linewidths=0, label=name)
+            panel.set(xticks=[], yticks=[])
+            panel.set_aspect("equal", adjustable="datalim")
+        row[0].set_ylabel(samples, fontsize="small")
+        row[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize="small", markerscale=2)
+    for method, panel in zip(titles, panels[0], strict=True):
+        panel.set_title(method, fontsize="medium")
+    return figure

@@ -1,13 +1,12 @@
 """Human label distributions as a teacher, and smoothing of the same entropy to hold them against."""
 
-import hashlib
 import zipfile
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import entr
 
-from benchmarks.runner.plan import PlanError
+from kls.study.plan import PlanError
 
 
 def read_distributions(path, dataset):
@@ -19,7 +18,7 @@ def read_distributions(path, dataset):
         dataset: The opened `decathlon.Dataset`.
 
     Returns:
-        A fingerprint, and the counts as distributions: float32 of shape `(N, K)`.
+        The counts as distributions: float32 of shape `(N, K)`.
 
     Raises:
         PlanError: If the file cannot be read or its counts do not fit.
@@ -42,8 +41,7 @@ def read_distributions(path, dataset):
             f"--labels {path} must hold counts of at least 0, one of them positive in each row. "
             f"Received: {len(wrong)} other rows, the first row {wrong[0]}."
         )
-    distributions = (counts / counts.sum(axis=1, keepdims=True)).astype(np.float32)
-    return hashlib.sha256(distributions.tobytes()).hexdigest()[:12], distributions
+    return (counts / counts.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def mean_entropy(distributions):

@@ -9,7 +9,7 @@ HUMAN = "human"
 
 
 @dataclass(frozen=True)
-class Method:
+class Configuration:
     """How a network is trained.
 
     Attributes:
@@ -23,7 +23,7 @@ class Method:
         dropout: Rate of the network's own Monte Carlo dropout.
         teacher_dropout: Rate of its teachers'.
         smoothed: Whether labels are smoothed.
-        loss: Loss of a network without teachers.
+        overfitting: What the classes' overfitting ratios weigh, the `loss` or the `label`.
     """
 
     teachers: str | None = None
@@ -36,29 +36,29 @@ class Method:
     dropout: float | None = None
     teacher_dropout: float | None = None
     smoothed: bool = False
-    loss: str = "smoothed_ce"
+    overfitting: str | None = None
 
 
 METHODS = {
-    "vanilla": Method(),
-    "ls": Method(smoothed=True),
-    "kd": Method(ONE, "kd", weight=0.1, temperature=3.0),
-    "off-ldl": Method(ONE, "ensemble", offline=True),
-    "off-en-ldl": Method(ALL, "ensemble", offline=True),
-    "off-mt-ldl": Method(ALL, "multi", offline=True),
-    "on-ldl": Method(ONE, "ensemble", mixes=True),
-    "on-en-ldl": Method(ALL, "ensemble", mixes=True),
-    "on-mt-ldl": Method(ALL, "multi", mixes=True),
-    "crd": Method(ONE, "crd", weight=0.0, temperature=4.0),
-    "crd+kd": Method(ONE, "crd", weight=1.0, temperature=4.0),
-    "wsl": Method(ONE, "wsl", weight=2.25, temperature=4.0),
-    "ogr": Method(loss="overfitting_loss"),
-    "on-ldl-ogr": Method(loss="overfitting_label"),
-    "mcdo": Method(dropout=DROPOUT),
-    "on-ldl-mcdo-t": Method(ONE, "ensemble", teacher_dropout=DROPOUT),
-    "on-ldl-mcdo-st": Method(ONE, "ensemble", teacher_dropout=DROPOUT, dropout=DROPOUT),
-    "on-ldl-mcdo-t-cutmix": Method(ONE, "ensemble", mixes=True, mixing="cutmix", teacher_dropout=DROPOUT),
+    "vanilla": Configuration(),
+    "ls": Configuration(smoothed=True),
+    "kd": Configuration(ONE, "kd", weight=0.1, temperature=3.0),
+    "off-ldl": Configuration(ONE, "ensemble", offline=True),
+    "off-en-ldl": Configuration(ALL, "ensemble", offline=True),
+    "off-mt-ldl": Configuration(ALL, "multi", offline=True),
+    "on-ldl": Configuration(ONE, "ensemble", mixes=True),
+    "on-en-ldl": Configuration(ALL, "ensemble", mixes=True),
+    "on-mt-ldl": Configuration(ALL, "multi", mixes=True),
+    "crd": Configuration(ONE, "crd", weight=0.0, temperature=4.0),
+    "crd+kd": Configuration(ONE, "crd", weight=1.0, temperature=4.0),
+    "wsl": Configuration(ONE, "wsl", weight=2.25, temperature=4.0),
+    "ogr": Configuration(overfitting="loss"),
+    "on-ldl-ogr": Configuration(overfitting="label"),
+    "mcdo": Configuration(dropout=DROPOUT),
+    "on-ldl-mcdo-t": Configuration(ONE, "ensemble", teacher_dropout=DROPOUT),
+    "on-ldl-mcdo-st": Configuration(ONE, "ensemble", teacher_dropout=DROPOUT, dropout=DROPOUT),
+    "on-ldl-mcdo-t-cutmix": Configuration(ONE, "ensemble", mixes=True, mixing="cutmix", teacher_dropout=DROPOUT),
 }
 NINE = tuple(METHODS)[:9]
-MIXED = {"vanilla-": Method(mixes=True), "on-ldl-": METHODS["on-ldl"]}
+MIXED = {"vanilla-": Configuration(mixes=True), "on-ldl-": METHODS["on-ldl"]}
 TABLE_1 = tuple(f"{family}{name}" for family in MIXED for name in ("mixup", "cutmix", "ricap"))

@@ -10,13 +10,12 @@ import decathlon
 from benchmarks.ldl import STUDY
 from benchmarks.ldl.human import gamma_of_entropy, mean_entropy, read_distributions
 from benchmarks.ldl.methods import ALL, GAMMA, HUMAN, METHODS, MIXED, NINE, ONE, TABLE_1
-from benchmarks.runner.data import check_prepared, is_prepared, open_familiar
-from benchmarks.runner.networks import OVERFITTING
-from benchmarks.runner.plan import Plan, PlanError, scale_schedule
-from benchmarks.runner.precision import resolve_precision
-from benchmarks.runner.trial import Trial
 from decathlon.mixing import mixing_named
-from kls.ood.scores import SCORES
+from kls.study.data import check_prepared, is_prepared, open_datasets
+from kls.study.methods import CrossEntropy, Distillation, LabelSmoothing, OverfittingRatio, SoftLabels
+from kls.study.plan import Plan, PlanError, scale_schedule, with_parents
+from kls.study.precision import resolve_precision
+from kls.study.trial import Trial, normalisation_of
 from kls.targets import check_gamma
 
 PADDING = 4 / 32
@@ -25,6 +24,7 @@ WINDOW = 10
 EPOCHS, MILESTONES = 240, ((150, 1e-1), (180, 1e-2), (210, 1e-3))
 LONG_EPOCHS, LONG_MILESTONES = 350, ((150, 1e-1), (200, 1e-2), (250, 1e-3), (300, 1e-4))
 LONG = "+"
+VANILLA = CrossEntropy(title="vanilla")
 CIFAR_RESNETS = ("resnet20v1", "resnet32v1", "resnet44v1", "resnet56v1", "resnet110v1")
 
 
@@ -99,7 +99,7 @@ QUICK = Setting(
 
 
 def make_plan(options):
-    """Returns the plan that the command line asks for, and the names of its unfamiliar data sets.
+    """Returns the plan that the command line asks for, and the names of its OOD datasets.
 
     Raises:
         PlanError: If data sets are not prepared, with the commands that prepare them, or a value does not fit.
@@ -107,7 +107,7 @@ def make_plan(options):
     settings = _requested(options)
     names = [setting.dataset for setting in settings]
     check_prepared([*names, *options.ood], options.data_dir)
-    datasets = open_familiar(names, options.image_size, options.data_dir)
+    datasets = open_datasets(names, options.image_size, options.data_dir)
     _check(options, datasets.values())
     if options.teacher == HUMAN:
         return _human_plan(settings, datasets, options), tuple(options.ood)
@@ -117,7 +117,6 @@ def make_plan(options):
         for seed in range(options.seeds)
         for trial in _trials(setting, _vanilla(setting, datasets[setting.dataset], seed, options), _gamma(options))
     ]
-    _check_trials(options, trials)
     return Plan(STUDY, tuple(trials)), tuple(options.ood)
 
 
@@ -129,7 +128,7 @@ def method_named(name, setting):
         setting: The `Setting`: `on-ldl-ricap` is `on-ldl` where images are mixed by RICAP.
 
     Returns:
-        `(Method, str, bool)`.
+        `(Configuration, str, bool)`.
 
     Raises:
         PlanError: If there is no such method.
@@ -205,11 +204,6 @@ def _with_students(settings, students):
 
 def _check(options, datasets):
     for dataset in datasets:
-        if dataset.counts["train"] < options.batch_size:
-            raise PlanError(
-                f"--batch-size must be at most {dataset.counts['train']}, the training images of {dataset.name}. "
-                f"Received: {options.batch_size}."
-            )
         try:
             check_gamma(_gamma(options), dataset.classes)
         except ValueError as error:
@@ -223,18 +217,6 @@ def _check(options, datasets):
         )
 
 
-def _check_trials(options, trials):
-    """Raises `PlanError` if options do not go with what is to be trained."""
-    with_features = options.features or any(SCORES[name]().uses_features for name in options.scores)
-    for trial in trials:
-        if trial.dropout and with_features:
-            raise PlanError(
-                f"--features, and scores of features, cannot be had of {trial.label}, which has no one set."
-            )
-        if trial.distillation == "crd" and options.strategy != "none":
-            raise PlanError(f"{trial.label} keeps the memory of one replica. Received: --strategy {options.strategy}.")
-
-
 def _vanilla(setting, dataset, seed, options):
     """Returns the trial of a network that learns from hard labels, of no model yet."""
     entry = decathlon.CATALOG.get(dataset.name)
@@ -243,7 +225,7 @@ def _vanilla(setting, dataset, seed, options):
         image_size=dataset.size,
         data=dataset.fingerprint,
         model="",
-        gamma=1.0,
+        method=VANILLA,
         schedule=scale_schedule(MILESTONES, setting.epochs, EPOCHS),
         epochs=setting.epochs,
         batch_size=options.batch_size,
@@ -251,50 +233,51 @@ def _vanilla(setting, dataset, seed, options):
         learning_rate=0.05,
         shift=PADDING,
         flip=entry is None or entry.flip,
-        subtract_mean=entry is None or entry.subtract_mean,
+        normalisation=normalisation_of(entry),
         seed=seed,
-        precision=resolve_precision(options, dataset),
+        precision=resolve_precision(options.precision),
         backend=keras.backend.backend(),
         weight_decay=WEIGHT_DECAY,
-        configuration="vanilla",
     )
 
 
 def _trials(setting, vanilla, gamma):
     """Returns the trials of a setting and seed, teachers before their students."""
-    teachers, trials = {}, []
+    teachers, trials = [], []
     for name in dict.fromkeys(setting.methods):
-        method, configuration, long = method_named(name, setting)
-        models = {ONE: (setting.teacher,), ALL: setting.ensemble, None: ()}[method.teachers]
-        if method.teachers and not models:
+        configuration, title, long = method_named(name, setting)
+        models = {ONE: (setting.teacher,), ALL: setting.ensemble, None: ()}[configuration.teachers]
+        if configuration.teachers and not models:
             raise PlanError(f"{name} needs several teachers: name them with --ensemble.")
-        teachers |= {model: replace(vanilla, model=model) for model in models}
-        trial = replace(
-            vanilla,
-            configuration=configuration,
-            gamma=gamma if method.smoothed else 1.0,
-            loss="distillation" if method.teachers else method.loss,
-            mixing=canonical(method.mixing or setting.mixing) if method.mixes else None,
-            dropout=method.dropout,
-        )
+        method = replace(_method(configuration, models, setting, gamma), title=title)
         if long:
             epochs = round(setting.epochs * LONG_EPOCHS / EPOCHS)
-            trial = replace(trial, epochs=epochs, schedule=scale_schedule(LONG_MILESTONES, epochs, LONG_EPOCHS))
-        if method.loss in OVERFITTING:
-            trial = replace(trial, window=max(1, round(setting.epochs * WINDOW / EPOCHS)))
-        if method.teachers:
-            trial = replace(
-                trial,
-                parents=tuple(teachers[model].id for model in models),
-                teacher=models[0] if len(models) == 1 else f"{len(models)} teachers",
-                teacher_weight=method.weight,
-                temperature=method.temperature,
-                distillation=method.distillation,
-                offline=method.offline or None,
-                teacher_dropout=method.teacher_dropout,
-            )
-        trials += [replace(trial, model=model) for model in setting.students]
-    return [*teachers.values(), *trials]
+            method = replace(method, epochs=epochs, schedule=scale_schedule(LONG_MILESTONES, epochs, LONG_EPOCHS))
+        teachers += [replace(vanilla, model=model) for model in models]
+        for model in setting.students:
+            trials += with_parents(replace(vanilla, model=model, method=method))
+    return [*teachers, *trials]
+
+
+def _method(configuration, models, setting, gamma):
+    """Returns the method that a configuration is, whose teachers are networks of `models`."""
+    common = {"mixing": None, "dropout": configuration.dropout}
+    if configuration.mixes:
+        common["mixing"] = canonical(configuration.mixing or setting.mixing)
+    if configuration.overfitting:
+        return OverfittingRatio(configuration.overfitting, max(1, round(setting.epochs * WINDOW / EPOCHS)), **common)
+    if not models:
+        return LabelSmoothing(gamma if configuration.smoothed else 1.0, **common)
+    return Distillation(
+        VANILLA,
+        models,
+        configuration.distillation,
+        configuration.weight,
+        configuration.temperature,
+        configuration.offline,
+        configuration.teacher_dropout,
+        **common,
+    )
 
 
 def _human_plan(settings, datasets, options):
@@ -302,29 +285,22 @@ def _human_plan(settings, datasets, options):
     if len(datasets) > 1:
         raise PlanError("--teacher human takes one data set, that of --labels. Name it with --datasets.")
     (dataset,) = datasets.values()
-    fingerprint, distributions = read_distributions(options.labels, dataset)
+    distributions = read_distributions(options.labels, dataset)
     gamma = gamma_of_entropy(mean_entropy(distributions), dataset.classes)
     trials = []
     for setting in settings:
         for seed in range(options.seeds):
             vanilla = _vanilla(setting, dataset, seed, options)
-            trials += [
-                replace(trial, model=model)
-                for model in setting.students
-                for trial in (
-                    vanilla,
-                    replace(vanilla, configuration="ls", gamma=gamma),
-                    replace(vanilla, configuration=HUMAN, soft_labels=fingerprint),
-                )
-            ]
-    return Plan(STUDY, tuple(trials), {fingerprint: distributions})
+            methods = VANILLA, LabelSmoothing(gamma, title="ls"), SoftLabels(distributions, title=HUMAN)
+            trials += [replace(vanilla, model=model, method=method) for model in setting.students for method in methods]
+    return Plan(STUDY, tuple(trials))
 
 
 def list_settings(data_dir):
     """Returns a table of what the study covers, and which of its data are prepared.
 
     Args:
-        data_dir: The data room's directory.
+        data_dir: The data directory.
     """
     lines = [
         (

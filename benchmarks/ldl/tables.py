@@ -1,18 +1,18 @@
-"""Tables 1 to 7 of the paper, measured beside published, and the same measures on any data."""
+"""Tables 1 to 7 of the paper, measured beside published, and the same metrics on any data."""
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.runner.outputs import CONVENTION
-from benchmarks.runner.store import read_logits
-from benchmarks.runner.tables import Bold, Table, data_note, display_name, percent, plain
+from kls.analysis.classwise import class_scores
 from kls.calibration import TemperatureScaling, cross_fitted, summarize
-from kls.per_class import class_scores
+from kls.study.outputs import CONVENTION
+from kls.study.report.tables import Table, cell_of, data_note, display_name, percent, plain
+from kls.study.store import read_logits
 
 BINS = 10
 TOP = 5
 SCALED = "temperature-scaling"
-MEASURES = {
+METRICS = {
     "accuracy": ("accuracy %", percent, max),
     "accuracy_top5": ("top-5 %", percent, max),
     "ece": ("ECE %", percent, min),
@@ -25,8 +25,16 @@ IN_FRACTIONS = ("ece", "uce")  # as the paper prints them
 NOT_BUILT = ("sskd",)
 
 
+def with_configuration(record):
+    """Returns a record with the names of its configuration, of its teachers' networks and of its mixing."""
+    method = record["recipe"]["method"]
+    models = method.get("models", ())
+    teacher = f"{len(models)} teachers" if len(models) > 1 else "".join(models)
+    return {**record, "configuration": method["title"], "teacher": teacher, "mixing": method.get("mixing", "")}
+
+
 def measured(records, store):
-    """Returns a frame with a row per network and the measures of its stored logits.
+    """Returns a frame with a row per network and the metrics of its stored logits.
 
     A vanilla network gets another row, of its logits after temperature scaling: each half of the evaluation images is
     judged at the temperature that fits the other half.
@@ -39,34 +47,34 @@ def measured(records, store):
     for record in records:
         logits, labels = read_logits(store.outputs_path(record["trial"], record["evaluation"]))
         heading = {name: record[name] for name in ("dataset", "model", "configuration", "seed", "trial")}
-        heading |= {"teacher": record["teacher"] or "", "mixing": record["mixing"] or ""}
-        rows.append({**heading, **_measures(labels, logits)})
+        heading |= {"teacher": record["teacher"], "mixing": record["mixing"]}
+        rows.append({**heading, **_metrics(labels, logits)})
         if record["configuration"] == "vanilla":
             scaled = np.empty_like(logits)
             for judged, scaler in cross_fitted(TemperatureScaling(), logits, labels):
                 scaled[judged] = scaler.transform(logits[judged])
-            rows.append({**heading, "configuration": SCALED, **_measures(labels, scaled)})
+            rows.append({**heading, "configuration": SCALED, **_metrics(labels, scaled)})
     return pd.DataFrame(rows)
 
 
-def _measures(labels, logits):
+def _metrics(labels, logits):
     found = summarize(labels, logits, BINS, from_logits=True, convention=CONVENTION)
-    measures = {name: found[name] for name in MEASURES if name in found}
+    metrics = {name: found[name] for name in METRICS if name in found}
     if logits.shape[1] > 2 * TOP:
         likeliest = np.argpartition(logits, -TOP, axis=1)[:, -TOP:]
-        measures["accuracy_top5"] = float((likeliest == labels[:, None]).any(axis=1).mean())
-    return measures
+        metrics["accuracy_top5"] = float((likeliest == labels[:, None]).any(axis=1).mean())
+    return metrics
 
 
-def measures_table(networks, records, paper):
-    """Returns all measures of all networks, as Table 7 has them, and their numbers as a frame.
+def metrics_table(networks, records, paper):
+    """Returns all metrics of all networks, as Table 7 has them, and their numbers as a frame.
 
     Args:
         networks: The frame that `measured` returns.
         records: Records of the trials.
         paper: The paper's numbers.
     """
-    shown = {name: MEASURES[name] for name in MEASURES if name in networks}
+    shown = {name: METRICS[name] for name in METRICS if name in networks}
     rows, numbers = [], []
     for (dataset, model), group in networks.groupby(["dataset", "model"], sort=False):
         cells = group.groupby("configuration", sort=False)
@@ -74,7 +82,7 @@ def measures_table(networks, records, paper):
         best = pd.DataFrame({name: means[name] == better(means[name]) for name, (_, _, better) in shown.items()})
         for method, cell in cells:
             bold = best.loc[method] & (len(cells) > 1)
-            values = [_cell(cell[name], form, bold[name]) for name, (_, form, _) in shown.items()]
+            values = [cell_of(cell[name], form, bold[name]) for name, (_, form, _) in shown.items()]
             rows.append((display_name(dataset), model, _described(method, cell), str(len(cell)), *values))
             printed = _printed(paper, dataset, model, [method, *_by_mixing(cell)[:1]])
             if printed:
@@ -89,7 +97,7 @@ def measures_table(networks, records, paper):
                 }
             )
     table = Table(
-        "measures",
+        "metrics",
         f"Accuracy and calibration of the last epoch's networks (as Table 7 of the paper): ECE and UCE with {BINS} "
         f"bins ({CONVENTION}'s convention), NLL in nats, Brier score of the predicted class and as the sum over "
         "classes. n: trained networks per row, 3 in the paper.",
@@ -132,7 +140,7 @@ def _paper_table(number, printed, networks, records):
             theirs.append(" / ".join(_as_printed(found, name) for name in ("accuracy", "ece")) if found else "–")
             numbers += [
                 {
-                    **{"dataset": dataset, "model": model, "method": method, "measure": name, "n": len(cell)},
+                    **{"dataset": dataset, "model": model, "method": method, "metric": name, "n": len(cell)},
                     **{"mean": cell[name].mean() if len(cell) else None, "published": value, "published_std": std},
                 }
                 for name, (value, std) in found.items()
@@ -198,7 +206,7 @@ def notes(records):
         group = [record for record in records if record["dataset"] == dataset]
         epochs = sorted({record["epochs"] for record in group})
         teachers = {"+".join(models.get(parent, "?") for parent in record["parents"]) for record in group} - {""}
-        mixings = {record["mixing"] for record in group} - {None}
+        mixings = {record["mixing"] for record in group} - {""}
         sentences.append(
             f"{display_name(dataset)}: {' or '.join(map(str, epochs))} epochs (the paper: 240, long 350), "
             f"{data_note(group[0])}."
@@ -220,30 +228,24 @@ def _by_mixing(networks):
 
 
 def _printed(paper, dataset, model, methods):
-    """Returns `{measure: (value, standard deviation)}` as printed, of the first table that has it.
+    """Returns `{metric: (value, standard deviation)}` as printed, of the first table that has it.
 
     The paper's Brier score is that of the predicted class.
     """
     cells = paper[(paper["dataset"] == dataset) & (paper["model"] == model) & paper["method"].isin(methods)]
     found = {}
     for row in cells.itertuples():
-        found.setdefault("brier_top" if row.measure == "brier" else row.measure, (row.value, row.std))
+        found.setdefault("brier_top" if row.metric == "brier" else row.metric, (row.value, row.std))
     return found
 
 
-def _as_printed(printed, measure):
+def _as_printed(printed, metric):
     """Returns a published number in the units of these tables."""
-    if measure not in printed:
+    if metric not in printed:
         return "–"
-    value, deviation = printed[measure]
-    if measure in IN_FRACTIONS:
+    value, deviation = printed[metric]
+    if metric in IN_FRACTIONS:
         return f"{100 * value:.1f}"
-    if measure.startswith("accuracy"):
+    if metric.startswith("accuracy"):
         return f"{value:.2f}" if np.isnan(deviation) else f"{value:.2f} ± {deviation:.2f}"
     return f"{value:.3f}"
-
-
-def _cell(values, form, bold):
-    if values.isna().any():
-        return "–"
-    return Bold(form(values)) if bold else form(values)

@@ -14,12 +14,12 @@ def main(arguments=None):
     options = parse(_parser(), arguments)
     from benchmarks.mnist_zero.plan import list_rows, make_plan
     from benchmarks.mnist_zero.report import report
-    from benchmarks.runner.command import run_study
+    from kls.study.command import run_paper
 
     if options.list:
         print(list_rows(options.data_dir))
         return 0
-    return run_study(options, make_plan, lambda plan, store, ood: report(plan, store, options.data_dir))
+    return run_paper(options, make_plan, lambda plan, store, ood: report(plan, store, options.data_dir))
 
 
 def _parser():
@@ -28,10 +28,10 @@ def _parser():
         description=about.split("\n\n")[0] + " Repeats Song's report.",
     )
     parser.add_argument(
-        "--unfamiliar",
+        "--held-out",
         nargs="+",
         metavar="CLASS",
-        help="classes to leave out, each in networks of its own: names or indices (default: 0)",
+        help="classes to hold out, each in networks of its own: names or indices (default: 0)",
     )
     parser.add_argument(
         "--methods",

@@ -1,19 +1,21 @@
-"""What a finished network makes of familiar and unfamiliar images, stored beside its weights."""
+"""What a finished network makes of ID and OOD images, stored beside its weights."""
 
 from typing import NamedTuple
 
 import keras
 import numpy as np
 
-from benchmarks.mnist_zero.plan import HEAVY_SIDES, PSEUDO, TEST, UNKNOWN, VALIDATION, scaled_sides
-from benchmarks.runner.networks import precision_policy, trained_model
-from benchmarks.runner.outputs import evaluation_batches
-from benchmarks.runner.store import UNFAMILIAR
-from decathlon.batches import Noise
+from benchmarks.mnist_zero.plan import HEAVY_SIDES, HELD_OUT, PROXY, TEST, VALIDATION, scaled_sides
+from decathlon.augmentation import LEVELS, Noise
 from kls.models import classifier_of
-from kls.network import Network
 from kls.ood import Threshold
 from kls.ood.scores import Reconstruction, get
+from kls.study.devices import precision_policy
+from kls.study.methods import Denoising
+from kls.study.networks import trained_network
+from kls.study.outputs import evaluation_batches
+from kls.study.store import OOD
+from kls.utils.feature_extractor import Network
 
 FITTED = ("knn", "mahalanobis")
 THRESHOLD = "threshold.json"
@@ -46,50 +48,49 @@ class Denoised(NamedTuple):
 def examine(trial, dataset, store):
     """Stores what a finished network makes of four sets of images, and the threshold that follows from two of them.
 
-    The sets are the familiar validation images; the reconstructions that stand in for unfamiliar ones
-    (`pseudo_unfamiliar`), for networks with a decoder; the familiar test images; the unfamiliar ones. Kept are logits
-    and the scores of features, fitted to the training images. With a decoder there are also `reconstruction`
-    (`kls.ood.scores.Reconstruction`), `denoising` (minus the mean squared error between an image and what the network
-    makes of it under noise), some pictures, and in `threshold.json` a `kls.ood.Threshold` on the maximum softmax,
-    chosen on the first two sets.
+    The sets are the ID validation images, the proxy OOD images (`proxy_ood`, for networks with a decoder), the ID test
+    images and the images of the held-out class. Kept are logits and the scores of features, fitted to the training
+    images. With a decoder there are also `reconstruction` (`kls.ood.scores.Reconstruction`), `denoising` (minus the
+    mean squared error between an image and what the network makes of it under noise), some pictures, and in
+    `threshold.json` a `kls.ood.Threshold` on the maximum softmax, fitted on the first two sets.
 
     Args:
         trial: The finished `Trial`; one that was examined before is left as it is.
-        dataset: Its opened `decathlon.Dataset`, as `decathlon.leave_out` makes it.
+        dataset: Its opened `decathlon.Dataset`, as `decathlon.hold_out` makes it.
         store: The `RunStore`.
     """
     record = store.record(trial)
-    if f"logits/{UNKNOWN}.npz" in record["sha256"]:
+    if f"logits/{HELD_OUT}.npz" in record["sha256"]:
         return
     print(f"{trial.label}  examining", flush=True)
     keras.utils.clear_session()
     with precision_policy(trial.precision):
-        model = trained_model(trial, dataset, store)
+        model, _ = trained_network(trial, dataset, store)
         network = Network(classifier_of(model))
         training = network.outputs(evaluation_batches(trial, dataset, *dataset.split("train")), features=True)
         fitted = {name: get(name) for name in FITTED}
         for score in fitted.values():
             score.fit_outputs(training)
-        splits = {TEST: dataset.split("test"), **{name: dataset.split(name) for name in (VALIDATION, UNKNOWN)}}
-        images = {name: np.float32(split) / 255 for name, (split, _) in splits.items()}
+        splits = {TEST: dataset.split("test"), **{name: dataset.split(name) for name in (VALIDATION, HELD_OUT)}}
+        images = {name: np.float32(split) / LEVELS for name, (split, _) in splits.items()}
         labels = {name: split for name, (_, split) in splits.items()}
         denoised = {}
-        if trial.loss == "denoising":
-            denoised = {name: denoise(model, of, Noise(trial.noise, trial.noise_sides)) for name, of in images.items()}
-            denoised[PSEUDO] = pseudo_unfamiliar(model, images[VALIDATION], trial, dataset)
-            images[PSEUDO] = np.clip(denoised[PSEUDO].restored, 0, 1)
-            labels[PSEUDO] = np.full(len(images[PSEUDO]), UNFAMILIAR)
-        outputs = {name: network.outputs(of, features=True) for name, of in images.items()}
+        if isinstance(trial.method, Denoising):
+            denoised = {name: denoise(model, of, trial.method.noise) for name, of in images.items()}
+            denoised[PROXY] = proxy_ood(model, images[VALIDATION], trial, dataset)
+            images[PROXY] = np.clip(denoised[PROXY].restored, 0, 1)
+            labels[PROXY] = np.full(len(images[PROXY]), OOD)
+        outputs = {name: network.outputs(LEVELS * of, features=True) for name, of in images.items()}
         if denoised:
             store.write_arrays(trial, PICTURES, _pictures(denoised))
-            threshold = Threshold("msp").choose(outputs[VALIDATION].logits, outputs[PSEUDO].logits)
+            threshold = Threshold("msp").fit(outputs[VALIDATION].logits, outputs[PROXY].logits)
             threshold.save(store.directory(trial) / THRESHOLD)
             reconstruction = Reconstruction()
-            autoencoder = reconstruction.network_of(model)
-        for name in sorted(images, key=UNKNOWN.__eq__):
+            autoencoder = reconstruction.network_of(keras.Model(model.input, LEVELS * model.output["image"]))
+        for name in sorted(images, key=HELD_OUT.__eq__):
             scores = {score_name: score.of_outputs(outputs[name]) for score_name, score in fitted.items()}
             if denoised:
-                scores["reconstruction"] = reconstruction(autoencoder, images[name])
+                scores["reconstruction"] = reconstruction(autoencoder, LEVELS * images[name]) / LEVELS**2
                 scores["denoising"] = -denoised[name].errors
             store.write_outputs(trial, name, outputs[name].logits, labels[name], scores=scores)
     store.finish(trial, record["study"], record)
@@ -103,23 +104,23 @@ def denoise(model, images, noise):
         images: float32 array of shape `(N, H, W, C)`, in [0, 1].
         noise: A `decathlon.Noise`.
     """
-    noised = noise(images, None, np.random.default_rng(0))
+    noised = noise(LEVELS * images, np.random.default_rng(0))
     batches = -(-len(noised) // BATCH)
     filled = np.resize(noised, (batches * BATCH, *noised.shape[1:]))  # of full batches, so that one is compiled
     found = [model.predict_on_batch(batch) for batch in np.split(filled, batches)]
     restored, logits = (np.concatenate([batch[name] for batch in found])[: len(noised)] for name in ("image", "class"))
-    return Denoised(images, noised, restored, logits)
+    return Denoised(images, noised / LEVELS, restored, logits)
 
 
-def pseudo_unfamiliar(model, images, trial, dataset):
-    """Returns the `Denoised` whose restored images stand in for unfamiliar ones (section 3.4, Figure 5).
+def proxy_ood(model, images, trial, dataset):
+    """Returns the `Denoised` whose restored images are the proxy OOD images (section 3.4, Figure 5).
 
     Every second image is turned by 90 or 270 degrees and lies under the noise of training; the others stand upright
-    under a larger square. What the decoder makes of either is near the familiar images, and none of them.
+    under a larger square. What the decoder makes of either is near the ID images, and none of them.
 
     Args:
         model: A `kls.models.DenoisingClassifier`.
-        images: Familiar validation images, float32 of shape `(N, H, W, C)` with H = W, in [0, 1].
+        images: ID validation images, float32 of shape `(N, H, W, C)` with H = W, in [0, 1].
         trial: Its `Trial`.
         dataset: Its `decathlon.Dataset`.
     """
@@ -127,8 +128,8 @@ def pseudo_unfamiliar(model, images, trial, dataset):
     turns = np.random.default_rng(0).choice(QUARTER_TURNS, len(turned))
     turned = np.stack([np.rot90(image, turn) for image, turn in zip(turned, turns, strict=True)])
     parts = (
-        denoise(model, turned, Noise(trial.noise, trial.noise_sides)),
-        denoise(model, upright, Noise(trial.noise, scaled_sides(HEAVY_SIDES, dataset))),
+        denoise(model, turned, trial.method.noise),
+        denoise(model, upright, Noise(trial.method.deviation, scaled_sides(HEAVY_SIDES, dataset))),
     )
     return Denoised(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
@@ -139,6 +140,6 @@ def _pictures(denoised):
     for name, found in denoised.items():
         rows = np.linspace(0, len(found.clean) - 1, PICTURED).astype(int)
         for part in ("clean", "noised", "restored"):
-            pictures[f"{name}_{part}"] = np.uint8(255 * np.clip(getattr(found, part)[rows], 0, 1) + 0.5)
+            pictures[f"{name}_{part}"] = np.uint8(LEVELS * np.clip(getattr(found, part)[rows], 0, 1) + 0.5)
         pictures[f"{name}_logits"] = found.logits[rows]
     return pictures

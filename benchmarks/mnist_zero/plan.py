@@ -8,15 +8,15 @@ from tabulate import tabulate
 import decathlon
 from benchmarks.mnist_zero import STUDY
 from benchmarks.mnist_zero.methods import CLASSIFIER, CROSS_ENTROPY, STD
-from benchmarks.runner.data import check_prepared, is_prepared, open_familiar
-from benchmarks.runner.networks import DENOISING
-from benchmarks.runner.plan import Plan, PlanError
-from benchmarks.runner.precision import resolve_precision
-from benchmarks.runner.trial import Trial
+from kls.study.data import check_prepared, is_prepared, open_datasets
+from kls.study.methods import CrossEntropy, Denoising
+from kls.study.plan import Plan, PlanError
+from kls.study.precision import resolve_precision
+from kls.study.trial import Trial
 
 PAPER_IMAGES, PAPER_VALIDATION = 54077, 5000
 PAPER_SIDE, NOISE, NOISE_SIDES, HEAVY_SIDES = 28, 0.3, (10, 14), (18, 22)
-VALIDATION, PSEUDO, TEST, UNKNOWN = "validation", "reconstructions", "familiar", "unfamiliar"  # names of stored sets
+VALIDATION, PROXY, TEST, HELD_OUT = "validation", "proxy_ood", "id_test", "held_out"  # names of stored sets
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class Setting:
 
     Attributes:
         dataset: Its name.
-        unfamiliar: The classes to leave out, each in networks of its own; names or indices.
+        held_out: The classes to hold out, each in networks of its own; names or indices.
         epochs: Epochs of every network.
         methods: The ways of training.
     """
 
     dataset: str
-    unfamiliar: tuple[str, ...] = ("0",)
+    held_out: tuple[str, ...] = ("0",)
     epochs: int = 10
     methods: tuple[str, ...] = (CROSS_ENTROPY, "std-1", "std-5", CLASSIFIER)
 
@@ -41,26 +41,26 @@ QUICK = Setting("digits", epochs=15, methods=(CROSS_ENTROPY, "std-1", CLASSIFIER
 
 
 def make_plan(options):
-    """Returns the plan that the command line asks for, and the names of further unfamiliar data sets.
+    """Returns the plan that the command line asks for, and the names of further OOD datasets.
 
-    The data sets without their unfamiliar classes are made in the data room.
+    The data sets without their held-out classes are made in the data directory.
 
     Raises:
         PlanError: If data sets are not prepared, with the commands that prepare them, or a value does not fit.
     """
-    for name in {PSEUDO, TEST, UNKNOWN} & set(options.ood):
+    for name in {PROXY, TEST, HELD_OUT} & set(options.ood):
         raise PlanError(f"--ood {name}: the study stores images of its own by that name.")
     settings = _requested(options)
     check_prepared([setting.dataset for setting in settings], options.data_dir)
-    datasets = open_familiar([setting.dataset for setting in settings], options.image_size, options.data_dir)
+    datasets = open_datasets([setting.dataset for setting in settings], options.image_size, options.data_dir)
     trials = []
     for setting in settings:
         dataset = datasets[setting.dataset]
         _check(dataset)
-        for index in dict.fromkeys(_class_index(dataset, name) for name in setting.unfamiliar):
-            familiar = _familiar(dataset, index, options)
+        for index in dict.fromkeys(_class_index(dataset, name) for name in setting.held_out):
+            held = _without_class(dataset, index, options)
             for seed in range(options.seeds):
-                trials += [_trial(setting, familiar, method, seed, options) for method in setting.methods]
+                trials += [_trial(setting, held, method, seed, options) for method in setting.methods]
     return Plan(STUDY, tuple(trials)), options.ood
 
 
@@ -68,7 +68,7 @@ def _requested(options):
     """Returns the settings of the preset with what the command line changes."""
     preset = QUICK if options.preset == "quick" else PAPER
     names = dict.fromkeys(options.datasets or [preset.dataset])
-    changes = {"unfamiliar": tuple(options.unfamiliar or ()), "epochs": options.epochs}
+    changes = {"held_out": tuple(options.held_out or ()), "epochs": options.epochs}
     changes["methods"] = tuple(dict.fromkeys(options.methods or ()))
     changes = {name: value for name, value in changes.items() if value}
     return [replace(preset, dataset=name, **changes) for name in names]
@@ -90,12 +90,12 @@ def _class_index(dataset, name):
     if name.isdigit() and int(name) < dataset.classes:
         return int(name)
     raise PlanError(
-        f"--unfamiliar must name classes of {dataset.name}, or indices below {dataset.classes}: "
+        f"--held-out must name classes of {dataset.name}, or indices below {dataset.classes}: "
         f"{', '.join(dataset.class_names[:20])}{', ...' if dataset.classes > 20 else ''}. Received: {name}."
     )
 
 
-def _familiar(dataset, index, options):
+def _without_class(dataset, index, options):
     """Returns a data set without a class, with as many validation images as asked for, or the paper's share."""
     images = int((dataset.split("train")[1] != index).sum())
     validation = options.validation or round(images * PAPER_VALIDATION / PAPER_IMAGES)
@@ -105,45 +105,41 @@ def _familiar(dataset, index, options):
             f"Received: {validation}."
         )
     try:
-        familiar = decathlon.leave_out(dataset, index, validation, data_dir=options.data_dir)
+        return decathlon.hold_out(dataset, index, validation, data_dir=options.data_dir)
     except ValueError as error:
         raise PlanError(f"{dataset.name} without class {index}: {error}") from None
-    if familiar.counts["train"] < options.batch_size:
-        raise PlanError(
-            f"--batch-size must be at most {familiar.counts['train']}, the training images of {familiar.name}. "
-            f"Received: {options.batch_size}."
-        )
-    return familiar
 
 
-def _trial(setting, dataset, method, seed, options):
-    classifier = Trial(
+def _trial(setting, dataset, name, seed, options):
+    return Trial(
         dataset=dataset.name,
         image_size=dataset.size,
         data=dataset.fingerprint,
-        model=DENOISING,
-        gamma=1.0,
+        model="denoising_classifier",
+        method=_method(name, dataset),
         schedule="cosine",
         epochs=setting.epochs,
         batch_size=options.batch_size,
         shift=0.0,
         flip=False,
-        subtract_mean=False,
+        normalisation="scale",
         seed=seed,
-        precision=resolve_precision(options, dataset),
+        precision=resolve_precision(options.precision),
         backend=keras.backend.backend(),
-        configuration=method,
     )
-    if method == CLASSIFIER:
-        return classifier
-    weight = STD.fullmatch(method)
-    return replace(
-        classifier,
-        loss="denoising",
-        noise=round(NOISE * dataset.image_shape[0] / PAPER_SIDE, 3),
-        noise_sides=scaled_sides(NOISE_SIDES, dataset),
+
+
+def _method(name, dataset):
+    """Returns the method of a name of the command line."""
+    if name == CLASSIFIER:
+        return CrossEntropy(title=name)
+    weight = STD.fullmatch(name)
+    return Denoising(
+        round(NOISE * dataset.image_shape[0] / PAPER_SIDE, 3),
+        scaled_sides(NOISE_SIDES, dataset),
         focal=1.0 if weight else 0.0,
         std_weight=float(weight[1]) if weight else 0.0,
+        title=name,
     )
 
 
@@ -156,12 +152,12 @@ def list_rows(data_dir):
     """Returns a table of what the presets cover, and which of their data are prepared.
 
     Args:
-        data_dir: The data room's directory.
+        data_dir: The data directory.
     """
     lines = [
-        (name, setting.dataset, " ".join(setting.unfamiliar), str(setting.epochs), " ".join(setting.methods), state)
+        (name, setting.dataset, " ".join(setting.held_out), str(setting.epochs), " ".join(setting.methods), state)
         for name, setting in (("quick", QUICK), ("paper", PAPER))
         for state in ["prepared" if is_prepared(setting.dataset, data_dir) else "missing"]
     ]
-    header = ("preset", "data set", "unfamiliar", "epochs", "methods", "data")
+    header = ("preset", "data set", "held out", "epochs", "methods", "data")
     return tabulate(lines, header, "pipe", disable_numparse=True)

@@ -4,8 +4,8 @@ import decathlon
 from benchmarks.mnist_zero.examine import THRESHOLD, examine
 from benchmarks.mnist_zero.figures import draw_figures
 from benchmarks.mnist_zero.tables import detectors_table, measured, zero_table
-from benchmarks.runner.command import finished_records
-from benchmarks.runner.published import published
+from benchmarks.published import published
+from kls.study.command import finished_records
 
 
 def report(plan, store, data_dir):
@@ -14,7 +14,7 @@ def report(plan, store, data_dir):
     Args:
         plan: The `Plan`.
         store: The `RunStore`.
-        data_dir: The data room's directory.
+        data_dir: The data directory.
     """
     records, _ = finished_records(plan, store)
     if not records:

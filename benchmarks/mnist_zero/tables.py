@@ -2,11 +2,11 @@
 
 import pandas as pd
 
-from benchmarks.mnist_zero.plan import PSEUDO, TEST, UNKNOWN, VALIDATION
-from benchmarks.runner.outputs import score_of
-from benchmarks.runner.store import read_outputs
-from benchmarks.runner.tables import Bold, Table, data_note, display_name, percent, plain, reversed_note
+from benchmarks.mnist_zero.plan import HELD_OUT, PROXY, TEST, VALIDATION
 from kls.ood import Threshold, auroc, fpr_at_tpr
+from kls.study.outputs import score_of
+from kls.study.report.tables import Table, cell_of, data_note, display_name, percent, plain, reversed_note
+from kls.study.store import read_outputs
 
 SOFTMAX, ERROR, BOTH, AT_PAPERS_RATE = "msp", "denoising", "msp and denoising", "msp at tpr 0.9"
 PAPERS_RATE = 0.9  # the paper's else accuracy
@@ -27,82 +27,76 @@ OF_LOGITS = (SOFTMAX, "energy")
 
 
 def measured(records, store):
-    """Returns a frame with a row per network and criterion by which images are familiar.
+    """Returns a frame with a row per network and criterion by which images count as ID.
 
-    Each of `DETECTORS` has the threshold of the largest detection accuracy on familiar validation images and on the
-    reconstructions that stand in for unfamiliar ones. `BOTH`: unfamiliar is what the maximum softmax refuses and whose
-    denoising error is at least the least of the reconstructions' (sections 3.4 and 4.2). `AT_PAPERS_RATE`: the maximum
-    softmax by the threshold that 90 % of the familiar validation images pass.
+    Each of `DETECTORS` has the threshold of the largest detection accuracy on ID validation images and proxy OOD
+    images. `BOTH`: OOD is what the maximum softmax refuses and whose denoising error is at least the least of the
+    proxy OOD images' (sections 3.4 and 4.2). `AT_PAPERS_RATE`: the maximum
+    softmax by the threshold that 90 % of the ID validation images pass.
 
     Args:
         records: Records of networks that `examine` has examined.
         store: The `RunStore`.
 
     Returns:
-        Frame with the columns dataset, class (what is left out), method, seed, trial, accuracy (of familiar test
-        images), criterion, auroc, fpr_at_95_id (share of the unfamiliar test images that pass where 95 % of the
-        familiar ones do), threshold, zero_accuracy (share of the unfamiliar test images that are found) and
-        else_accuracy (share of the familiar test images that are taken for familiar and classified rightly): all
+        Frame with the columns dataset, class (which is held out), method, seed, trial, accuracy (of ID test
+        images), criterion, auroc, fpr_at_95_id (share of the held-out test images that pass where 95 % of the
+        ID test images do), threshold, zero_accuracy (share of the held-out test images that are found) and
+        else_accuracy (share of the ID test images that are taken for ID and classified rightly): all
         but the threshold as fractions, and NaN where there is none.
     """
     rows = []
     for record in records:
-        sets = (VALIDATION, PSEUDO, TEST, UNKNOWN) if record["loss"] == "denoising" else (VALIDATION, TEST, UNKNOWN)
+        sets = (VALIDATION, PROXY, TEST, HELD_OUT) if record["loss"] == "denoising" else (VALIDATION, TEST, HELD_OUT)
         outputs = {name: read_outputs(store.outputs_path(record["trial"], name)) for name in sets}
         right = outputs[TEST]["logits"].argmax(axis=1) == outputs[TEST]["labels"]
-        dataset, left_out = base_and_class(record["dataset"])
-        heading = {"dataset": dataset, "class": left_out, "method": record["configuration"], "seed": record["seed"]}
+        dataset, held_out = base_and_class(record["dataset"])
+        heading = {"dataset": dataset, "class": held_out, "method": record["method"], "seed": record["seed"]}
         heading |= {"trial": record["trial"], "accuracy": right.mean()}
         rows += [{**heading, "criterion": name, **found} for name, found in _criteria(outputs, right).items()]
     return pd.DataFrame(rows)
 
 
 def base_and_class(name):
-    """Returns the name of the data set, and the index of the class, that `decathlon.leave_out` made another of."""
+    """Returns the name of the data set, and the index of the class, that `decathlon.hold_out` made another of."""
     dataset, _, index = name.rpartition("-without-")
     return dataset, index
 
 
 def _criteria(outputs, right):
-    """Returns the measures of each criterion for one network, by its name."""
-    found, scores, familiar = {}, {}, {}
+    """Returns the metrics of each criterion for one network, by its name."""
+    found, scores, passed = {}, {}, {}
     for name in DETECTORS:
         if name not in (*OF_LOGITS, *outputs[TEST]):
             continue
         scores[name] = {of: score_of(arrays, name) for of, arrays in outputs.items()}
-        familiar_test, unfamiliar_test = scores[name][TEST], scores[name][UNKNOWN]
-        found[name] = {
-            "auroc": auroc(familiar_test, unfamiliar_test),
-            "fpr_at_95_id": fpr_at_tpr(familiar_test, unfamiliar_test),
-        }
-        if PSEUDO in outputs:
-            threshold = Threshold(None).choose(scores[name][VALIDATION], scores[name][PSEUDO])
-            familiar[name] = _familiar(threshold, scores[name])
-            found[name] |= {"threshold": threshold.value, **_accuracies(familiar[name], right)}
-    if PSEUDO in outputs:
-        least = Threshold(None).choose(scores[ERROR][VALIDATION], scores[ERROR][PSEUDO], tnr=1.0)
-        by_error = _familiar(least, scores[ERROR])
-        both = {of: familiar[SOFTMAX][of] | by_error[of] for of in by_error}
+        sides = scores[name][TEST], scores[name][HELD_OUT]
+        found[name] = {"auroc": auroc(*sides), "fpr_at_95_id": fpr_at_tpr(*sides)}
+        if PROXY in outputs:
+            threshold = Threshold(None).fit(scores[name][VALIDATION], scores[name][PROXY])
+            passed[name] = _passed(threshold, scores[name])
+            found[name] |= {"threshold": threshold.value, **_accuracies(passed[name], right)}
+    if PROXY in outputs:
+        least = Threshold(None).fit(scores[ERROR][VALIDATION], scores[ERROR][PROXY], tnr=1.0)
+        by_error = _passed(least, scores[ERROR])
+        both = {of: passed[SOFTMAX][of] | by_error[of] for of in by_error}
         found[BOTH] = {"threshold": found[SOFTMAX]["threshold"], **_accuracies(both, right)}
-    threshold = Threshold(None).choose(scores[SOFTMAX][VALIDATION], tpr=PAPERS_RATE)
-    passed = _familiar(threshold, scores[SOFTMAX])
-    found[AT_PAPERS_RATE] = found[SOFTMAX] | {"threshold": threshold.value, **_accuracies(passed, right)}
+    threshold = Threshold(None).fit(scores[SOFTMAX][VALIDATION], tpr=PAPERS_RATE)
+    at_rate = _passed(threshold, scores[SOFTMAX])
+    found[AT_PAPERS_RATE] = found[SOFTMAX] | {"threshold": threshold.value, **_accuracies(at_rate, right)}
     return found
 
 
-def _familiar(threshold, scores):
-    return {of: threshold.is_familiar(scores[of]) for of in (TEST, UNKNOWN)}
+def _passed(threshold, scores):
+    return {of: threshold.predict(scores[of]) for of in (TEST, HELD_OUT)}
 
 
-def _accuracies(familiar, right):
-    return {
-        "zero_accuracy": 1 - familiar[UNKNOWN].mean(),
-        "else_accuracy": (familiar[TEST] & right).mean(),
-    }
+def _accuracies(passed, right):
+    return {"zero_accuracy": 1 - passed[HELD_OUT].mean(), "else_accuracy": (passed[TEST] & right).mean()}
 
 
 def zero_table(networks, records, paper):
-    """Returns the accuracies of the paper per class left out and method, beside the published ones, and their frame.
+    """Returns the accuracies of the paper per held-out class and method, beside the published ones, and their frame.
 
     Args:
         networks: The frame that `measured` returns.
@@ -115,20 +109,20 @@ def zero_table(networks, records, paper):
         rows += _rows((display_name(dataset), index, method), group)
         printed = paper[(paper["dataset"] == f"{dataset}-without-{index}") & (paper["method"] == method)]
         if len(printed):
-            rows.append(_as_printed(printed.set_index("measure")["value"]))
+            rows.append(_as_printed(printed.set_index("metric")["value"]))
     for (dataset, method), group in frame.groupby(["dataset", "method"], sort=False):
         classes = group["class"].nunique()
         if classes > 1:
             rows += _rows((display_name(dataset), f"mean of {classes}", method), group)
     table = Table(
         "zero",
-        "Zero accuracy (share of the unfamiliar test images that are found) and else accuracy (share of the familiar "
-        "test images that are taken for familiar and classified rightly). Thresholds are chosen on validation images: "
-        "softmax, the maximum softmax that tells them best from restored stand-ins; and error, unfamiliar only if the "
-        "denoising error, too, is at least the least of the stand-ins; "
-        f"{CRITERIA[AT_PAPERS_RATE]}, of the validation images. Accuracy: of familiar test images, with no threshold. "
+        "Zero accuracy (share of the held-out test images that are found) and else accuracy (share of the ID "
+        "test images that are taken for ID and classified rightly). Thresholds are chosen on validation images: "
+        "softmax, the maximum softmax that tells them best from proxy OOD images; and error, OOD only if the "
+        "denoising error, too, is at least the least of the proxy OOD images; "
+        f"{CRITERIA[AT_PAPERS_RATE]}, of the validation images. Accuracy: of ID test images, with no threshold. "
         "n: trained networks per row; the paper does not say its own.",
-        ("data set", "left out", "method", "n", "accuracy %", "AUROC %", "criterion", "threshold", "zero %", "else %"),
+        ("data set", "held out", "method", "n", "accuracy %", "AUROC %", "criterion", "threshold", "zero %", "else %"),
         tuple(rows),
         notes=(*_notes(records), *reversed_note(frame["auroc"])),
     )
@@ -139,21 +133,15 @@ def _rows(heading, group):
     """Returns a row per criterion; what holds for all of them stands in the first."""
     rows = []
     for criterion, cell in group.groupby("criterion", sort=False):
-        first = (*heading, str(len(cell)), percent(cell["accuracy"]), _cell(cell["auroc"]))
-        measures = (plain(cell["threshold"]), percent(cell["zero_accuracy"]), percent(cell["else_accuracy"]))
-        rows.append((*([""] * len(first) if rows else first), CRITERIA[criterion], *measures))
+        first = (*heading, str(len(cell)), percent(cell["accuracy"]), cell_of(cell["auroc"]))
+        metrics = (plain(cell["threshold"]), percent(cell["zero_accuracy"]), percent(cell["else_accuracy"]))
+        rows.append((*([""] * len(first) if rows else first), CRITERIA[criterion], *metrics))
     return rows
 
 
 def _as_printed(values):
     accuracy, *others = (f"{values[name]:g}" for name in ("accuracy", "threshold", "zero_accuracy", "else_accuracy"))
     return ("", "", "published", "?", accuracy, "–", CRITERIA[BOTH], *others)
-
-
-def _cell(fractions, bold=False):
-    if fractions.isna().all():
-        return "–"
-    return Bold(percent(fractions)) if bold else percent(fractions)
 
 
 def _notes(records):
@@ -166,7 +154,7 @@ def _notes(records):
 
 
 def detectors_table(networks):
-    """Returns how well each score of the same networks tells the unfamiliar images, and the numbers as a frame.
+    """Returns how well each score of the same networks tells the held-out images, and the numbers as a frame.
 
     Args:
         networks: The frame that `measured` returns.
@@ -176,14 +164,14 @@ def detectors_table(networks):
     for (dataset, method), group in frame.groupby(["dataset", "method"], sort=False):
         means = group.groupby("criterion")["auroc"].mean()
         for criterion, cell in group.groupby("criterion", sort=False):
-            separation = _cell(cell["auroc"], bold=len(means) > 1 and means[criterion] == max(means.max(), 0.5))
-            others = (_cell(cell[name]) for name in ("fpr_at_95_id", "zero_accuracy", "else_accuracy"))
+            separation = cell_of(cell["auroc"], bold=len(means) > 1 and means[criterion] == max(means.max(), 0.5))
+            others = (cell_of(cell[name]) for name in ("fpr_at_95_id", "zero_accuracy", "else_accuracy"))
             rows.append((display_name(dataset), method, DETECTORS[criterion], str(len(cell)), separation, *others))
     table = Table(
         "detectors",
-        "The same networks judged by other scores: AUROC and the share of unfamiliar images that pass where 95 % of "
-        "the familiar ones do, on test images; zero and else accuracy at each score's own threshold, chosen as that of "
-        "the maximum softmax. n: trained networks per row, over all classes left out.",
+        "The same networks judged by other scores: AUROC and the share of held-out images that pass where 95 % of "
+        "the ID images do, on test images; zero and else accuracy at each score's own threshold, chosen as that of "
+        "the maximum softmax. n: trained networks per row, over all held-out classes.",
         ("data set", "method", "score", "n", "AUROC %", "FPR % at 95 % of ID", "zero %", "else %"),
         tuple(rows),
         reversed_note(frame["auroc"]),

@@ -2,10 +2,10 @@
 
 Repeats Lee & Cheon 2020, "Soft labeling affects out-of-distribution detection of deep neural networks": networks
 trained with smoothed labels (Figure 1), fine-tuned with outliers (OE), and students of both that never see an outlier
-(OD: Tables 1 and 2, Figure 2). Beyond the paper, the "repairs" table: is the damage that smoothing does to OOD
+(OD: Tables 1 and 2, Figure 2). Beyond the paper, the "corrections" table: is the damage that smoothing does to OOD
 detection real, or does it lie in the score?
 
-    python -m benchmarks.ood                                      quick, on embedded data
+    python -m benchmarks.ood                                      quick, on bundled data
     python -m benchmarks.ood --preset paper                       the paper; needs its data
     python -m benchmarks.ood --datasets mine --outliers textures --ood noise photos --scores msp energy knn
 

@@ -13,12 +13,12 @@ def main(arguments=None):
     options = parse(_parser(), arguments)
     from benchmarks.ood.plan import list_rows, make_plan
     from benchmarks.ood.report import report
-    from benchmarks.runner.command import run_study
+    from kls.study.command import run_paper
 
     if options.list:
         print(list_rows(options.data_dir))
         return 0
-    return run_study(options, make_plan, lambda plan, store, ood: report(plan, store, ood, options.scores))
+    return run_paper(options, make_plan, lambda plan, store, ood: report(plan, store, ood, options.scores))
 
 
 def _parser():

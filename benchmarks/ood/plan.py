@@ -7,10 +7,11 @@ from tabulate import tabulate
 
 import decathlon
 from benchmarks.ood import STUDY
-from benchmarks.runner.data import check_prepared, is_prepared, open_familiar, open_outliers
-from benchmarks.runner.plan import Plan, PlanError
-from benchmarks.runner.precision import resolve_precision
-from benchmarks.runner.trial import Trial
+from kls.study.data import check_prepared, is_prepared, open_datasets, open_others
+from kls.study.methods import CrossEntropy, Distillation, LabelSmoothing, OutlierExposure
+from kls.study.plan import Plan, PlanError, with_parents
+from kls.study.precision import resolve_precision
+from kls.study.trial import Trial, normalisation_of
 from kls.targets import check_gamma, gamma_from_epsilon
 
 PADDING = 4 / 32
@@ -19,8 +20,8 @@ TEACHER_WEIGHT, TEMPERATURE = 1.0, 1.0
 
 
 @dataclass(frozen=True)
-class Familiar:
-    """How networks of one familiar data set are trained, and what they are held against.
+class Row:
+    """How networks of one dataset are trained, and what they are held against.
 
     Attributes:
         dataset: Its name.
@@ -28,7 +29,7 @@ class Familiar:
         other_student: Name of the second network that learns from the first exposed one.
         alphas: Uniform smoothing of the sweep; 0 is the baseline.
         outliers: Sets to expose a network to, each a tuple of data sets; Tables 1 and 2 are about the first.
-        ood: Unfamiliar data sets.
+        ood: OOD datasets.
         epochs: Epochs of all networks but the exposed ones.
         learning_rate: Their first learning rate.
         tuning_epochs: Epochs of the exposed ones.
@@ -54,7 +55,7 @@ class Familiar:
 
 
 PAPER = (
-    Familiar(
+    Row(
         "svhn_cropped",
         ood=("mnist", "fashion_mnist", "cifar10", "lsun", "tiny_imagenet"),
         epochs=20,
@@ -63,10 +64,10 @@ PAPER = (
         tuning_rate=1e-4,
         augmented=False,
     ),
-    Familiar("cifar10", outliers=(("tiny_imagenet",), ("mnist",), ("mnist", "tiny_imagenet"))),
-    Familiar("cifar100_full"),
+    Row("cifar10", outliers=(("tiny_imagenet",), ("mnist",), ("mnist", "tiny_imagenet"))),
+    Row("cifar100_full"),
 )
-QUICK = Familiar(
+QUICK = Row(
     "digits",
     model="wrn10-1",
     other_student="densenet10-12",
@@ -80,29 +81,22 @@ QUICK = Familiar(
 
 
 def make_plan(options):
-    """Returns the plan that the command line asks for, and `{familiar name: names of unfamiliar sets}`.
+    """Returns the plan that the command line asks for, and `{name: names of OOD datasets}`.
 
     Raises:
         PlanError: If data sets are not prepared, with the commands that prepare them, or a value does not fit.
     """
     rows = _requested(options)
     check_prepared([name for row in rows for name in row.data()], options.data_dir)
-    datasets = open_familiar([row.dataset for row in rows], options.image_size, options.data_dir)
+    datasets = open_datasets([row.dataset for row in rows], options.image_size, options.data_dir)
     trials = []
     for row in rows:
         dataset = datasets[row.dataset]
-        if dataset.counts["train"] < options.batch_size:
-            raise PlanError(
-                f"--batch-size must be at most {dataset.counts['train']}, the training images of {row.dataset}. "
-                f"Received: {options.batch_size}."
-            )
         gammas = _gammas(row, dataset, options)
-        exposures = [
-            (names, tuple(other.fingerprint for other in open_outliers(names, dataset, options.data_dir).values()))
-            for names in row.outliers
-        ]
+        outliers = open_others(dict.fromkeys(sum(row.outliers, ())), dataset, options.data_dir)
+        fingerprints = {name: other.fingerprint for name, other in outliers.items()}
         for seed in range(options.seeds):
-            trials += _trials(row, dataset, gammas, exposures, seed, options)
+            trials += _trials(row, dataset, gammas, fingerprints, seed, options)
     return Plan(STUDY, tuple(trials)), {row.dataset: row.ood for row in rows}
 
 
@@ -114,7 +108,7 @@ def _requested(options):
         rows = [replace(QUICK, dataset=name) for name in dict.fromkeys(names)]
     else:
         names = options.datasets or known
-        rows = [known.get(name, Familiar(name)) for name in dict.fromkeys(names)]
+        rows = [known.get(name, Row(name)) for name in dict.fromkeys(names)]
     changes = {
         "model": options.model,
         "other_student": options.other_student,
@@ -128,7 +122,7 @@ def _requested(options):
 
 
 def _without_itself(row):
-    """Returns a row whose preset does not hold its familiar data set against itself."""
+    """Returns a row whose preset does not hold its dataset against itself."""
     return replace(
         row,
         outliers=tuple(names for names in row.outliers if row.dataset not in names),
@@ -153,15 +147,15 @@ def _gammas(row, dataset, options):
     return sorted({1.0, *gammas}, reverse=True)
 
 
-def _trials(row, dataset, gammas, exposures, seed, options):
-    """Returns the trials of one data set and seed, each after what it starts from."""
+def _trials(row, dataset, gammas, fingerprints, seed, options):
+    """Returns the trials of one dataset and seed, each after what it starts from."""
     entry = decathlon.CATALOG.get(row.dataset)
-    baseline = Trial(
+    trial = Trial(
         dataset=row.dataset,
         image_size=dataset.size,
         data=dataset.fingerprint,
         model=row.model,
-        gamma=1.0,
+        method=CrossEntropy(),
         schedule="cosine",
         epochs=row.epochs,
         batch_size=options.batch_size,
@@ -169,50 +163,32 @@ def _trials(row, dataset, gammas, exposures, seed, options):
         learning_rate=row.learning_rate,
         shift=PADDING if row.augmented else 0.0,
         flip=row.augmented and (entry is None or entry.flip),
-        subtract_mean=row.augmented and (entry is None or entry.subtract_mean),
+        normalisation=normalisation_of(entry) if row.augmented else "scale",
         seed=seed,
-        precision=resolve_precision(options, dataset),
+        precision=resolve_precision(options.precision),
         backend=keras.backend.backend(),
     )
-
-    def exposed(names, fingerprints):
-        return replace(
-            baseline,
-            loss="outlier_exposure",
-            epochs=row.tuning_epochs,
-            learning_rate=row.tuning_rate,
-            parents=(baseline.id,),
-            outliers=names,
-            outlier_data=fingerprints,
-            outlier_batch_size=OUTLIER_BATCH,
-            outlier_weight=OUTLIER_WEIGHT,
-        )
-
-    def student(teacher, model=row.model):
-        return replace(
-            baseline,
-            model=model,
-            loss="distillation",
-            parents=(teacher.id,),
-            teacher=f"{teacher.model} {teacher.method}",
-            teacher_weight=TEACHER_WEIGHT,
-            temperature=TEMPERATURE,
-        )
-
-    teachers = [exposed(*exposure) for exposure in exposures]
-    return [
-        *(replace(baseline, gamma=gamma) for gamma in gammas),
-        student(baseline),
-        *(trial for teacher in teachers for trial in (teacher, student(teacher))),
-        *(student(teacher, row.other_student) for teacher in teachers[:1]),
+    exposed = [
+        OutlierExposure(names, OUTLIER_WEIGHT, OUTLIER_BATCH, epochs=row.tuning_epochs, learning_rate=row.tuning_rate)
+        for names in row.outliers
     ]
+    students = [
+        Distillation(teacher, (row.model,), weight=TEACHER_WEIGHT, temperature=TEMPERATURE)
+        for teacher in (CrossEntropy(), *exposed)
+    ]
+    described = [
+        *(replace(trial, method=LabelSmoothing(gamma)) for gamma in gammas),
+        *(replace(trial, method=student) for student in students),
+        *(replace(trial, model=row.other_student, method=student) for student in students[1:2]),
+    ]
+    return [found for one in described for found in with_parents(one, fingerprints)]
 
 
 def list_rows(data_dir):
     """Returns a table of what the study covers, and which of its data are prepared.
 
     Args:
-        data_dir: The data room's directory.
+        data_dir: The data directory.
     """
     lines = []
     for row in (QUICK, *PAPER):
@@ -225,5 +201,5 @@ def list_rows(data_dir):
                 "missing: " + " ".join(absent) if absent else "all",
             )
         )
-    header = ("familiar", "model", "epochs", "alpha", "outliers", "unfamiliar", "prepared")
+    header = ("ID", "model", "epochs", "alpha", "outliers", "OOD", "prepared")
     return tabulate(lines, header, "pipe", disable_numparse=True)

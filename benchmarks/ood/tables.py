@@ -2,8 +2,9 @@
 
 import pandas as pd
 
-from benchmarks.runner.outputs import BINS, CONVENTION
-from benchmarks.runner.tables import Bold, Table, data_note, display_name, percent, reversed_note
+from kls.study.methods import OutlierExposure
+from kls.study.outputs import BINS, CONVENTION
+from kls.study.report.tables import Table, cell_of, data_note, display_name, reversed_note
 from kls.targets import epsilon_from_gamma
 
 BASELINE, OE, OD = "Baseline", "+OE", "+OD"
@@ -14,21 +15,21 @@ REMARKS = {
 
 
 class Networks:
-    """The finished networks of one familiar data set, by what they are.
+    """The finished networks of one ID data set, by what they are.
 
     Args:
         records: Frame of their records, in the order of the plan.
         exposures: The outlier sets of the plan, each a tuple of names; Tables 1 and 2 are about the first.
-        unfamiliar: Names of the unfamiliar data sets of the plan.
+        ood_sets: Names of the OOD data sets of the plan.
     """
 
-    def __init__(self, records, exposures, unfamiliar):
+    def __init__(self, records, exposures, ood_sets):
         self.records = records
         self.model = records["model"].iloc[0]
         self.classes = int(records["classes"].iloc[0])
         self.exposures = exposures
-        self.unfamiliar = [
-            name for name in unfamiliar if f"auroc_{name}" in records and records[f"auroc_{name}"].notna().any()
+        self.ood_sets = [
+            name for name in ood_sets if f"auroc_{name}" in records and records[f"auroc_{name}"].notna().any()
         ]
 
     @property
@@ -38,13 +39,13 @@ class Networks:
 
     def smoothed(self):
         """Returns the frame of the smoothing sweep, the baseline included."""
-        return self.records[self.records["loss"] == "smoothed_ce"]
+        return self.records[self.records["loss"] == "label_smoothing"]
 
     def baseline(self):
         return self.smoothed()[self.smoothed()["gamma"] == 1.0]
 
     def exposed(self, outliers):
-        chosen = self.records["outliers"].map(lambda names: names is not None and tuple(names) == outliers)
+        chosen = self.records["recipe"].map(lambda recipe: tuple(recipe["method"].get("outliers", ())) == outliers)
         return self.records[(self.records["loss"] == "outlier_exposure") & chosen]
 
     def students(self, teachers, model):
@@ -60,17 +61,17 @@ class Networks:
 
 
 def by_data_set(records, plan, ood):
-    """Returns `{familiar name: Networks}`.
+    """Returns `{data set: Networks}`.
 
     Args:
         records: Frame of the records of finished trials.
         plan: The `Plan`.
-        ood: `{familiar name: names of unfamiliar data sets}`.
+        ood: `{data set: names of OOD data sets}`.
     """
     exposures = {name: {} for name in ood}
     for trial in plan.trials:
-        if trial.outliers:
-            exposures[trial.dataset][trial.outliers] = None
+        if isinstance(trial.method, OutlierExposure):
+            exposures[trial.dataset][trial.method.outliers] = None
     return {
         name: Networks(group, list(exposures[name]), ood[name])
         for name, group in records.groupby("dataset", sort=False)
@@ -81,7 +82,7 @@ def accuracy_table(networks, paper):
     """Returns Table 1, accuracy and ECE of baseline, +OE and +OD, and its numbers as a frame.
 
     Args:
-        networks: `{familiar name: Networks}`.
+        networks: `{data set: Networks}`.
         paper: The paper's numbers.
     """
     rows, numbers = [], []
@@ -91,27 +92,27 @@ def accuracy_table(networks, paper):
             groups[OE] = of.exposed(of.exposures[0])
             groups[OD] = of.students(groups[OE], of.model)
         columns = [groups.get(method, of.records[:0]) for method in (BASELINE, OE, OD)]
-        for measure, column, better in (("accuracy", "accuracy_last", max), ("ece", "ece", min)):
+        for metric, column, better in (("accuracy", "accuracy_last", max), ("ece", "ece", min)):
             values = [group[column].dropna() for group in columns]
             means = [group.mean() for group in values if len(group)]
             best = better(means) if len(means) > 1 else None
             counts = "/".join(str(len(group)) for group in values)
-            heading = (display_name(name), {"accuracy": "accuracy %", "ece": "ECE %"}[measure], of.model)
-            rows.append((*heading, counts, *(_cell(group, best) for group in values)))
+            heading = (display_name(name), {"accuracy": "accuracy %", "ece": "ECE %"}[metric], of.model)
+            rows.append((*heading, counts, *(cell_of(group, bold=group.mean() == best) for group in values)))
             printed = _published(paper, "1", name, of)
             texts = [
-                f"{printed[key]:.2f}" if (key := (method, of.model, measure)) in printed else None
+                f"{printed[key]:.2f}" if (key := (method, of.model, metric)) in printed else None
                 for method in ("baseline", "oe", "od")
             ]
             if any(texts):
                 rows.append(("", "published", of.model, "–", *(text or "–" for text in texts)))
             numbers += [
                 {
-                    **{"dataset": name, "model": of.model, "method": method, "measure": measure, "n": len(group)},
+                    **{"dataset": name, "model": of.model, "method": method, "metric": metric, "n": len(group)},
                     **{
                         "mean": group.mean(),
                         "std": group.std(),
-                        "published_percent": printed.get((key, of.model, measure)),
+                        "published_percent": printed.get((key, of.model, metric)),
                     },
                 }
                 for method, key, group in zip((BASELINE, OE, OD), ("baseline", "oe", "od"), values, strict=True)
@@ -133,9 +134,9 @@ def detection_table(networks, paper, images):
     """Returns Table 2, AUROC of exposed networks and their students, beside the baseline's, and its numbers as a frame.
 
     Args:
-        networks: `{familiar name: Networks}`.
+        networks: `{data set: Networks}`.
         paper: The paper's numbers.
-        images: `{(familiar name, unfamiliar name): number of unfamiliar images}`.
+        images: `{(data set, OOD set): number of OOD images}`.
     """
     students = list(dict.fromkeys(model for of in networks.values() for model in of.student_models()))
     rows, numbers = [], []
@@ -149,11 +150,11 @@ def detection_table(networks, paper, images):
             **{(model, "od"): of.students(teachers, model) for model in students},
         }
         printed = _published(paper, "2", name, of)
-        for other in of.unfamiliar:
+        for other in of.ood_sets:
             values = [group[f"auroc_{other}"].dropna() for group in groups.values()]
             counts = "/".join(str(len(group)) for group in values)
             count = f"{images[name, other]:,}"
-            rows.append((display_name(name), display_name(other), count, counts, *map(_cell, values)))
+            rows.append((display_name(name), display_name(other), count, counts, *map(cell_of, values)))
             texts = [printed.get((method, model, f"auroc_{other}")) for model, method in groups]
             if any(texts):
                 rows.append(("", "published", "–", "–", *("–" if text is None else f"{text:.2f}" for text in texts)))
@@ -169,9 +170,9 @@ def detection_table(networks, paper, images):
     table = Table(
         "detection",
         "AUROC in % by maximum softmax probability (Table 2 of Lee & Cheon 2020): the network fine-tuned with outliers "
-        "(OE) and its students (→), which never saw one; the paper has no baseline here. images: unfamiliar ones; "
+        "(OE) and its students (→), which never saw one; the paper has no baseline here. images: of the OOD set; "
         "n: networks per cell.",
-        ("data set", "unfamiliar", "images", "n", "Baseline", f"{models} OE", *(f"→ {model}" for model in students)),
+        ("data set", "OOD", "images", "n", "Baseline", f"{models} OE", *(f"→ {model}" for model in students)),
         tuple(rows),
         (*_notes(networks), *reversed_note(pd.Series([row["mean"] for row in numbers], dtype=float))),
     )
@@ -179,10 +180,10 @@ def detection_table(networks, paper, images):
 
 
 def smoothing_panels(networks):
-    """Returns what `kls.plots.smoothing_curves` draws: Figure 1.
+    """Returns what `figures.smoothing_curves` draws: Figure 1.
 
     Args:
-        networks: `{familiar name: Networks}`.
+        networks: `{data set: Networks}`.
     """
     panels = {}
     for name, of in networks.items():
@@ -198,16 +199,16 @@ def smoothing_panels(networks):
             "alpha": alphas[::-1],
             "accuracy": curve("accuracy_last"),
             "ece": curve("ece"),
-            "auroc": {display_name(other): curve(f"auroc_{other}") for other in of.unfamiliar},
+            "auroc": {display_name(other): curve(f"auroc_{other}") for other in of.ood_sets},
         }
     return panels
 
 
 def teacher_panels(networks):
-    """Returns what `kls.plots.teacher_and_student` draws: Figure 2, baselines and then exposed networks as teachers.
+    """Returns what `figures.teacher_and_student` draws: Figure 2, baselines and then exposed networks as teachers.
 
     Args:
-        networks: `{familiar name: Networks}`.
+        networks: `{data set: Networks}`.
     """
     pairs = {
         f"{display_name(name)}: baseline": (of, of.baseline(), of.students(of.baseline(), of.model))
@@ -221,7 +222,7 @@ def teacher_panels(networks):
     return {
         f"{title} (n={min(len(teachers), len(students))})": {
             display_name(other): tuple(100 * group[f"auroc_{other}"].mean() for group in (teachers, students))
-            for other in of.unfamiliar
+            for other in of.ood_sets
         }
         for title, (of, teachers, students) in pairs.items()
         if len(teachers) and len(students)
@@ -233,7 +234,7 @@ def _names(outliers):
 
 
 def _notes(networks):
-    """Returns what a reader must know before comparing with the paper, a sentence per familiar data set."""
+    """Returns what a reader must know before comparing with the paper, a sentence per ID data set."""
     notes = []
     for name, of in networks.items():
         first = of.records.iloc[0]
@@ -246,19 +247,13 @@ def _notes(networks):
 
 
 def _published(paper, table, dataset, of):
-    """Returns the published numbers of a data set by method, model and measure.
+    """Returns the published numbers of a data set by method, model and metric.
 
     Those of exposed networks and their students are left out where the outliers are others than the paper's.
     """
     cells = paper[(paper["table"] == table) & (paper["dataset"] == dataset)]
     return {
-        (row.method, row.model, row.measure): row.value
+        (row.method, row.model, row.metric): row.value
         for row in cells.itertuples()
         if row.method == "baseline" or of.exposed_as_published
     }
-
-
-def _cell(values, best=None):
-    if values.empty:
-        return "–"
-    return Bold(percent(values)) if best is not None and values.mean() == best else percent(values)

@@ -15,8 +15,8 @@ def main(arguments=None):
         Exit code: 0, 1 if trials are left out, 2 if the table cannot be made or written.
     """
     options = parse(_parser(), arguments)
-    from benchmarks.runner.store import RunStore, StoreError
     from benchmarks.tables.measured import make_table, measure_run
+    from kls.study.store import RunStore, StoreError
 
     store = RunStore(options.run)
     try:
@@ -35,9 +35,9 @@ def _parser():
     parser = argparse.ArgumentParser("python -m benchmarks.tables", description=about.split("\n\n")[0])
     parser.add_argument("run", type=directory, metavar="RUN_DIR", help="what the study was given as --out")
     parser.add_argument(
-        "--measure",
+        "--metric",
         nargs="+",
-        type=name_of("kls.calibration:MEASURES", "kls.ood:MEASURES"),
+        type=name_of("kls.calibration:METRICS", "kls.ood:METRICS"),
         default=["accuracy", "ece", "nll", "brier"],
         metavar="NAME",
         help="what to show (default: accuracy ece nll brier); a wrong name lists all",
@@ -45,12 +45,12 @@ def _parser():
     parser.add_argument(
         "--score", type=score_name, default="msp", metavar="NAME", help="for AUROC and the like (default: msp)"
     )
-    parser.add_argument("--bins", type=positive, metavar="N", help="bins of the binned measures (default: 15)")
+    parser.add_argument("--bins", type=positive, metavar="N", help="bins of the binned metrics (default: 15)")
     parser.add_argument(
         "--binning",
         type=name_of("kls.calibration.reliability:BINNINGS"),
         metavar="NAME",
-        help="bins of equal width or equal mass (default: the measure's)",
+        help="bins of equal width or equal mass (default: the metric's)",
     )
     parser.add_argument(
         "--convention",
@@ -67,7 +67,7 @@ def _parser():
     )
     parser.add_argument("--resamples", type=positive, metavar="N", help="show each network with its 95 %% intervals")
     parser.add_argument(
-        "--name", type=_file_name, default="measures", help="name of the files in RUN_DIR/tables (default: measures)"
+        "--name", type=_file_name, default="metrics", help="name of the files in RUN_DIR/tables (default: metrics)"
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""The measures of a run's finished trials, as a frame and as a table."""
+"""The metrics of a run's finished trials, as a frame and as a table."""
 
 import hashlib
 import inspect
@@ -7,13 +7,14 @@ from dataclasses import fields
 
 import pandas as pd
 
-from benchmarks.runner.outputs import needs_network, score_of
-from benchmarks.runner.store import StoreError, read_outputs
-from benchmarks.runner.tables import Table, percent, plain, reversed_note
-from benchmarks.runner.trial import Trial
 from kls import calibration, ood
-from kls.bootstrap import intervals_note
-from kls.ood.measures import MEANINGS
+from kls.ood.metrics import MEANINGS
+from kls.study.outputs import needs_network, score_of
+from kls.study.report.tables import Table, cell_of, percent, plain, reversed_note
+from kls.study.store import StoreError, read_outputs
+from kls.study.trial import Trial
+from kls.utils.bootstrap import intervals_note
+from kls.utils.formats import NOT_PERCENT, with_interval
 
 ALWAYS_SHOWN = ("dataset", "model", "loss", "gamma")
 OF_ONE_NETWORK = ("seed", "parents")
@@ -22,9 +23,9 @@ RECIPE = (
     "method",
     "lineage",
     "study",
-    *(field.name for field in fields(Trial) if field.name not in (*ALWAYS_SHOWN, *OF_ONE_NETWORK)),
+    "parameters",
+    *(field.name for field in fields(Trial) if field.name not in (*ALWAYS_SHOWN, *OF_ONE_NETWORK, "method")),
 )
-NOT_PERCENT = ("nll", "brier", "brier_top")
 
 
 def measure_run(store, options):
@@ -34,12 +35,12 @@ def measure_run(store, options):
     out, and named.
 
     Raises:
-        StoreError: If there is no finished trial, or if none has the unfamiliar data that a measure is about.
+        StoreError: If there is no finished trial, or if none has the OOD data that a metric is about.
     """
     records = store.believed(store.records())
     if not records:
         raise StoreError(f"There are no finished trials in {store.out}.")
-    of_ood = [name for name in options.measure if name in ood.MEASURES]
+    of_ood = [name for name in options.metric if name in ood.METRICS]
     if of_ood and not any(record["ood"] for record in records):
         raise StoreError(
             f"There are no OOD data in {store.out} for {', '.join(of_ood)}: run its study with `--ood NAME`."
@@ -57,8 +58,7 @@ def _lineages(records):
     def lineage(trial):
         if trial not in known:
             return trial
-        recipe = {field.name: known[trial][field.name] for field in fields(Trial)}
-        recipe |= {"seed": 0, "parents": sorted(map(lineage, known[trial]["parents"]))}
+        recipe = known[trial]["recipe"] | {"seed": 0, "parents": sorted(map(lineage, known[trial]["parents"]))}
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 
     return {trial: " ".join(map(lineage, record["parents"])) for trial, record in known.items()}
@@ -66,18 +66,25 @@ def _lineages(records):
 
 def _measure_trial(record, options):
     directory = options.run / "trials" / record["trial"] / "logits"
-    familiar = read_outputs(directory / f"{record['evaluation']}.npz")
-    logits, labels = familiar["logits"], familiar["labels"]
-    recipe = {name: _as_text(record[name]) for name in RECIPE}
+    id_outputs = read_outputs(directory / f"{record['evaluation']}.npz")
+    logits, labels = id_outputs["logits"], id_outputs["labels"]
+    recipe = {name: _as_text({**record, "parameters": _parameters(record)}[name]) for name in RECIPE}
     row = {"trial": record["trial"], **recipe, "seed": record["seed"], "n": len(labels)}
-    asked = [name for name in options.measure if name in calibration.MEASURES]
+    asked = [name for name in options.metric if name in calibration.METRICS]
     for name in asked:
-        function = calibration.MEASURES[name]
+        function = calibration.METRICS[name]
         settings = {"from_logits": True, **_settings(function, options)}
         row |= _with_interval(name, function, calibration.interval, (labels, logits), settings, options)
-    if len(asked) < len(options.measure):
-        row |= {"ood_convention": options.ood_convention, **_measure_ood(familiar, record, directory, options)}
+    if len(asked) < len(options.metric):
+        row |= {"ood_convention": options.ood_convention, **_measure_ood(id_outputs, record, directory, options)}
     return row
+
+
+def _parameters(record):
+    """Returns the parameters of a record's method that have no column of their own, as a text."""
+    others = {"name", "title", *RECIPE}
+    method = record["recipe"]["method"]
+    return " ".join(f"{name}={value}" for name, value in method.items() if name not in others)
 
 
 def _as_text(value):
@@ -85,7 +92,7 @@ def _as_text(value):
     return value if isinstance(value, int | float) else "" if value is None else str(value)
 
 
-def _measure_ood(familiar, record, directory, options):
+def _measure_ood(id_outputs, record, directory, options):
     row = {}
     for other in sorted(record["ood"]):
         kept = record["scores"].get(options.score, ())
@@ -94,17 +101,17 @@ def _measure_ood(familiar, record, directory, options):
                 f"Trial {record['trial']} has not stored {options.score} of {other}: run its study with "
                 f"`--scores {options.score}`."
             )
-        sides = score_of(familiar, options.score), score_of(read_outputs(directory / f"{other}.npz"), options.score)
-        for name in options.measure:
-            if name in ood.MEASURES:
+        sides = score_of(id_outputs, options.score), score_of(read_outputs(directory / f"{other}.npz"), options.score)
+        for name in options.metric:
+            if name in ood.METRICS:
                 sided = (name, options.ood_convention) in MEANINGS
                 settings = {"convention": options.ood_convention} if sided else {}
-                row |= _with_interval(f"{name}_{other}", ood.MEASURES[name], ood.interval, sides, settings, options)
+                row |= _with_interval(f"{name}_{other}", ood.METRICS[name], ood.interval, sides, settings, options)
     return row
 
 
 def _settings(function, options):
-    """Returns those binning options that are given and that the measure has."""
+    """Returns those binning options that are given and that the metric has."""
     given = {name: getattr(options, name) for name in ("bins", "binning", "convention")}
     taken = inspect.signature(function).parameters
     return {name: value for name, value in given.items() if value is not None and name in taken}
@@ -127,11 +134,11 @@ def make_table(frame, options):
     rows = []
     for _, group in frame.groupby([*RECIPE, "trial"] if options.resamples else list(RECIPE), sort=False):
         named = (f"{value:g}" if isinstance(value, float) else str(value) for value in group.iloc[0][shown])
-        rows.append((*named, str(len(group)), *(_cell(group, name, options) for name in columns)))
+        rows.append((*named, str(len(group)), *(_shown(group, name, options) for name in columns)))
     notes = [
-        *(_settings_note(name, options) for name in options.measure if name in calibration.MEASURES),
-        f"OOD measures by {options.score}." if any(name in ood.MEASURES for name in options.measure) else "",
-        *(_side_note(name, options) for name in options.measure),
+        *(_settings_note(name, options) for name in options.metric if name in calibration.METRICS),
+        f"OOD metrics by {options.score}." if any(name in ood.METRICS for name in options.metric) else "",
+        *(_side_note(name, options) for name in options.metric),
         *reversed_note(frame[[name for name in columns if name.startswith("auroc_")]]),
         *_intervals_notes(frame, columns, options),
     ]
@@ -153,8 +160,8 @@ def _told_apart(frame):
 
 
 def _settings_note(name, options):
-    """Returns a sentence on how a measure was binned, empty for one without bins."""
-    function = calibration.MEASURES[name]
+    """Returns a sentence on how a metric was binned, empty for one without bins."""
+    function = calibration.METRICS[name]
     defaults = {key: parameter.default for key, parameter in inspect.signature(function).parameters.items()}
     taken = {key: defaults[key] for key in ("bins", "binning", "convention") if key in defaults}
     taken |= _settings(function, options)
@@ -175,12 +182,7 @@ def _intervals_notes(frame, columns, options):
     return intervals_note(methods), f"Bootstrap: {options.resamples} resamples."
 
 
-def _cell(group, name, options):
-    values = group[name].dropna()
-    if values.empty:
-        return "–"
-    scale, digits = (1, 4) if name in NOT_PERCENT else (100, 2)
-    if options.resamples is None:
-        return (plain if name in NOT_PERCENT else percent)(values)
-    low, value, high = (scale * group[column].iloc[0] for column in (f"{name}_low", name, f"{name}_high"))
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+def _shown(group, name, options):
+    if options.resamples is None or group[name].isna().all():
+        return cell_of(group[name], plain if name in NOT_PERCENT else percent)
+    return with_interval(name, *(group[column].iloc[0] for column in (name, f"{name}_low", f"{name}_high")))

@@ -6,21 +6,11 @@ from pathlib import Path
 import numpy as np
 
 import decathlon
+from decathlon.preparation import open_or_make
 from decathlon.sources.npz import open_npz
-from decathlon.store import conform, open_or_make
+from decathlon.store import conform
 
 NAME = "colour_digits"
-CHANNELS = 3
-
-
-def check_batch_sizes(batch_sizes, dataset):
-    """Raises `ValueError` unless each batch can be filled with the training images of a data set."""
-    count = dataset.counts["train"]
-    if max(batch_sizes) > count:
-        raise ValueError(
-            f"--batch-sizes must be at most {count}, the training images of {dataset.name}. "
-            f"Received: {' '.join(map(str, batch_sizes))}."
-        )
 
 
 def open_images(name, size, data_dir, out):
@@ -29,7 +19,7 @@ def open_images(name, size, data_dir, out):
     Args:
         name: Name of a prepared data set, or `None`.
         size: Side in pixels, or `None`: for the digits 32.
-        data_dir: The data room's directory.
+        data_dir: Directory of the prepared data.
         out: Directory in which the enlarged digits are kept.
 
     Returns:
@@ -40,7 +30,7 @@ def open_images(name, size, data_dir, out):
     """
     if name:
         return decathlon.open(name, size, data_dir)
-    shape = (size or 32, size or 32, CHANNELS)
+    shape = (size or 32, size or 32, 3)
     digits = decathlon.open("digits", data_dir=data_dir)
 
     def make():

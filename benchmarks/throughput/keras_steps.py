@@ -1,4 +1,4 @@
-"""Training and inference by Keras, as a process that takes turns: `kls` as the studies train it, and stock Keras.
+"""Training and inference by Keras, as a worker: `kls` as the studies train it, and stock Keras.
 
 `python -m benchmarks.throughput.keras_steps JSON`, with the settings that `benchmarks.throughput.steps` gives.
 """
@@ -11,44 +11,52 @@ import keras
 import numpy as np
 
 import decathlon
-from benchmarks.runner.awake import cores_awake
-from benchmarks.runner.memory import keep_freed_memory
-from benchmarks.runner.networks import build_model, compiled_model, precision_policy
-from benchmarks.runner.outputs import evaluation_batches
-from benchmarks.runner.train import training_batches
-from benchmarks.runner.trial import Trial
-from benchmarks.throughput.peers.answering import answer, plan_turn, resident
-from kls.feeding import feed
-from kls.network import Network
+import kls
+from benchmarks.throughput.peers.answering import answer, plan_round, resident
+from kls.study.methods import LabelSmoothing
+from kls.study.train import compiled_model
+from kls.study.training import Training
+from kls.study.trial import Trial
 from kls.targets import epsilon_from_gamma
+from kls.utils.data import feed
+from kls.utils.feature_extractor import Network
 
 GAMMA = 0.9
 WARM_UP_STEPS = 3
-HELD_BATCHES = 16
-INFERENCE_SHARE = 0.25  # of a turn's seconds
 
 
-def make_trial(dataset, model, batch_size, precision):
-    """Returns the recipe of the trial that is measured.
+def as_a_study(dataset, network, batch_size, precision):
+    """Returns what a study trains and predicts with; nothing else here knows `kls.study`.
 
     Args:
         dataset: The opened `decathlon.Dataset`.
-        model: Registered name of the model.
+        network: Registered name of the network.
         batch_size: Images per step.
-        precision: `float32` or `mixed_bfloat16`.
+        precision: `float32` or `mixed_bfloat16`; the dtype policy must be set to it.
+
+    Returns:
+        The compiled network, its training batches, and a function from a number of training images to the batches
+        that they are evaluated in.
     """
-    return Trial(
+    trial = Trial(
         dataset=dataset.name,
         image_size=dataset.size,
         data=dataset.fingerprint,
-        model=model,
-        gamma=GAMMA,
-        schedule=(),
+        model=network,
+        method=LabelSmoothing(GAMMA),
         epochs=1,
         batch_size=batch_size,
         precision=precision,
         backend=keras.backend.backend(),
     )
+    training = Training(trial, dataset, None, {})
+    batches = training.batches()
+    images, labels = dataset.split("train")
+
+    def evaluated(count):
+        return training.evaluation_batches(images[:count], labels[:count])
+
+    return compiled_model(training, len(batches)), batches, evaluated
 
 
 class StepClock(keras.callbacks.Callback):
@@ -88,233 +96,128 @@ class StepClock(keras.callbacks.Callback):
     on_predict_batch_end = on_train_batch_end
 
 
-class HeldBatches(keras.utils.PyDataset):
-    """The first batches of training batches, made once and then given again and again.
-
-    JAX keeps them on its device; TensorFlow's `fit` takes arrays from this process in any case.
-
-    Args:
-        batches: What `training_batches` returns.
-        count: How many to hold, at most.
-    """
-
-    def __init__(self, batches, count=HELD_BATCHES):
-        super().__init__()
-        self.epoch = batches.epoch
-        self._length = len(batches)
-        self._held = [batches.batch(batches.epoch, index) for index in range(min(count, len(batches)))]
-        if keras.backend.backend() == "jax":
-            self._held = keras.tree.map_structure(keras.ops.convert_to_tensor, self._held)
-
-    @property
-    def num_batches(self):
-        return self._length
-
-    def __len__(self):
-        return self.num_batches
-
-    def __getitem__(self, index):
-        return self.batch(self.epoch, index)
-
-    def batch(self, epoch, index):
-        return self._held[index % len(self._held)]
+def seconds_of_steps(call, *args, **kwargs):
+    """Returns the seconds of the steps within a call of `fit` or `predict`."""
+    clock = StepClock()
+    call(*args, verbose=0, callbacks=[clock], **kwargs)
+    return clock.seconds
 
 
-def whole(batches):
-    """Returns the images of all batches as one array.
+class StudyForm:
+    """A network as the studies train it; the arguments are what `as_a_study` returns."""
 
-    Args:
-        batches: `decathlon.Batches` for evaluation.
-    """
-    images = np.empty(batches.images.shape, np.float32)
-    for index in range(len(batches)):
-        start = index * batches.batch_size
-        images[start : start + batches.batch_size] = batches[index][0]
-    return images
-
-
-class RunnerForm:
-    """A trial as the studies train it.
-
-    Args:
-        trial: The `Trial`.
-        dataset: The opened `decathlon.Dataset`.
-        in_memory: Whether batches are made beforehand, so that steps alone are left.
-    """
-
-    def __init__(self, trial, dataset, in_memory=False):
-        keep_freed_memory()
-        batches = training_batches(trial, dataset)
-        self.model = compiled_model(trial, dataset, len(batches))
-        self.batches = HeldBatches(batches) if in_memory else batches
+    def __init__(self, model, batches, evaluated):
+        self.model = model
         self.longest = len(batches)
-        self._network = Network(self.model)
-        images, labels = dataset.split("train")
-        count = self.longest * trial.batch_size
-        evaluated = evaluation_batches(trial, dataset, images[:count], labels[:count])
-        self._evaluated = whole(evaluated) if in_memory else evaluated
-        self._batch_size = trial.batch_size
+        self._batches = batches
+        self._evaluated = evaluated
+        self._network = Network(model)
 
     def train(self, steps, epochs):
-        """Returns the seconds of the steps, and of the call of `fit`."""
-        clock = StepClock()
-        with cores_awake():
-            start = time.perf_counter()
-            self.model.fit(
-                feed(self.batches, endless=True),
-                steps_per_epoch=steps,
-                epochs=epochs,
-                shuffle=False,
-                verbose=0,
-                callbacks=[clock],
-            )
-            return clock.seconds, time.perf_counter() - start
+        """Returns the seconds of so many steps in each of so many epochs."""
+        batches = feed(self._batches, endless=True)
+        return seconds_of_steps(self.model.fit, batches, steps_per_epoch=steps, epochs=epochs, shuffle=False)
 
-    def infer(self, steps, passes):
-        """Returns the seconds of `Network.outputs`, twice: it has none but its steps."""
-        with cores_awake():
-            start = time.perf_counter()
-            for _ in range(passes):
-                self._network.outputs(self._first(steps), batch_size=self._batch_size)
-            seconds = time.perf_counter() - start
-        return seconds, seconds
-
-    def _first(self, steps):
-        count = steps * self._batch_size
-        if isinstance(self._evaluated, np.ndarray):
-            return self._evaluated[:count]
-        whole = self._evaluated
-        return decathlon.Batches(
-            whole.images[:count], whole.labels[:count], whole.classes, whole.batch_size, mean=whole.mean
-        )
+    def infer(self, steps):
+        """Returns the seconds of so many forward passes."""
+        start = time.perf_counter()
+        self._network.outputs(self._evaluated(steps * self._batches.batch_size))
+        return time.perf_counter() - start
 
 
 class StockForm:
-    """The same network of Keras's own layers, trained by `fit` with its defaults on arrays.
+    """The same network of Keras's own layers, trained by `fit` with its defaults on arrays."""
 
-    Args:
-        trial: The `Trial`.
-        dataset: The opened `decathlon.Dataset`.
-    """
-
-    def __init__(self, trial, dataset):
-        self.model = stock_model(build_model(trial, dataset))
-        loss = keras.losses.CategoricalCrossentropy(
-            from_logits=True, label_smoothing=epsilon_from_gamma(trial.gamma, dataset.classes)
-        )
-        self.model.compile(keras.optimizers.Adam(trial.learning_rate), loss, metrics=["accuracy"])
-        images, labels = dataset.split("train")
-        self.longest = len(images) // trial.batch_size
-        batches = evaluation_batches(trial, dataset, images, labels)
-        self._images = whole(batches)
-        self._labels = keras.utils.to_categorical(labels, dataset.classes)
-        self._batch_size = trial.batch_size
+    def __init__(self, model, batches, evaluated):
+        self.model = stock_model(model)
+        self.longest = len(batches)
+        self._batch_size = batches.batch_size
+        held = evaluated(self.longest * self._batch_size)
+        self._images = np.empty(held.images.shape, np.float32)
+        for index in range(len(held)):
+            self._images[index * self._batch_size : (index + 1) * self._batch_size] = held[index][0]
+        self._labels = keras.utils.to_categorical(held.labels, held.classes)
+        smoothing = epsilon_from_gamma(GAMMA, held.classes)
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
+        self.model.compile(keras.optimizers.Adam(), loss, metrics=["accuracy"])
 
     def train(self, steps, epochs):
-        """Returns the seconds of the steps, and of the call of `fit`."""
-        clock = StepClock()
+        """Returns the seconds of so many steps in each of so many epochs."""
         count = steps * self._batch_size
-        start = time.perf_counter()
-        self.model.fit(
-            self._images[:count],
-            self._labels[:count],
-            batch_size=self._batch_size,
-            epochs=epochs,
-            verbose=0,
-            callbacks=[clock],
-        )
-        return clock.seconds, time.perf_counter() - start
+        data = self._images[:count], self._labels[:count]
+        return seconds_of_steps(self.model.fit, *data, batch_size=self._batch_size, epochs=epochs)
 
-    def infer(self, steps, passes):
-        """Returns the seconds of the steps, and of the calls of `predict`."""
-        clock = StepClock()
+    def infer(self, steps):
+        """Returns the seconds of so many forward passes."""
         images = self._images[: steps * self._batch_size]
-        start = time.perf_counter()
-        for _ in range(passes):
-            self.model.predict(images, batch_size=self._batch_size, verbose=0, callbacks=[clock])
-        return clock.seconds, time.perf_counter() - start
+        return seconds_of_steps(self.model.predict, images, batch_size=self._batch_size)
 
 
 def stock_model(model):
-    """Returns a copy of a model, with new weights, of Keras's own layers and L2 penalties alone.
+    """Returns a copy of a model, with new weights, of Keras's own layers alone.
 
     Raises:
         ValueError: If there is no such layer in place of one of `kls`.
     """
 
     def stock_layer(layer):
+        if not isinstance(layer, keras.layers.Layer):  # an operation
+            return layer
+        if isinstance(layer, kls.layers.Pixels):
+            return keras.layers.Rescaling(1 / 255)
         stock = getattr(keras.layers, type(layer).__name__, None)
         if stock is None or not isinstance(layer, stock):
             raise ValueError(
                 "`model` must consist of Keras's layers and of others with the name and arguments of the one that they "
                 f"are derived from. Received: a layer of {type(layer)}"
             )
-        config = layer.get_config()
-        penalties = {name for name in config if name.endswith("_regularizer") and config[name]}
-        return stock.from_config(config | {name: stock_penalty(getattr(layer, name)) for name in penalties})
+        return stock.from_config(layer.get_config())
 
-    def stock_penalty(penalty):
-        return keras.regularizers.L2(penalty.l2)
-
-    return keras.models.clone_model(model, clone_function=stock_layer)
+    uncompiled = keras.Model(model.input, model.output, name=model.name)  # else its loss is cloned too
+    return keras.models.clone_model(uncompiled, clone_function=stock_layer)
 
 
-FORMS = {
-    "kls": RunnerForm,
-    "kls-arrays": lambda trial, dataset: RunnerForm(trial, dataset, in_memory=True),
-    "keras": StockForm,
-}
+FORMS = {"kls": StudyForm, "keras": StockForm}
 
 
 def plan_training(form, seconds):
-    """Returns `(steps per epoch, epochs)` of a turn, in whole calls of the steps that Keras takes at once.
-
-    Args:
-        form: A `RunnerForm` or `StockForm`.
-        seconds: How long the turn lasts at least.
-    """
+    """Returns `(steps per epoch, epochs)` of a round that lasts `seconds`, in whole calls of Keras's train function."""
     at_once = form.model.steps_per_execution
     longest = form.longest // at_once
     calls = min(WARM_UP_STEPS, longest)
-    warm, _ = form.train(calls * at_once, 1)
-    calls, epochs = plan_turn(seconds, warm / calls, longest)
+    calls, epochs = plan_round(seconds, form.train(calls * at_once, 1) / calls, longest)
     return calls * at_once, epochs
 
 
 def prepare(settings):
-    """Builds, compiles and warms up a form; returns what it took and the function of its turns.
+    """Builds, compiles and warms up a form; returns what it took and the function of its rounds.
 
     Args:
-        settings: Dictionary with `form`, `model`, `batch_size`, `precision`, `seconds` and, of the prepared data set,
-            `dataset`, `image_size` and `data_dir`.
+        settings: Dictionary with `form`, `network`, `batch_size`, `precision`, `seconds`, `inference_seconds` and, of
+            the prepared data set, `dataset`, `image_size` and `data_dir`.
     """
     dataset = decathlon.open(settings["dataset"], settings["image_size"], settings["data_dir"])
-    trial = make_trial(dataset, settings["model"], settings["batch_size"], settings["precision"])
-    with precision_policy(trial.precision):
-        start = time.perf_counter()
-        form = FORMS[settings["form"]](trial, dataset)
-        form.train(form.model.steps_per_execution, 1)
-        prepare_seconds = time.perf_counter() - start
-    form.infer(1, 1)
-    training = plan_training(form, settings["seconds"])
-    steps = min(WARM_UP_STEPS, form.longest)
-    inference = plan_turn(INFERENCE_SHARE * settings["seconds"], form.infer(steps, 1)[0] / steps, form.longest)
+    batch_size = settings["batch_size"]
+    start = time.perf_counter()
+    form = FORMS[settings["form"]](*as_a_study(dataset, settings["network"], batch_size, settings["precision"]))
+    form.train(form.model.steps_per_execution, 1)
+    prepare_seconds = time.perf_counter() - start
+    form.infer(1)
+    steps, epochs = plan_training(form, settings["seconds"])
+    warm_up = min(WARM_UP_STEPS, form.longest)
+    inferred, _ = plan_round(settings["inference_seconds"], form.infer(warm_up) / warm_up, form.longest)
 
-    def turn():
-        trained, trained_call = form.train(*training)
-        inferred, inferred_call = form.infer(*inference)
-        images, inferred_images = (steps * passes * trial.batch_size for steps, passes in (training, inference))
+    def one_round():
         return {
-            "training": images / trained,
-            "training_call": images / trained_call,
-            "inference": inferred_images / inferred,
-            "inference_call": inferred_images / inferred_call,
+            "training": steps * epochs * batch_size / form.train(steps, epochs),
+            "inference": inferred * batch_size / form.infer(inferred),
             "memory": resident("VmHWM"),
         }
 
-    return {"prepare_seconds": prepare_seconds}, turn
+    return {"prepare_seconds": prepare_seconds}, one_round
 
 
 if __name__ == "__main__":
     settings = json.loads(sys.argv[1])
+    keras.config.set_dtype_policy(settings["precision"])
     answer(lambda: prepare(settings))

@@ -7,27 +7,27 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from benchmarks.runner.threads import cores
+from kls.study.threads import cores
 
-CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
 def machine_note(packages, backend=None):
-    """Returns a sentence: cores, processor, accelerator, versions, and whether TensorFlow uses oneDNN.
+    """Returns a sentence: cores, processor, instruction sets, accelerators, versions, and TensorFlow's oneDNN.
 
     Args:
         packages: Names of distributions; those that are not installed are left out.
         backend: Keras's backend, where it matters.
     """
-    flags = [flag for flag in CPU_FLAGS if flag in _cpu("flags").split()]
-    parts = [
-        f"{cores()} cores, {_cpu('model name') or platform.machine()}" + (f" ({', '.join(flags)})" if flags else ""),
-        *accelerators(),
-    ]
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in packages if is_installed(name)]
-    onednn = f"; oneDNN in TensorFlow: {onednn_state()}" if "tensorflow" in packages else ""
-    on = f"; Keras on {backend}" if backend else ""
-    return f"{'; '.join(parts)}; Python {platform.python_version()}, {', '.join(versions)}{onednn}{on}."
+    flags = _cpu("flags").split()
+    sets = ", ".join(name for name in INSTRUCTION_SETS if name in flags)
+    processor = f"{cores()} cores, {_cpu('model name') or platform.machine()}" + (f" ({sets})" if sets else "")
+    installed = (name for name in packages if any(importlib.metadata.distributions(name=name)))
+    versions = (f"{name} {importlib.metadata.version(name)}" for name in installed)
+    software = ", ".join([f"Python {platform.python_version()}", *versions])
+    onednn = [f"oneDNN in TensorFlow: {onednn_state()}"] if "tensorflow" in packages else []
+    on = [f"Keras on {backend}"] if backend else []
+    return "; ".join([processor, *accelerators(), software, *onednn, *on]) + "."
 
 
 def onednn_state():
@@ -43,15 +43,6 @@ def accelerators():
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     answer = subprocess.run(command, capture_output=True, text=True)
     return answer.stdout.splitlines() if answer.returncode == 0 else []
-
-
-def is_installed(package):
-    """Whether a distribution is installed."""
-    try:
-        importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def _cpu(field):

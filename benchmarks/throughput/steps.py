@@ -1,42 +1,38 @@
-"""Training and inference images/s of each network, batch size, precision and form, all forms in turns."""
+"""Training and inference images/s of each network, batch size, precision and form, in alternated rounds."""
 
 import importlib.util
 import json
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 import keras
 import pandas as pd
 
-from benchmarks.runner.tables import Table
 from benchmarks.throughput import peers
-from benchmarks.throughput.figures import steps_figure
-from benchmarks.throughput.images import check_batch_sizes, open_images
+from benchmarks.throughput.images import open_images
 from benchmarks.throughput.keras_steps import FORMS as KERAS_FORMS
-from benchmarks.throughput.keras_steps import GAMMA, INFERENCE_SHARE
+from benchmarks.throughput.keras_steps import GAMMA
 from benchmarks.throughput.machine import accelerators, machine_note
-from benchmarks.throughput.race import SHARED_DEVICE, RaceError, Racer, alternate
+from benchmarks.throughput.workers import alternate
+from kls.study.report.tables import Table
 from kls.targets import epsilon_from_gamma
 
 TORCH_FORMS = ("torch", "torch-compile", "torch-graphs")
 FORMS = (*KERAS_FORMS, *TORCH_FORMS)
-CALLS = {"kls": "kls-fit", "keras": "keras-fit"}
 CELL = ["network", "batch_size", "precision"]
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy")
+INFERENCE_SHARE = 0.25  # of the seconds that a form trains
 MEBIBYTE = 2**20
 
 
-def installed_forms(names=None):
-    """Returns the forms of `names`, by default all, without those of PyTorch that cannot run here."""
-    missing = set(TORCH_FORMS) if importlib.util.find_spec("torch") is None else set()
-    if not accelerators():
-        missing.add("torch-graphs")  # CUDA's
-    return [name for name in names or FORMS if name not in missing]
+def installed_forms():
+    """Returns the forms that can run here: PyTorch's where it is installed, `torch-graphs` on CUDA alone."""
+    of_torch = TORCH_FORMS if accelerators() else TORCH_FORMS[:-1]
+    return (*KERAS_FORMS, *(of_torch if importlib.util.find_spec("torch") else ()))
 
 
 def measure(options):
-    """Lets all forms take turns, network by network and batch size by batch size, and shows the table.
+    """Compares all forms, network by network and batch size by batch size, and shows the table.
 
     Args:
         options: Parsed command line.
@@ -44,149 +40,84 @@ def measure(options):
     Raises:
         DataError: If the data set is not prepared.
         ValueError: If it has fewer images than a batch.
-        RaceError: If a process dies, or no form can run here.
+        WorkerError: If a process dies.
     """
     dataset = open_images(options.datasets, options.image_size, options.data_dir, options.out / "data")
-    check_batch_sizes(options.batch_sizes, dataset)
-    frames, notes = [], []
+    count = dataset.counts["train"]
+    if max(options.batch_sizes) > count:
+        raise ValueError(
+            f"--batch-sizes must be at most {count}, the training images of {dataset.name}. "
+            f"Received: {' '.join(map(str, options.batch_sizes))}."
+        )
+    frames = []
     for network in options.networks:
         for batch_size in options.batch_sizes:
-            frame, skipped = race(network, batch_size, dataset, options)
-            frames.append(frame)
-            notes += skipped
+            frames.append(compare(network, batch_size, dataset, options))
             frame = pd.concat(frames, ignore_index=True)
-            if not frame.empty:
-                steps_table(frame, dataset, notes).write(options.out / "tables", frame)
-    if frame.empty:
-        reason = " ".join(notes) or f"None of {', '.join(options.forms)} can run here."
-        raise RaceError(f"nothing was measured. {reason}")
-    steps_table(frame, dataset, notes).show(options.out / "tables", frame)
-    figure = options.out / "figures" / "steps.png"
-    figure.parent.mkdir(parents=True, exist_ok=True)
-    rates = summary(frame)
-    steps_figure(rates[~rates["form"].isin(CALLS.values())]).savefig(figure, dpi=150)
-    print(f"Figure: {figure}")
+            steps_table(frame, dataset).write(options.out / "tables", frame)
+    steps_table(frame, dataset).show(options.out / "tables", frame)
 
 
-def race(network, batch_size, dataset, options):
-    """Lets the forms of one network and batch size take turns, in all precisions.
-
-    Args:
-        network: Registered name of the network.
-        batch_size: Images per step.
-        dataset: The opened `decathlon.Dataset`.
-        options: Parsed command line: `forms`, `precisions`, `repeats`, `seconds` and `out`.
+def compare(network, batch_size, dataset, options):
+    """Compares the forms of one network and batch size, in all precisions.
 
     Returns:
-        A frame with a row per precision, form and round, and what was skipped, as sentences.
+        A frame with a row per precision, form and round.
     """
-    rows, skipped, data = [], [], measured_on(dataset)
-    with ExitStack() as stack:
-        racers, prepare_seconds = {}, {}
-        for precision in options.precisions:
-            for form in installed_forms(options.forms):
-                settings = _settings(form, network, batch_size, precision, dataset, options.seconds)
-                name = f"{network}-{batch_size}-{precision}-{form}"
-                log = options.out / "logs" / f"{name}.log"
-                racer = stack.enter_context(Racer(name, _command(settings), log, SHARED_DEVICE))
-                answer = racer.ask()
-                if "skipped" in answer:
-                    skipped.append(f"{name}: {answer['skipped']}.")
-                    continue
-                racers[precision, form] = racer
-                prepare_seconds[precision, form] = answer["prepare_seconds"]
-                print(f"{name}  prepared in {answer['prepare_seconds']:.1f} s", flush=True)
-        for number, (precision, form), answer in alternate(racers, options.repeats):
-            place = {"network": network, "batch_size": batch_size, "precision": precision, "round": number, **data}
-            rest = {"memory": answer["memory"], "prepare_seconds": prepare_seconds[precision, form]}
-            for name, suffix in ((form, ""), (CALLS.get(form), "_call")):
-                if name:
-                    rates = {kind: answer[f"{kind}{suffix}"] for kind in ("training", "inference")}
-                    rows.append({**place, "form": name, **rates, **rest})
-    return pd.DataFrame(rows), skipped
+    commands, cells = {}, {}
+    for precision in options.precisions:
+        for form in options.forms or installed_forms():
+            name = f"{network}-{batch_size}-{precision}-{form}"
+            cells[name] = {"network": network, "batch_size": batch_size, "precision": precision, "form": form}
+            commands[name] = _command(cells[name], dataset, options.seconds)
+    rows = []
+    for number, name, answer in alternate(commands, options.repeats, options.out / "logs"):
+        if number == 0:
+            cells[name] |= answer
+            print(f"{name}  prepared in {answer['prepare_seconds']:.1f} s", flush=True)
+        else:
+            rows.append({**cells[name], "round": number, **answer})
+    return pd.DataFrame(rows)
 
 
-def measured_on(dataset):
-    """Returns what a rate depends on besides its form: the images and Keras's backend, as columns of a frame."""
-    shape = "x".join(map(str, dataset.image_shape))
-    return {"dataset": dataset.name, "image_shape": shape, "backend": keras.backend.backend()}
-
-
-def _settings(form, network, batch_size, precision, dataset, seconds):
-    return {
-        "form": form,
-        "model": network,
-        "batch_size": batch_size,
-        "precision": precision,
-        "seconds": seconds,
-        "inference_seconds": INFERENCE_SHARE * seconds,
-        "label_smoothing": epsilon_from_gamma(GAMMA, dataset.classes),
-        "dataset": dataset.name,
-        "image_size": dataset.size,
-        "data_dir": str(dataset.path.parent),
-        "arrays": str(dataset.path),
+def _command(cell, dataset, seconds):
+    settings = {
+        **cell,
+        **{"seconds": seconds, "inference_seconds": INFERENCE_SHARE * seconds},
+        **{"dataset": dataset.name, "image_size": dataset.size, "data_dir": str(dataset.path.parent)},
+        **{"arrays": str(dataset.path), "label_smoothing": epsilon_from_gamma(GAMMA, dataset.classes)},
     }
-
-
-def _command(settings):
-    if settings["form"] in TORCH_FORMS:
-        program = [str(Path(peers.__file__).with_name("torch_steps.py"))]
-    else:
-        program = ["-m", "benchmarks.throughput.keras_steps"]
+    torch_program = str(Path(peers.__file__).with_name("torch_steps.py"))
+    program = [torch_program] if cell["form"] in TORCH_FORMS else ["-m", "benchmarks.throughput.keras_steps"]
     return [sys.executable, *program, json.dumps(settings)]
 
 
 def summary(frame):
-    """Returns a frame with a row per cell and form: medians over the rounds, `n`, and medians of the rounds' ratios.
+    """Returns a row per cell and form: medians over the rounds, `n`, and the median of the rounds' ratios.
 
-    `ratio` is by what factor `kls` trains faster than the form in the same round, in the same precision; calls of `fit`
-    are held against calls. `to_stock` is the form's training rate over that of stock Keras in float32, `to_torch` over
-    that of PyTorch's fastest form in the same round and precision.
+    `ratio` is by what factor `kls` trains faster in the same round and precision, NaN where it was not measured.
 
     Args:
-        frame: As `race` returns it.
+        frame: As `compare` returns it.
     """
-    rows = []
-    for (network, batch_size, precision, form), rounds in frame.groupby([*CELL, "form"], sort=False):
-        call = form in CALLS.values()
-        own = _training(frame, network, batch_size, precision, "kls-fit" if call else "kls")
-        stock = _training(frame, network, batch_size, "float32", "keras-fit" if call else "keras")
-        of_torch = [_training(frame, network, batch_size, precision, name) for name in TORCH_FORMS]
-        fastest = pd.concat(of_torch, axis=1).max(axis=1)
-        training = rounds.set_index("round")["training"]
-        rows.append(
-            {
-                **{"network": network, "batch_size": batch_size, "precision": precision, "form": form},
-                **{"training": training.median(), "inference": rounds["inference"].median()},
-                **{"ratio": (own / training).median(), "to_stock": (training / stock).median()},
-                "to_torch": (training / fastest).median(),
-                **{"memory": rounds["memory"].max(), "prepare_seconds": rounds["prepare_seconds"].iloc[0]},
-                "n": len(rounds),
-            }
-        )
-    return pd.DataFrame(rows)
+    own = frame.loc[frame["form"] == "kls", [*CELL, "round", "training"]]
+    paired = frame.merge(own, "left", [*CELL, "round"], suffixes=("", "_kls"))
+    rounds = paired.assign(ratio=paired["training_kls"] / paired["training"]).groupby([*CELL, "form"], sort=False)
+    medians = rounds[["training", "inference", "ratio", "prepare_seconds"]].median()
+    return medians.assign(memory=rounds["memory"].max(), n=rounds.size()).reset_index()
 
 
-def _training(frame, network, batch_size, precision, form):
-    """Returns the training rates of one form by round, empty where it was not measured."""
-    rows = (frame["network"] == network) & (frame["batch_size"] == batch_size)
-    rows &= (frame["precision"] == precision) & (frame["form"] == form)
-    return frame[rows].set_index("round")["training"]
-
-
-def steps_table(frame, dataset, notes=()):
+def steps_table(frame, dataset):
     """Returns the table of a frame.
 
     Args:
-        frame: As `race` returns it.
+        frame: As `compare` returns it.
         dataset: The `decathlon.Dataset` that was trained on.
-        notes: What was skipped, as sentences.
     """
     rows = [
         (
             *(row.network, str(row.batch_size), row.precision, row.form),
-            *(f"{row.training:,.0f}", f"{row.inference:,.0f}"),
-            *(_ratio(row.ratio), _ratio(row.to_stock), _ratio(row.to_torch)),
+            *(f"{row.training:,.0f}", f"{row.inference:,.0f}", "–" if pd.isna(row.ratio) else f"{row.ratio:.2f}"),
             *(f"{row.memory / MEBIBYTE:,.0f}", f"{row.prepare_seconds:.1f}", str(row.n)),
         )
         for row in summary(frame).itertuples()
@@ -196,25 +127,18 @@ def steps_table(frame, dataset, notes=()):
         "steps",
         f"Training and inference of {height}x{width}x{channels} images ({dataset.name}, {dataset.classes} classes), "
         "images/s: medians of n alternated rounds. kls / form: the median of the rounds' ratios of training, in the "
-        "same precision; x stock: the form's training against that of stock Keras in float32; x PyTorch: against "
-        "that of PyTorch's fastest form in the round, in the same precision.",
+        "same precision.",
         (
-            *("network", "batch", "precision", "form", "training", "inference", "kls / form", "x stock"),
-            *("x PyTorch", "peak MiB", "to first step, s", "n"),
+            *("network", "batch", "precision", "form", "training", "inference", "kls / form"),
+            *("peak MiB", "to first step, s", "n"),
         ),
         tuple(rows),
         notes=(
-            "kls: through the studies' batches and `fit`; kls-arrays: the same steps on batches made beforehand; "
-            "keras: Keras's own layers, loss and optimiser, arrays in memory; torch: eager, channels_last, autocast; "
+            "kls: through the studies' batches and `fit`; keras: Keras's own layers, loss and optimiser, arrays in "
+            "memory; of both the steps alone, without the rest of `fit`. torch: eager, channels_last, autocast; "
             "torch-compile: the same under torch.compile; torch-graphs: with CUDA graphs besides (reduce-overhead). "
-            "Seconds are those of the steps alone, but for kls-fit and keras-fit: those of the whole call of `fit` or "
-            "`predict`; these two are held against each other. Peak: largest resident memory of the process, with "
-            "the arrays of keras and kls-arrays. To first step: building, tracing and one step, without imports.",
-            *notes,
+            "Peak: largest resident memory of the process, with the arrays of keras. To first step: building, tracing "
+            "and one step, without imports.",
             machine_note(PACKAGES, keras.backend.backend()),
         ),
     )
-
-
-def _ratio(value):
-    return "–" if pd.isna(value) else f"{value:.2f}"

@@ -1,7 +1,7 @@
 """The gamma study with a watch on it: `python -m benchmarks.throughput.watched_study FILE ARGUMENTS ...`.
 
-Runs `python -m benchmarks.decathlon ARGUMENTS ...` and writes to FILE, as JSON, when all was imported and, of each
-trial, when it began, when `fit` did, when its first training step ended and when its last one did: seconds since 1970.
+Runs `python -m benchmarks.decathlon ARGUMENTS ...` and writes to FILE, as JSON, when `fit` of each trial began and when
+its first and last training steps ended: seconds since 1970.
 """
 
 import json
@@ -10,46 +10,33 @@ import time
 from pathlib import Path
 
 from benchmarks.decathlon.__main__ import main
-from benchmarks.runner import command, keras
-from benchmarks.runner.store import RunStore
+from decathlon.quiet import import_keras
 
 
 def watch():
-    """Returns a dictionary to which a study run from now on adds `"imported"`, and trained trials to its `"trials"`.
+    """Returns a list to which Keras adds `{"fit", "first", "last"}` of each training from now on."""
+    import_keras()
+    import keras
 
-    Of each trial `{"begin", "fit", "first", "last"}`.
-    """
-    watched = {"trials": []}
-    trials = watched["trials"]
-    run_study, begin, fit = command.run_study, RunStore.begin, keras.Model.fit
-    batch_end = keras.callbacks.CallbackList.on_train_batch_end
-
-    def watched_run_study(*args, **kwargs):
-        watched["imported"] = time.time()
-        return run_study(*args, **kwargs)
-
-    def watched_begin(*args, **kwargs):
-        trials.append({"begin": time.time()})
-        return begin(*args, **kwargs)
+    trainings = []
+    fit, batch_end = keras.Model.fit, keras.callbacks.CallbackList.on_train_batch_end
 
     def watched_fit(*args, **kwargs):
-        trials[-1]["fit"] = time.time()
+        trainings.append({"fit": time.time()})
         return fit(*args, **kwargs)
 
     def watched_batch_end(*args, **kwargs):
-        trials[-1]["last"] = time.time()
-        trials[-1].setdefault("first", trials[-1]["last"])
+        trainings[-1]["last"] = time.time()
+        trainings[-1].setdefault("first", trainings[-1]["last"])
         return batch_end(*args, **kwargs)
 
-    command.run_study = watched_run_study
-    RunStore.begin = watched_begin
     keras.Model.fit = watched_fit
     keras.callbacks.CallbackList.on_train_batch_end = watched_batch_end
-    return watched
+    return trainings
 
 
 if __name__ == "__main__":
-    watched = watch()
+    trainings = watch()
     code = main(sys.argv[2:])
-    Path(sys.argv[1]).write_text(json.dumps(watched))
+    Path(sys.argv[1]).write_text(json.dumps(trainings))
     sys.exit(code)

@@ -2,11 +2,11 @@
 
 import socket
 from contextlib import nullcontext
-from unittest import mock
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from decathlon.quiet import quiet_tensorflow
+from decathlon.replacing import replaced
 from decathlon.sources import Example, Source, SourceError
 
 PROBE_SECONDS = 5
@@ -19,7 +19,7 @@ def open_tfds(entry, data_dir):
 
     Args:
         entry: The catalogue's `Entry`.
-        data_dir: The data room's directory.
+        data_dir: The data directory.
 
     Returns:
         A `Source`; its images are the encoded bytes.
@@ -86,7 +86,7 @@ def _no_downloads(tfds, builder, entry, downloads):
             "--folder."
         )
 
-    return mock.patch.object(tfds.download.DownloadManager, "_download", refuse)
+    return replaced(tfds.download.DownloadManager, _download=refuse)
 
 
 def _reachable(url):

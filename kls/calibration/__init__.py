@@ -1,8 +1,7 @@
-"""Are a classifier's confidences true? Measures, and scalers that mend them after training."""
+"""Are a classifier's confidences true? Metrics, and scalers that correct them after training."""
 
-from kls.bootstrap import Interval
-from kls.calibration.measures import (
-    MEASURES,
+from kls.calibration.metrics import (
+    METRICS,
     accuracy,
     area_under_risk_coverage,
     brier_score,
@@ -28,9 +27,10 @@ from kls.calibration.scaling import (
     VectorScaling,
     cross_fitted,
 )
+from kls.utils.bootstrap import Interval
 
 __all__ = [
-    "MEASURES",
+    "METRICS",
     "SCALERS",
     "DirichletScaling",
     "HistogramBinning",

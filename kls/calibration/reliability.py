@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kls.bootstrap import Interval
 from kls.utils.arrays import check_choice, check_whole
+from kls.utils.bootstrap import Interval
 
 CONVENTIONS = ("guo", "netcal", "torchmetrics")
 BINNINGS = ("width", "mass")

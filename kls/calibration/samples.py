@@ -1,4 +1,4 @@
-"""What the calibration measures need of each sample, taken from the class probabilities in one pass."""
+"""What the calibration metrics need of each sample, taken from the class probabilities in one pass."""
 
 from dataclasses import dataclass
 

@@ -7,11 +7,11 @@ thing at 32x32 and takes images of any size.
 
 import keras
 from keras import layers
+from keras.regularizers import L2
 
 from kls.layers import BatchNormalization
 from kls.models.checks import blocks_per_stage, check_network
 from kls.models.registry import register
-from kls.regularizers import L2
 from kls.utils.arrays import check_number
 
 
@@ -130,7 +130,7 @@ def _layers(l2, synchronized):
             strides=strides,
             padding="same",
             kernel_initializer="he_normal",
-            kernel_regularizer=L2(l2) if l2 else None,
+            kernel_regularizer=L2(float(l2)) if l2 else None,
         )
 
     def norm():

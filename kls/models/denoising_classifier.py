@@ -4,6 +4,7 @@ import keras
 from keras import layers
 
 from kls.models.checks import check_network
+from kls.models.registry import register
 from kls.models.resnet import basic_block
 from kls.models.torch_style import torch_style_layers
 from kls.utils.arrays import shown
@@ -104,3 +105,6 @@ def classifier_of(model):
     if not isinstance(output, dict) or "class" not in output:
         return model
     return keras.Model(model.input, output["class"], name=f"{model.name}_class")
+
+
+register("denoising_classifier", DenoisingClassifier)

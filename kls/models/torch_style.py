@@ -2,10 +2,10 @@
 
 import keras
 from keras import layers
+from keras.regularizers import L2
 
 from kls.layers import BatchNormalization
 from kls.models.grouped_convolution import GroupedConv2D
-from kls.regularizers import L2
 from kls.utils.arrays import check_number
 
 
@@ -23,7 +23,7 @@ def torch_style_layers(l2, synchronized):
         average pooling and a linear layer.
     """
     check_number(l2, "l2", "[0, inf)")
-    penalty = L2(l2) if l2 else None
+    penalty = L2(float(l2)) if l2 else None
 
     def conv(filters, kernel_size, strides=1, groups=1):
         halves = strides > 1 and kernel_size > 1  # there "same" pads even sides after the image alone

@@ -1,9 +1,9 @@
-"""Does a classifier know what it does not know? Scores of familiarity, measures of how well they tell, thresholds."""
+"""Does a classifier know what it does not know? Scores, metrics of OOD detection, thresholds."""
 
 from kls.ood import scores
-from kls.ood.measures import (
+from kls.ood.metrics import (
     CONVENTIONS,
-    MEASURES,
+    METRICS,
     aupr_in,
     aupr_out,
     auroc,
@@ -17,7 +17,7 @@ from kls.ood.threshold import Threshold
 
 __all__ = [
     "CONVENTIONS",
-    "MEASURES",
+    "METRICS",
     "Threshold",
     "aupr_in",
     "aupr_out",

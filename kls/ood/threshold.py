@@ -1,4 +1,4 @@
-"""A threshold of familiarity: chosen on validation data, kept with how it was chosen, applied to new data."""
+"""A threshold of an OOD score: fitted on validation data, kept with how it was chosen, applied to new data."""
 
 import hashlib
 import io
@@ -9,12 +9,12 @@ from dataclasses import asdict
 
 import numpy as np
 
-from kls.ood.measures import as_scores, auroc, detection_threshold
+from kls.ood.metrics import as_scores, auroc, detection_threshold
 from kls.ood.scores import SCORES, Reconstruction, get
-from kls.scale import Pixels, scale_remark
 from kls.utils.arrays import check_number, check_whole, shown
 from kls.utils.files import as_path, atomic_write
 from kls.utils.notebook import facts_html
+from kls.utils.scale import Pixels, scale_remark
 from kls.version import __version__
 
 ROUNDING = 1e-12  # a share of 0.95 of 20 samples is 19 of them, whatever the product's last bit
@@ -32,22 +32,21 @@ CHOSEN_ON = "the images that the threshold was chosen on"
 
 
 class Threshold:
-    """Tells familiar from unfamiliar samples by one score: at or above the threshold a sample counts as familiar.
+    """Tells ID from OOD samples by one score: at or above the threshold a sample counts as in-distribution.
 
     Args:
         score: Name or `Score` of `kls.ood.scores`, fitted where it has to be; `None` for data that are scores
-            themselves, larger = more familiar.
+            themselves, larger = more in-distribution.
         model: The Keras model that the score needs, a classifier or an autoencoder: data are images then, as
-            `kls.feeding.batches_of` takes them. `None` for data that are logits of shape `(N, K)`.
+            `kls.utils.data.batches_of` takes them. `None` for data that are logits of shape `(N, K)`.
 
     Attributes:
-        value: The threshold, a float; `None` before `choose`.
-        chosen: How it was chosen, a dictionary: `rule`, the numbers of samples `familiar` and `unfamiliar`, the share
-            `tpr` of the familiar ones that it keeps and, where there were unfamiliar ones, the share `tnr` of them that
-            it refuses and `auroc`. Measured on the data that it was chosen on, these rates flatter. `None` before
-            `choose`.
+        value: The threshold, a float; `None` before `fit`.
+        chosen: How it was chosen, a dictionary: `rule`, the counts `id_samples` and `ood_samples`, the share `tpr` of
+            the ID samples that it keeps and, where there were OOD samples, the share `tnr` of them that it refuses and
+            `auroc`. These rates flatter, since they are of the data that it was chosen on. `None` before `fit`.
         images: `low`, `high`, `mean` and `std` of the pixels of the first batch of ID images that it was chosen on, a
-            dictionary; `None` before `choose`, and for data that are no images.
+            dictionary; `None` before `fit`, and for data that are no images.
 
     Warns:
         UserWarning: If images lie on another scale than those that the model was trained on, by its first batch
@@ -59,23 +58,23 @@ class Threshold:
 
     Example:
 
-    >>> threshold = Threshold(score=None).choose([3.0, 2.0, 2.5], [1.0, 0.0])
+    >>> threshold = Threshold(score=None).fit([3.0, 2.0, 2.5], [1.0, 0.0])
     >>> threshold
     Threshold(None, value=2.0)
     >>> threshold.chosen
-    {'rule': 'largest detection accuracy', 'familiar': 3, 'unfamiliar': 2, 'tpr': 1.0, 'tnr': 1.0, 'auroc': 1.0}
-    >>> threshold.is_familiar([2.2, 1.9]).tolist()
+    {'rule': 'largest detection accuracy', 'id_samples': 3, 'ood_samples': 2, 'tpr': 1.0, 'tnr': 1.0, 'auroc': 1.0}
+    >>> threshold.predict([2.2, 1.9]).tolist()
     [True, False]
 
-    Chosen on validation data, saved, and applied elsewhere:
+    Fitted on validation data, saved, and applied elsewhere:
 
     ```python
     score = kls.ood.scores.KNN().fit(model, training_batches)
     threshold = kls.ood.Threshold(score, model)
-    threshold.choose(validation_batches, tpr=0.95).save("threshold.json")  # beside it, threshold.json.npz
+    threshold.fit(validation_batches, tpr=0.95).save("threshold.json")  # beside it, threshold.json.npz
 
     threshold = kls.ood.Threshold.load("threshold.json", model)
-    is_ood = ~threshold.is_familiar(batches)
+    is_ood = ~threshold.predict(batches)
     ```
     """
 
@@ -100,21 +99,21 @@ class Threshold:
         elif self.score.uses_features or self.score.uses_images:
             raise ValueError(f"`model` must be given: {self.score!r} needs a model and images. Received: model=None")
 
-    def choose(self, familiar, unfamiliar=None, tpr=None, tnr=None, batch_size=128):
+    def fit(self, id_data, ood_data=None, tpr=None, tnr=None, batch_size=128):
         """Chooses the threshold on data that neither the model nor the score was fitted to.
 
         Exactly one of three rules:
 
-        - `unfamiliar` and no rate: the threshold of the largest detection accuracy, `(TPR + TNR) / 2`; the highest of
+        - `ood_data` and no rate: the threshold of the largest detection accuracy, `(TPR + TNR) / 2`; the highest of
           equally good ones (`kls.ood.detection_threshold`).
-        - `tpr`: the highest threshold that keeps at least that share of the familiar samples.
-        - `tnr`: the lowest threshold that refuses at least that share of the unfamiliar samples.
+        - `tpr`: the highest threshold that keeps at least that share of the ID samples.
+        - `tnr`: the lowest threshold that refuses at least that share of the OOD samples.
 
         Args:
-            familiar: Familiar data: images, logits or scores, as the class says.
-            unfamiliar: Unfamiliar data of the same kind; with `tpr` only to report the rates.
-            tpr: Share of the familiar samples to keep, in (0, 1].
-            tnr: Share of the unfamiliar samples to refuse, in (0, 1].
+            id_data: ID data: images, logits or scores, as the class says.
+            ood_data: OOD data of the same kind; with `tpr` only to report the rates.
+            tpr: Share of the ID samples to keep, in (0, 1].
+            tnr: Share of the OOD samples to refuse, in (0, 1].
             batch_size: Images per batch, for arrays.
 
         Returns:
@@ -126,42 +125,42 @@ class Threshold:
 
         Example:
 
-        >>> Threshold(score=None).choose([4.0, 3.0, 2.0, 1.0], tpr=0.75).value
+        >>> Threshold(score=None).fit([4.0, 3.0, 2.0, 1.0], tpr=0.75).value
         2.0
         """
         if tpr is not None and tnr is not None:
             raise ValueError(f"`tpr` and `tnr` must not be given together. Received: tpr={tpr}, tnr={tnr}")
-        if unfamiliar is None and tpr is None:
-            raise ValueError(f"`unfamiliar` must be given unless `tpr` is. Received: unfamiliar=None, tnr={tnr}")
+        if ood_data is None and tpr is None:
+            raise ValueError(f"`ood_data` must be given unless `tpr` is. Received: ood_data=None, tnr={tnr}")
         for name, rate in (("tpr", tpr), ("tnr", tnr)):
             if rate is not None:
                 check_number(rate, name, "(0, 1]")
-        familiar, sample = self._scores(familiar, "familiar", batch_size)
-        samples = {"`familiar`": sample}
-        if unfamiliar is not None:
-            unfamiliar, samples["`unfamiliar`"] = self._scores(unfamiliar, "unfamiliar", batch_size)
+        id_scores, sample = self._scores(id_data, "id_data", batch_size)
+        ood_scores, samples = None, {"`id_data`": sample}
+        if ood_data is not None:
+            ood_scores, samples["`ood_data`"] = self._scores(ood_data, "ood_data", batch_size)
         if sample is not None:
             _warn(scale_remark(self._network, samples))
         if tpr is not None:
-            rule, value = f"tpr {tpr:.12g}", np.sort(familiar)[-_count(tpr, familiar)]
+            rule, value = f"tpr {tpr:.12g}", np.sort(id_scores)[-_count(tpr, id_scores)]
         elif tnr is not None:
-            rule, value = f"tnr {tnr:.12g}", _just_above(np.sort(unfamiliar)[_count(tnr, unfamiliar) - 1])
+            rule, value = f"tnr {tnr:.12g}", _just_above(np.sort(ood_scores)[_count(tnr, ood_scores) - 1])
         else:
-            rule, value = "largest detection accuracy", detection_threshold(familiar, unfamiliar)
+            rule, value = "largest detection accuracy", detection_threshold(id_scores, ood_scores)
         self.value = float(value)
         self.images = None if sample is None else asdict(Pixels.of(sample))
         self.chosen = {
             "rule": rule,
-            "familiar": len(familiar),
-            "unfamiliar": 0 if unfamiliar is None else len(unfamiliar),
-            "tpr": float(np.mean(familiar >= value)),
+            "id_samples": len(id_scores),
+            "ood_samples": 0 if ood_data is None else len(ood_scores),
+            "tpr": float(np.mean(id_scores >= value)),
         }
-        if unfamiliar is not None:
-            self.chosen |= {"tnr": float(np.mean(unfamiliar < value)), "auroc": auroc(familiar, unfamiliar)}
+        if ood_data is not None:
+            self.chosen |= {"tnr": float(np.mean(ood_scores < value)), "auroc": auroc(id_scores, ood_scores)}
         return self
 
-    def is_familiar(self, x, batch_size=128):
-        """Returns which samples are familiar.
+    def predict(self, x, batch_size=128):
+        """Returns which samples are in-distribution.
 
         Args:
             x: Images, logits or scores, as the class says.
@@ -181,7 +180,7 @@ class Threshold:
         return scores >= self.value
 
     def save(self, path):
-        """Writes the threshold to a JSON file, aside and renamed when whole.
+        """Writes the threshold to a JSON file, by an atomic write.
 
         The file has the score's name and settings, the threshold to its last bit and how it was chosen, not the model.
         What a fitted score has learned is written first, to `PATH.npz` beside it; the file has the SHA-256 of that.
@@ -249,7 +248,7 @@ class Threshold:
 
     def _check_chosen(self):
         if self.value is None:
-            raise ValueError("No threshold is chosen yet: call `choose(familiar, unfamiliar)` first.")
+            raise ValueError("No threshold is chosen yet: call `fit(id_data, ood_data)` first.")
 
 
 def _warn(remark):
@@ -265,7 +264,7 @@ def _count(share, scores):
 
 def _just_above(score):
     if score == np.inf:
-        raise ValueError("`unfamiliar` must have finite scores for a threshold to lie above. Received: inf")
+        raise ValueError("`ood_data` must have finite scores for a threshold to lie above. Received: inf")
     return np.nextafter(score, np.inf)
 
 

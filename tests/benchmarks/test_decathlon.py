@@ -1,18 +1,20 @@
 import csv
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import decathlon
 from benchmarks.decathlon import plan as study
 from benchmarks.decathlon.__main__ import _parser, main
+from benchmarks.decathlon.figures import accuracy_against_gamma
 from benchmarks.decathlon.plan import PAPER_ROWS, gamma_grid, requested_gammas
 from benchmarks.decathlon.tables import accuracy_table, comparison_table
-from benchmarks.runner.calibration import calibration_table
-from benchmarks.runner.plan import PlanError
-from benchmarks.runner.published import published
-from benchmarks.runner.tables import Bold
+from benchmarks.published import published
+from kls.study.plan import PlanError
+from kls.study.report.calibration import calibration_table
+from kls.study.report.tables import Bold
 
 
 def options(data_dir, *arguments):
@@ -39,9 +41,9 @@ class TestGammas:
 
 
 class TestPlan:
-    def test_quick_is_both_embedded_sets(self, data_dir):
+    def test_quick_is_both_bundled_sets(self, data_dir):
         plan = study.make_plan(options(data_dir))
-        assert [(t.dataset, t.model, t.gamma, t.epochs, t.flip) for t in plan.trials] == [
+        assert [(t.dataset, t.model, t.method.gamma, t.epochs, t.flip) for t in plan.trials] == [
             (name, "resnet8v1", gamma, 20, False) for name in ("digits", "glyphs") for gamma in (1.0, 0.9)
         ]
         assert plan.trials[0].schedule == ((8, 1e-1), (12, 1e-2), (16, 1e-3), (18, 0.5e-3))
@@ -58,12 +60,12 @@ class TestPlan:
         plan = study.make_plan(
             options(data_dir, "--preset", "paper", "--datasets", "stripes", "--gamma", "sweep", "--batch-size", "64")
         )
-        assert [t.gamma for t in plan.trials] == gamma_grid(3)
+        assert [t.method.gamma for t in plan.trials] == gamma_grid(3)
         trial = plan.trials[0]
         assert (trial.model, trial.epochs, trial.batch_size) == ("resnet83v2", 200, 64)
         assert trial.schedule == study.SCHEDULE
         assert (trial.optimizer, trial.learning_rate, trial.shift, trial.flip) == ("adam", 1e-3, 0.1, True)
-        assert trial.subtract_mean
+        assert trial.normalisation == "mean"
 
     def test_imagenet_a_stops_within_the_schedule(self):
         row = next(row for row in PAPER_ROWS if row.dataset == "imagenet12")
@@ -78,7 +80,7 @@ class TestPlan:
                 *("--model", "wrn40-2", "--precision", "mixed_bfloat16"),
             )
         )
-        assert [(t.gamma, t.seed) for t in plan.trials] == [(1.0, 0), (1.0, 1), (0.8, 0), (0.8, 1)]
+        assert [(t.method.gamma, t.seed) for t in plan.trials] == [(1.0, 0), (1.0, 1), (0.8, 0), (0.8, 1)]
         assert {(t.epochs, t.batch_size, t.model, t.precision) for t in plan.trials} == {
             (10, 32, "wrn40-2", "mixed_bfloat16")
         }
@@ -113,7 +115,7 @@ class TestRefusals:
         assert main(["--datasets", "mine", "--data-dir", str(data_dir)]) == 2
         assert "python -m decathlon prepare mine --folder DIR" in capsys.readouterr().err
 
-    def test_a_gamma_too_small_for_a_set_names_it_before_anything_is_trained(self, data_dir, tmp_path, capsys):
+    def test_a_gamma_too_small_for_a_set_is_refused_by_its_name(self, data_dir, tmp_path, capsys):
         code = main(["--datasets", "stripes", "--gamma", "0.3", "--data-dir", str(data_dir), "--out", str(tmp_path)])
         assert code == 2
         assert "stripes: `gamma` must be in (1/K, 1]" in capsys.readouterr().err
@@ -122,7 +124,7 @@ class TestRefusals:
     def test_a_batch_larger_than_a_data_set_is_refused(self, data_dir, capsys):
         assert main(["--datasets", "stripes", "--batch-size", "97", "--data-dir", str(data_dir)]) == 2
         assert (
-            "--batch-size must be at most 96, the training images of stripes. Received: 97" in capsys.readouterr().err
+            "`batch_size` must be at most 96, the training images of stripes. Received: 97" in capsys.readouterr().err
         )
 
     @pytest.mark.parametrize(
@@ -176,7 +178,7 @@ def record(gamma, accuracy, dataset="cifar10", model="resnet83v2", seed=0, **cha
     return {
         "dataset": dataset, "model": model, "gamma": gamma, "seed": seed, "accuracy_best": accuracy, "epochs": 200,
         "train_images": 50000, "evaluation_images": 10000, "image_size": "32", "classes": 10, "batch_size": 64,
-        "loss": "smoothed_ce", "accuracy_train": accuracy, "accuracy_last": accuracy, **changes,
+        "starts_anew": True, "accuracy_train": accuracy, "accuracy_last": accuracy, **changes,
     }  # fmt: skip
 
 
@@ -255,3 +257,24 @@ def test_list_shows_the_paper_and_what_is_prepared(data_dir, capsys):
     assert sum(line.startswith("| imagenet12") for line in lines) == 2
     assert any("daimlerpedcls" in line and "1.0 ... 0.6" in line for line in lines)
     assert any("glyphs (synthetic)" in line for line in lines)
+
+
+def test_a_panel_per_data_set_and_a_line_per_curve():
+    curves = {
+        "digits": {"measured (n=2)": ([0.9, 1.0], [97.8, 97.5], [0.1, 0.2]), "published (n=1)": ([0.8], [90.0], [0])},
+        **{f"set {i}": {"measured (n=1)": ([1.0], [50.0 + i], [0])} for i in range(5)},
+    }
+    figure = accuracy_against_gamma(curves)
+    visible = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title() for axes in visible] == list(curves)
+    np.testing.assert_allclose(visible[0].lines[0].get_xydata(), [[0.9, 97.8], [1.0, 97.5]])
+    assert [text.get_text() for text in visible[0].get_legend().get_texts()] == ["measured (n=2)", "published (n=1)"]
+    assert {axes.get_xlabel() for axes in visible} == {"gamma (probability of the true class)"}
+    assert {axes.get_ylabel() for axes in visible} == {"best accuracy, %"}
+
+
+def test_one_panel_is_drawn_alone(tmp_path):
+    figure = accuracy_against_gamma({"digits": {"measured (n=1)": ([1.0], [97.5], [0])}})
+    figure.savefig(tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert len(figure.axes) == 1

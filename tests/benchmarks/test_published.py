@@ -8,8 +8,7 @@ from benchmarks.decathlon.plan import PAPER_ROWS, gamma_grid
 from benchmarks.mnist_zero.plan import PAPER as DIGIT
 from benchmarks.mnist_zero.plan import PAPER as SONG_STUDY
 from benchmarks.mnist_zero.tables import base_and_class
-from benchmarks.runner.networks import DENOISING
-from benchmarks.runner.published import published
+from benchmarks.published import published
 
 PAPER = published("mezzini2018")
 COMPARISON = PAPER[PAPER["table"] == "3"]
@@ -21,14 +20,14 @@ def accuracies(row):
     return {float(cell.method.removeprefix("gamma=")): cell.value for cell in cells.itertuples()}
 
 
-def compared(row, method, measure):
+def compared(row, method, metric):
     cells = COMPARISON[(COMPARISON["dataset"] == row.dataset) & (COMPARISON["model"] == row.model)]
-    return cells[(cells["method"] == method) & (cells["measure"] == measure)]["value"].item()
+    return cells[(cells["method"] == method) & (cells["metric"] == metric)]["value"].item()
 
 
 def test_every_cell_is_there():
     assert PAPER.groupby("table").size().to_dict() == {"1": 48, "2": 60, "3": 39}
-    assert list(PAPER.columns) == ["table", "dataset", "model", "method", "measure", "value", "std"]
+    assert list(PAPER.columns) == ["table", "dataset", "model", "method", "metric", "value", "std"]
 
 
 @pytest.mark.parametrize(
@@ -71,22 +70,22 @@ def test_the_difference_is_relative_to_the_best_but_for_imagenet_a(row):
 SOFT = published("lee_cheon2020")
 
 
-def soft(dataset, model, method, measure):
+def soft(dataset, model, method, metric):
     cells = SOFT[(SOFT["dataset"] == dataset) & (SOFT["model"] == model) & (SOFT["method"] == method)]
-    return cells[cells["measure"] == measure]["value"].item()
+    return cells[cells["metric"] == metric]["value"].item()
 
 
 class TestLeeCheon2020:
     def test_every_cell_is_there_once(self):
         assert SOFT.groupby("table").size().to_dict() == {"1": 18, "2": 15}
         assert list(SOFT.columns) == list(PAPER.columns)
-        assert not SOFT.duplicated(["table", "dataset", "model", "method", "measure"]).any()
+        assert not SOFT.duplicated(["table", "dataset", "model", "method", "metric"]).any()
         assert SOFT["std"].isna().all()
 
     def test_names_are_those_of_the_catalogue_and_the_registry(self):
-        unfamiliar = {name.removeprefix("auroc_") for name in SOFT["measure"] if name.startswith("auroc_")}
-        assert unfamiliar == {"mnist", "fashion_mnist", "svhn_cropped", "lsun", "tiny_imagenet"}
-        assert {*SOFT["dataset"], *unfamiliar} <= set(decathlon.CATALOG)
+        ood = {name.removeprefix("auroc_") for name in SOFT["metric"] if name.startswith("auroc_")}
+        assert ood == {"mnist", "fashion_mnist", "svhn_cropped", "lsun", "tiny_imagenet"}
+        assert {*SOFT["dataset"], *ood} <= set(decathlon.CATALOG)
         assert set(SOFT["model"]) <= set(kls.models.names())
 
     @pytest.mark.parametrize(
@@ -111,7 +110,7 @@ class TestLeeCheon2020:
         assert found["value"].sum() == pytest.approx(total)
 
     @pytest.mark.parametrize(
-        ("unfamiliar", "total"),
+        ("ood", "total"),
         [
             ("mnist", 268.53),
             ("fashion_mnist", 287.80),
@@ -120,33 +119,32 @@ class TestLeeCheon2020:
             ("tiny_imagenet", 299.60),
         ],
     )
-    def test_the_rows_of_table_2_sum_to_those_printed(self, unfamiliar, total):
-        assert SOFT[SOFT["measure"] == f"auroc_{unfamiliar}"]["value"].sum() == pytest.approx(total)
+    def test_the_rows_of_table_2_sum_to_those_printed(self, ood, total):
+        assert SOFT[SOFT["metric"] == f"auroc_{ood}"]["value"].sum() == pytest.approx(total)
 
     def test_the_text_holds_of_the_numbers(self):
         for dataset in ("svhn_cropped", "cifar10", "cifar100_full"):
             accuracy, error = (
-                {method: soft(dataset, "wrn40-2", method, measure) for method in ("baseline", "oe", "od")}
-                for measure in ("accuracy", "ece")
+                {method: soft(dataset, "wrn40-2", method, metric) for method in ("baseline", "oe", "od")}
+                for metric in ("accuracy", "ece")
             )
             assert max(accuracy, key=accuracy.get) == ("baseline" if dataset == "cifar10" else "od")  # the bold cells
             assert min(error, key=error.get) == "od"
             assert accuracy["oe"] < accuracy["baseline"]  # "a degradation of original classification accuracy"
-        measures = [f"auroc_{name}" for name in ("mnist", "fashion_mnist", "svhn_cropped")]
+        metrics = [f"auroc_{name}" for name in ("mnist", "fashion_mnist", "svhn_cropped")]
         for model in ("wrn40-2", "densenet40-12"):  # "AUROCs of the teacher and student are consistent"
             assert all(
-                soft("cifar10", model, "od", measure) >= soft("cifar10", "wrn40-2", "oe", measure)
-                for measure in measures
+                soft("cifar10", model, "od", metric) >= soft("cifar10", "wrn40-2", "oe", metric) for metric in metrics
             )
 
 
 LDL = published("ldl")
-CELL = ["dataset", "model", "method", "measure"]
+CELL = ["dataset", "model", "method", "metric"]
 
 
-def distributions(table, dataset, model, method, measure):
+def distributions(table, dataset, model, method, metric):
     cells = LDL[LDL["table"] == table].set_index(CELL)
-    return cells.loc[(dataset, model, method, measure), "value"].item()
+    return cells.loc[(dataset, model, method, metric), "value"].item()
 
 
 class TestLabelDistributionLearning:
@@ -169,15 +167,15 @@ class TestLabelDistributionLearning:
         assert set(LDL["model"]) <= set(kls.models.names())
 
     def test_values_lie_where_they_can(self):
-        accuracies = LDL["measure"].str.startswith("accuracy")
+        accuracies = LDL["metric"].str.startswith("accuracy")
         assert LDL[accuracies]["value"].between(67, 95).all()
-        errors = LDL[~accuracies & (LDL["measure"] != "nll")]
-        assert set(errors["measure"]) == {"ece", "uce", "brier"}
+        errors = LDL[~accuracies & (LDL["metric"] != "nll")]
+        assert set(errors["metric"]) == {"ece", "uce", "brier"}
         assert errors["value"].between(0, 1, inclusive="neither").all()
-        assert LDL[LDL["measure"] == "nll"]["value"].between(0.5, 4).all()
+        assert LDL[LDL["metric"] == "nll"]["value"].between(0.5, 4).all()
 
     def test_accuracies_have_a_deviation_but_for_those_of_imagenet(self):
-        spread = (LDL["measure"] == "accuracy") & (LDL["dataset"] != "imagenet_resized")
+        spread = (LDL["metric"] == "accuracy") & (LDL["dataset"] != "imagenet_resized")
         assert LDL["std"].notna().equals(spread)
         assert LDL["std"].max() == 1.07
 
@@ -204,11 +202,11 @@ class TestLabelDistributionLearning:
         assert distributions(table, dataset, model, method, "accuracy") == accuracy
         assert distributions(table, dataset, model, method, "ece") == error
 
-    def test_other_measures_as_printed(self):
+    def test_other_metrics_as_printed(self):
         assert distributions("4", "imagenet_resized", "resnet152", "off-ldl", "accuracy_top5") == 94.55
         found = [
-            distributions("7", "cifar100_full", "resnet18", "on-ldl-mcdo-st", measure)
-            for measure in ("uce", "nll", "brier")
+            distributions("7", "cifar100_full", "resnet18", "on-ldl-mcdo-st", metric)
+            for metric in ("uce", "nll", "brier")
         ]
         assert found == [0.123, 1.918, 0.336]
 
@@ -225,13 +223,13 @@ class TestLabelDistributionLearning:
         }
 
     @pytest.mark.parametrize("model", ["resnet18", "resnet50"])
-    @pytest.mark.parametrize("measure", ["accuracy", "ece"])
-    def test_large_networks_learn_with_cutmix(self, model, measure):
-        found = distributions("1", "cifar100_full", model, "on-ldl-cutmix", measure)
-        assert found == distributions("3", "cifar100_full", model, "on-ldl", measure)
+    @pytest.mark.parametrize("metric", ["accuracy", "ece"])
+    def test_large_networks_learn_with_cutmix(self, model, metric):
+        found = distributions("1", "cifar100_full", model, "on-ldl-cutmix", metric)
+        assert found == distributions("3", "cifar100_full", model, "on-ldl", metric)
 
     def test_temperature_scaling_keeps_the_accuracy(self):
-        cells = LDL[(LDL["measure"] == "accuracy") & LDL["table"].isin(["6", "7"])].set_index(["table", "model"])
+        cells = LDL[(LDL["metric"] == "accuracy") & LDL["table"].isin(["6", "7"])].set_index(["table", "model"])
         scaled, vanilla = (cells[cells["method"] == method]["value"] for method in ("temperature-scaling", "vanilla"))
         assert scaled.equals(vanilla)
         assert len(scaled) == 6
@@ -246,7 +244,7 @@ class TestLabelDistributionLearning:
         # "an improvement of up to 1.9% [...] than in the case of data augmentation only"
         assert difference("1", "resnet50", "on-ldl+", "vanilla-cutmix") == pytest.approx(1.9, abs=0.1)
         # "the NLL and Brier scores achieve the lowest error in all cases"
-        errors = LDL[LDL["measure"].isin(["nll", "brier"])].set_index("method").groupby(["model", "measure"])["value"]
+        errors = LDL[LDL["metric"].isin(["nll", "brier"])].set_index("method").groupby(["model", "metric"])["value"]
         assert set(errors.idxmin()) <= {"on-ldl", "on-ldl+"}
 
 
@@ -255,7 +253,7 @@ SONG = published("song")
 
 class TestSong:
     def test_every_number_is_as_printed(self):
-        assert SONG[["table", "measure", "value"]].values.tolist() == [
+        assert SONG[["table", "metric", "value"]].values.tolist() == [
             ["3.4", "accuracy", 99],  # "very high accuracy(~ 99%)"
             ["4.2", "threshold", 0.659],
             ["4.2", "zero_accuracy", 96],
@@ -267,7 +265,7 @@ class TestSong:
     def test_it_is_of_a_network_that_the_study_trains(self):
         (dataset,), (model,), (method,) = (SONG[name].unique() for name in ("dataset", "model", "method"))
         base, index = base_and_class(dataset)
-        assert (base, index) == (SONG_STUDY.dataset, *SONG_STUDY.unfamiliar)
+        assert (base, index) == (SONG_STUDY.dataset, *SONG_STUDY.held_out)
         assert base in decathlon.CATALOG
-        assert model == DENOISING
+        assert model == "denoising_classifier"
         assert method in DIGIT.methods

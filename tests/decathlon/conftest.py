@@ -1,4 +1,4 @@
-"""What the data room's tests share: no network, encoded images, small sources."""
+"""What the tests of `decathlon` share: no network, encoded images, small sources."""
 
 import io
 import socket
@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from decathlon.augmentation import Augmentation
+from decathlon.batches import Batches
 from decathlon.sources import Example, Source
 
 
@@ -65,5 +67,33 @@ def make_source():
 
         counts = expected or {split: len(images) for split, images in splits.items()}
         return Source("made for a test", ["even", "odd"], channels, counts, evaluation, read)
+
+    return make
+
+
+@pytest.fixture
+def small(make_source, pixels):
+    """A source of five training and three validation images of 8x8."""
+    return make_source({"train": pixels(5, 8, 8, 3), "validation": pixels(3, 8, 8, 3, seed=1)})
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Random images without a zero, so that a zero can only be fill."""
+    return np.random.default_rng(0).integers(1, 256, size=(60, 20, 30, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def labels():
+    return np.arange(60) % 7
+
+
+@pytest.fixture(scope="module")
+def training(images, labels):
+    """Returns a function that makes training batches of eight, augmented by default."""
+
+    def make(**options):
+        options = {"batch_size": 8, "training": True, "augmentation": Augmentation(), "seed": 3, **options}
+        return Batches(images, labels, 7, **options)
 
     return make

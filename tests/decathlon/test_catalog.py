@@ -58,7 +58,7 @@ def test_other_set_has_its_classes_and_sizes(name):
     assert (CATALOG[name].classes, CATALOG[name].counts) == OTHERS[name]
 
 
-def test_catalogue_holds_nothing_else_and_the_sets_of_the_paper_come_first():
+def test_the_sets_of_the_paper_come_first_and_nothing_else_is_held():
     assert set(CATALOG) == {*DECATHLON, *OTHERS}
     assert list(CATALOG)[:12] == [*DECATHLON, "mnist", "cifar10"]
     assert all(name == entry.name for name, entry in CATALOG.items())
@@ -73,8 +73,8 @@ def test_entry_is_evaluated_on_a_split_it_has_other_than_train(name):
 def test_entry_says_where_its_images_come_from(name):
     entry = CATALOG[name]
     assert (entry.tfds_name is not None) == (entry.source == "tfds")
-    assert (entry.url is None) == (entry.source == "embedded")
-    if entry.source == "embedded":
+    assert (entry.url is None) == (entry.source == "bundled")
+    if entry.source == "bundled":
         assert entry.size is not None
 
 
@@ -83,7 +83,7 @@ def test_only_the_means_of_imagenets_stay_in():
     assert kept == {"imagenet12", "imagenet_resized", "tiny_imagenet"}
 
 
-def test_synthetic_sets_and_sets_of_characters_that_mirror_badly_are_marked():
+def test_synthetic_sets_and_sets_of_characters_are_marked():
     assert {name for name, entry in CATALOG.items() if entry.synthetic} == {"glyphs", "noise"}
     assert {name for name, entry in CATALOG.items() if not entry.flip} == {"digits", "glyphs"}
 

@@ -31,7 +31,7 @@ def test_batches_are_shown_without_their_arrays(images, batches):
     )
     plain = decathlon.Batches(images, np.arange(100) % 2, 2, 16, training=True)
     shown = repr(decathlon.WithOutliers(plain, images, 4))
-    assert shown == f"WithOutliers(familiar={plain!r}, images=(100, 8, 8, 3), batch_size=4)"
+    assert shown == f"WithOutliers(batches={plain!r}, images=(100, 8, 8, 3), batch_size=4)"
     noise = decathlon.Noise(sides=(2, 3))
     assert repr(decathlon.Denoising(plain, noise)) == f"Denoising(batches={plain!r}, noise={noise!r})"
 

@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 
 import decathlon
-from decathlon import store
+from decathlon import preparation, store
 from decathlon.__main__ import main
 from decathlon.catalog import CATALOG
+
+from .helpers import listing
 
 STOPPED_MIDWAY = """
 import signal, sys, time
@@ -81,10 +83,6 @@ def folder(tmp_path, pixels):
     return tmp_path / "images"
 
 
-def listing(directory):
-    return sorted(os.listdir(directory)) if directory.exists() else []
-
-
 def start(script, *arguments):
     return subprocess.Popen(
         [sys.executable, "-c", script, *map(str, arguments)],
@@ -124,7 +122,7 @@ class TestList:
     def test_it_does_not_make_outdated_sets_anew(self, run, data_dir, monkeypatch):
         run("prepare", "digits")
         before = (data_dir / "digits-8" / "meta.json").read_text()
-        monkeypatch.setattr(store, "EMBEDDED_VERSION", "2")
+        monkeypatch.setattr(preparation, "BUNDLED_VERSION", "2")
         code, output, _ = run("list")
         assert code == 0
         assert "version 1" in output
@@ -139,7 +137,7 @@ class TestList:
         assert f"delete {data_dir / 'mine-9'} and prepare it anew" in error
         assert "yours" in output
 
-    def test_it_runs_as_a_module_with_the_data_room_of_the_environment(self, data_dir):
+    def test_as_a_module_it_takes_the_environments_data_directory(self, data_dir):
         done = subprocess.run(
             [sys.executable, "-m", "decathlon", "list"],
             capture_output=True,
@@ -173,7 +171,7 @@ class TestPrepare:
         )
         assert store.open_dataset("pets", data_dir=data_dir).meta["left_out"] == {".gif": 7}
 
-    def test_several_embedded_sets_are_prepared_at_once(self, run, data_dir):
+    def test_several_bundled_sets_are_prepared_at_once(self, run, data_dir):
         code, output, _ = run("prepare", "digits", "noise", "--size", "8")
         assert code == 0
         assert output.splitlines() == [
@@ -231,9 +229,9 @@ class TestPrepare:
             (["tiny_imagenet"], "tiny_imagenet comes as a folder: download http://cs231n.stanford.edu/tiny-imagenet"),
             (
                 ["digits", "--npz", "{npz}"],
-                "digits is made by the data room itself. Give your own images another name.",
+                "digits is bundled. Give your own images another name.",
             ),
-            (["photos", "--folder", "{folder}"], "photos is made by the data room itself."),
+            (["photos", "--folder", "{folder}"], "photos is bundled."),
         ],
     )
     def test_wrong_input_is_refused_and_nothing_made(self, run, npz, folder, data_dir, arguments, message):
@@ -267,7 +265,7 @@ class TestPrepare:
             assert error == f"error: {data_dir / 'mine-9'} is there already. To prepare it anew, delete it first.\n"
         assert listing(data_dir) == ["mine-9"]
 
-    def test_prepared_set_of_the_catalogue_is_refused_before_its_source_is_opened(self, run, data_dir, connections):
+    def test_a_prepared_set_is_refused_before_its_source_is_opened(self, run, data_dir, connections):
         (data_dir / "aircraft-64").mkdir(parents=True)
         code, _, error = run("prepare", "aircraft")
         assert code == 2
@@ -282,7 +280,7 @@ class TestPrepare:
         assert "'mine' is not in the catalogue" in error
         assert listing(data_dir) == ["digits-8", "noise-32"]
 
-    def test_data_room_that_is_a_file_is_an_error(self, run, npz, data_dir):
+    def test_a_data_directory_that_is_a_file_is_an_error(self, run, npz, data_dir):
         data_dir.write_text("a file")
         code, _, error = run("prepare", "mine", "--npz", npz)
         assert code == 2

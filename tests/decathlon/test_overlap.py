@@ -15,33 +15,33 @@ def random_images(count, seed, shape=(8, 8, 1)):
 def make(tmp_path):
     """Returns a function that prepares images as a data set of two classes."""
 
-    def prepare(name, train, test, room="data"):
+    def prepare(name, train, test, prepared_dir="data"):
         arrays = {"x_train": train, "x_test": test, "y_train": np.arange(len(train)) % 2}
         np.savez(tmp_path / "set.npz", **arrays, y_test=np.arange(len(test)) % 2)
-        return decathlon.prepare(name, open_npz(tmp_path / "set.npz"), data_dir=tmp_path / room)
+        return decathlon.prepare(name, open_npz(tmp_path / "set.npz"), data_dir=tmp_path / prepared_dir)
 
     return prepare
 
 
 @pytest.fixture
-def familiar(make):
-    return make("familiar", random_images(50, 0), random_images(20, 1))
+def base(make):
+    return make("base", random_images(50, 0), random_images(20, 1))
 
 
-def test_disjoint_sets_do_not_overlap(make, familiar):
+def test_disjoint_sets_do_not_overlap(make, base):
     other = make("other", random_images(30, 2), random_images(40, 3))
-    assert overlap(familiar, other, "train") is None
-    assert overlap(familiar, other, "test") is None
+    assert overlap(base, other, "train") is None
+    assert overlap(base, other, "test") is None
 
 
-def test_a_set_of_the_same_name_is_the_same(make, familiar):
-    renewed = make("familiar", random_images(9, 2), random_images(9, 3), room="elsewhere")
-    assert overlap(familiar, renewed, "test") == "it is the same data set"
+def test_a_set_of_the_same_name_is_the_same(make, base):
+    renewed = make("base", random_images(9, 2), random_images(9, 3), prepared_dir="elsewhere")
+    assert overlap(base, renewed, "test") == "it is the same data set"
 
 
-def test_the_same_arrays_under_another_name_are_the_same(make, familiar):
+def test_the_same_arrays_under_another_name_are_the_same(make, base):
     other = make("other", random_images(50, 0), random_images(20, 1))
-    assert overlap(familiar, other, "test") == "it is the same data set"
+    assert overlap(base, other, "test") == "it is the same data set"
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_the_same_arrays_under_another_name_are_the_same(make, familiar):
         (("imagenet12", "imagenet_resized"), "imagenet12"),
     ],
 )
-def test_versions_of_one_collection_overlap_though_no_image_is_the_same(make, names, collection):
+def test_versions_of_one_collection_overlap_without_a_shared_image(make, names, collection):
     first, second = (make(name, random_images(9, i), random_images(9, 10 + i)) for i, name in enumerate(names))
     assert overlap(first, second, "train") == f"both are versions of {collection}"
     assert overlap(second, first, "test") == f"both are versions of {collection}"
@@ -67,58 +67,58 @@ def test_collections_of_their_own_do_not_overlap(make, names):
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_images_of_any_familiar_split_are_known(make, familiar, split):
+def test_images_of_any_id_split_are_known(make, base, split):
     images = random_images(100, 2)
-    images[[7, 80]] = familiar.split(split)[0][:2]
+    images[[7, 80]] = base.split(split)[0][:2]
     other = make("other", random_images(9, 3), images)
-    assert overlap(familiar, other, "test") == "2 of its 100 test images are among those of familiar"
+    assert overlap(base, other, "test") == "2 of its 100 test images are among those of base"
 
 
-def test_only_the_named_split_counts(make, familiar):
-    other = make("other", familiar.split("train")[0][::-1], random_images(9, 3))
-    assert overlap(familiar, other, "train") == "50 of its 50 train images are among those of familiar"
-    assert overlap(familiar, other, "test") is None
+def test_only_the_named_split_counts(make, base):
+    other = make("other", base.split("train")[0][::-1], random_images(9, 3))
+    assert overlap(base, other, "train") == "50 of its 50 train images are among those of base"
+    assert overlap(base, other, "test") is None
 
 
 @pytest.mark.parametrize(
     ("shared", "count", "allowed"), [(1, 100, True), (1, 99, False), (3, 300, True), (4, 300, False)]
 )
 def test_up_to_one_percent_may_be_shared(make, shared, count, allowed):
-    familiar = make("familiar", random_images(280, 0), random_images(20, 1))
+    base = make("base", random_images(280, 0), random_images(20, 1))
     images = random_images(count, 2)
-    images[:shared] = familiar.split("train")[0][:shared]
+    images[:shared] = base.split("train")[0][:shared]
     other = make("other", random_images(9, 3), images)
-    expected = None if allowed else f"{shared} of its {count} test images are among those of familiar"
-    assert overlap(familiar, other, "test") == expected
+    expected = None if allowed else f"{shared} of its {count} test images are among those of base"
+    assert overlap(base, other, "test") == expected
 
 
-def test_a_familiar_set_that_a_larger_one_swallows_is_found(make):
-    familiar = make("familiar", random_images(5, 0), random_images(4, 1))
-    images = np.concatenate([random_images(1000, 2), familiar.split("train")[0]])
+def test_a_id_set_that_a_larger_one_swallows_is_found(make):
+    base = make("base", random_images(5, 0), random_images(4, 1))
+    images = np.concatenate([random_images(1000, 2), base.split("train")[0]])
     other = make("other", random_images(9, 3), images)
-    assert overlap(familiar, other, "test") == "5 of its 1,005 test images are among those of familiar"
+    assert overlap(base, other, "test") == "5 of its 1,005 test images are among those of base"
 
 
-def test_a_single_pixel_makes_another_image(make, familiar):
-    images = np.array(familiar.split("test")[0])
+def test_a_single_pixel_makes_another_image(make, base):
+    images = np.array(base.split("test")[0])
     images[:, 3, 3] ^= 1
-    assert overlap(familiar, make("other", images, images), "test") is None
+    assert overlap(base, make("other", images, images), "test") is None
 
 
-def test_images_in_colour_are_known_to_a_grey_set(make, familiar):
-    images = np.repeat(familiar.split("test")[0], 3, axis=3)
+def test_images_in_colour_are_known_to_a_grey_set(make, base):
+    images = np.repeat(base.split("test")[0], 3, axis=3)
     other = make("other", random_images(9, 2, (8, 8, 3)), images)
-    assert overlap(familiar, other, "test") == "20 of its 20 test images are among those of familiar"
-    assert overlap(familiar, other, "train") is None
+    assert overlap(base, other, "test") == "20 of its 20 test images are among those of base"
+    assert overlap(base, other, "train") is None
 
 
-def test_images_of_another_size_are_brought_to_the_familiar_one(make):
+def test_images_of_another_size_are_brought_to_the_id_one(make):
     large = random_images(10, 2, (16, 16, 3))
     small = np.stack([np.asarray(Image.fromarray(one).resize((8, 8), Image.Resampling.BILINEAR)) for one in large])
-    familiar = make("familiar", np.concatenate([random_images(5, 0, (8, 8, 3)), small]), random_images(5, 1, (8, 8, 3)))
+    base = make("base", np.concatenate([random_images(5, 0, (8, 8, 3)), small]), random_images(5, 1, (8, 8, 3)))
     other = make("other", random_images(9, 3, (16, 16, 3)), large)
-    assert overlap(familiar, other, "test") == "10 of its 10 test images are among those of familiar"
-    assert overlap(familiar, other, "train") is None
+    assert overlap(base, other, "test") == "10 of its 10 test images are among those of base"
+    assert overlap(base, other, "train") is None
 
 
 class TestPhotos:

@@ -61,7 +61,7 @@ def test_missing_gpu_is_reported_only_where_there_is_a_driver(has_driver, shown,
     assert capfd.readouterr().err == shown
 
 
-def test_screen_is_given_back_and_the_error_let_through_when_the_start_fails(capfd):
+def test_a_failed_start_gives_the_screen_back_and_raises(capfd):
     @quiet_tensorflow()
     def fail_to_start():
         write_to_screen("reason")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import decathlon
-from decathlon import leave_out, selection, store
+from decathlon import hold_out, preparation, selection
 from decathlon.__main__ import main
 from decathlon.sources import Example, Source
 from decathlon.store import DataError
@@ -49,7 +49,7 @@ def digits(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def without_three(digits):
-    return leave_out(digits, 3, validation=200)
+    return hold_out(digits, 3, validation=200)
 
 
 def numbers(dataset, split):
@@ -60,7 +60,7 @@ def numbers(dataset, split):
 
 
 def pairs(dataset, *splits):
-    """Returns the `(image, class name)` of all images of some splits; of the unfamiliar ones the name is `None`."""
+    """Returns the `(image, class name)` of all images of some splits; that of a held-out class is `None`."""
     names = [*dataset.class_names, None]
     return [
         (image.tobytes(), names[label]) for split in splits for image, label in zip(*dataset.split(split), strict=True)
@@ -69,16 +69,16 @@ def pairs(dataset, *splits):
 
 class TestContents:
     def test_every_image_goes_where_it_belongs(self, base):
-        found = leave_out(base, 1, validation=3)
+        found = hold_out(base, 1, validation=3)
         assert (found.name, found.path, found.size) == (
             "mine-without-1",
             base.path.parent / "mine-without-1-4x6",
             "4x6",
         )
         assert (found.class_names, found.classes, found.evaluation) == (["a", "c", "d"], 3, "test")
-        assert found.counts == {"train": 6, "validation": 3, "test": 3, "unfamiliar": 3}
+        assert found.counts == {"train": 6, "validation": 3, "test": 3, "held_out": 3}
         assert numbers(found, "test") == ([101, 102, 103], [2, 0, 1])
-        assert numbers(found, "unfamiliar") == ([100, 104, 105], [-1, -1, -1])
+        assert numbers(found, "held_out") == ([100, 104, 105], [-1, -1, -1])
         train, validation = numbers(found, "train"), numbers(found, "validation")
         labels = dict(zip(*train, strict=True)) | dict(zip(*validation, strict=True))
         assert labels == {0: 1, 1: 0, 3: 2, 5: 0, 6: 1, 7: 2, 8: 2, 10: 0, 11: 1}
@@ -90,28 +90,28 @@ class TestContents:
         labels = st.permutations([0, 1, 2, *data.draw(st.lists(st.integers(0, 2), max_size=20))])
         base = make_base(train=data.draw(labels), test=data.draw(labels))
         index = data.draw(st.integers(0, 2), "class_index")
-        familiar = [pair for pair in pairs(base, "train") if pair[1] != "abc"[index]]
-        validation = data.draw(st.integers(1, len(familiar) - 1), "validation")
-        found = leave_out(base, index, validation, seed=data.draw(st.integers(0, 9), "seed"))
-        held_out = pairs(found, "validation")
-        assert len(held_out) == validation
-        assert pairs(found, "train") == [pair for pair in familiar if pair not in held_out]
-        assert held_out == [pair for pair in familiar if pair in held_out]
+        kept = [pair for pair in pairs(base, "train") if pair[1] != "abc"[index]]
+        validation = data.draw(st.integers(1, len(kept) - 1), "validation")
+        found = hold_out(base, index, validation, seed=data.draw(st.integers(0, 9), "seed"))
+        validated = pairs(found, "validation")
+        assert len(validated) == validation
+        assert pairs(found, "train") == [pair for pair in kept if pair not in validated]
+        assert validated == [pair for pair in kept if pair in validated]
         assert pairs(found, "test") == [pair for pair in pairs(base, "test") if pair[1] != "abc"[index]]
-        unfamiliar = [(image, None) for image, name in pairs(base, "test") if name == "abc"[index]]
-        assert pairs(found, "unfamiliar") == unfamiliar
+        held_out = [(image, None) for image, name in pairs(base, "test") if name == "abc"[index]]
+        assert pairs(found, "held_out") == held_out
 
     def test_of_digits_nothing_is_lost_doubled_or_left_in(self, digits, without_three):
         found = {split: pairs(without_three, split) for split in ("train", "validation", "test")}
-        left_out = {image for image, name in pairs(digits, "train", "validation") if name == "3"}
-        familiar = {split: [pair for pair in pairs(digits, split) if pair[1] != "3"] for split in digits.counts}
-        assert Counter(found["train"] + found["validation"]) == Counter(familiar["train"])
-        assert found["test"] == familiar["validation"]
+        threes = {image for image, name in pairs(digits, "train", "validation") if name == "3"}
+        kept = {split: [pair for pair in pairs(digits, split) if pair[1] != "3"] for split in digits.counts}
+        assert Counter(found["train"] + found["validation"]) == Counter(kept["train"])
+        assert found["test"] == kept["validation"]
         assert len(found["validation"]) == 200
-        assert len(left_out) == 183
-        assert not left_out & {image for split in found.values() for image, _ in split}
-        assert {image for image, _ in pairs(without_three, "unfamiliar")} <= left_out
-        assert without_three.counts["unfamiliar"] == digits.counts["validation"] - len(found["test"])
+        assert len(threes) == 183
+        assert not threes & {image for split in found.values() for image, _ in split}
+        assert {image for image, _ in pairs(without_three, "held_out")} <= threes
+        assert without_three.counts["held_out"] == digits.counts["validation"] - len(found["test"])
 
     def test_images_held_out_are_spread_evenly_over_the_training_images(self, digits, without_three):
         place = {pair: i for i, pair in enumerate(pair for pair in pairs(digits, "train") if pair[1] != "3")}
@@ -119,74 +119,74 @@ class TestContents:
         assert stats.kstest(places, "uniform").pvalue > 0.01
 
     def test_training_batches_are_made_of_it(self, without_three):
-        batches = decathlon.Batches(*without_three.split("train"), 9, 32, training=True, mean=without_three.mean)
+        batches = decathlon.Batches(*without_three.split("train"), 9, 32, training=True)
         images, labels = decathlon.Denoising(batches, decathlon.Noise(sides=(2, 3)))[0]
         assert (images.shape, labels["class"].shape) == ((32, 8, 8, 1), (32,))
 
-    def test_of_what_is_left_another_class_can_be_left_out(self, base):
-        found = leave_out(leave_out(base, 1, validation=1), 0, validation=2)
+    def test_of_what_is_left_another_class_can_be_held_out(self, base):
+        found = hold_out(hold_out(base, 1, validation=1), 0, validation=2)
         assert (found.name, found.class_names) == ("mine-without-1-without-0", ["c", "d"])
-        assert numbers(found, "unfamiliar") == ([102], [-1])
+        assert numbers(found, "held_out") == ([102], [-1])
 
 
 class TestMakingAnew:
     def test_what_is_there_is_opened(self, base):
-        first = leave_out(base, 1, validation=3)
+        first = hold_out(base, 1, validation=3)
         written = (first.path / "meta.json").stat().st_mtime_ns
-        assert leave_out(base, 1, validation=3) == first
+        assert hold_out(base, 1, validation=3) == first
         assert (first.path / "meta.json").stat().st_mtime_ns == written
 
-    def test_the_same_arguments_draw_the_same_images_and_another_seed_others(self, base, tmp_path):
-        first, again = (leave_out(base, 1, validation=3, data_dir=tmp_path / name) for name in ("first", "again"))
+    def test_the_same_arguments_draw_the_same_images(self, base, tmp_path):
+        first, again = (hold_out(base, 1, validation=3, data_dir=tmp_path / name) for name in ("first", "again"))
         assert first.fingerprint == again.fingerprint
         assert first.path.parent == tmp_path / "first"
-        assert len({leave_out(base, 1, validation=3, seed=seed).fingerprint for seed in range(5)}) > 2
+        assert len({hold_out(base, 1, validation=3, seed=seed).fingerprint for seed in range(5)}) > 2
 
     @pytest.mark.parametrize("change", [{"validation": 4}, {"seed": 1}])
     def test_it_is_made_anew_for_other_arguments(self, base, change):
-        before = leave_out(base, 1, validation=3)
-        after = leave_out(base, 1, **{"validation": 3, **change})
+        before = hold_out(base, 1, validation=3)
+        after = hold_out(base, 1, **{"validation": 3, **change})
         assert after.path == before.path
         assert after.meta["source"] != before.meta["source"]
         assert after.check() == []
 
     def test_it_is_made_anew_for_other_base_data(self, make_base, tmp_path):
-        data_dir = tmp_path / "left out"
-        leave_out(make_base(tmp_path / "old"), 1, validation=3, data_dir=data_dir)
-        found = leave_out(make_base(tmp_path / "new", first=50), 1, validation=3, data_dir=data_dir)
+        data_dir = tmp_path / "held out"
+        hold_out(make_base(tmp_path / "old"), 1, validation=3, data_dir=data_dir)
+        found = hold_out(make_base(tmp_path / "new", first=50), 1, validation=3, data_dir=data_dir)
         assert min(numbers(found, "train")[0] + numbers(found, "validation")[0]) == 50
 
     def test_a_damaged_record_is_made_anew(self, base):
-        expected = leave_out(base, 1, validation=3)
+        expected = hold_out(base, 1, validation=3)
         (expected.path / "meta.json").write_text("{")
-        assert leave_out(base, 1, validation=3) == expected
+        assert hold_out(base, 1, validation=3) == expected
 
     def test_it_may_be_made_by_another_process_meanwhile(self, base, data_dir, monkeypatch):
         make = selection.prepare
 
         def overtaken(*arguments, **options):
             with monkeypatch.context() as other:
-                other.setattr(store, "RUN", "00000001")
+                other.setattr(preparation, "RUN", "00000001")
                 make(*arguments, **options)
             return make(*arguments, **options)
 
         monkeypatch.setattr(selection, "prepare", overtaken)
-        assert leave_out(base, 1, validation=3).check() == []
+        assert hold_out(base, 1, validation=3).check() == []
         assert sorted(os.listdir(data_dir)) == ["mine-4x6", "mine-without-1-4x6"]
 
     def test_a_set_of_another_origin_is_not_touched(self, base, make_source, pixels, data_dir):
         theirs = decathlon.prepare("mine-without-1", make_source({"train": pixels(4, 4, 6, 1)}, 1), data_dir=data_dir)
-        with pytest.raises(DataError, match=r"mine-without-1-4x6 was not made by `leave_out`.* Received: .*for a test"):
-            leave_out(base, 1, validation=3)
+        with pytest.raises(DataError, match=r"mine-without-1-4x6 was not made by `hold_out`.* Received: .*for a test"):
+            hold_out(base, 1, validation=3)
         assert theirs.check() == []
 
     def test_interruption_leaves_nothing(self, base, data_dir, monkeypatch):
         def interrupt(_):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(store, "_write_mean", interrupt)
+        monkeypatch.setattr(preparation, "_write_mean", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            leave_out(base, 1, validation=3)
+            hold_out(base, 1, validation=3)
         assert os.listdir(data_dir) == ["mine-4x6"]
 
 
@@ -196,36 +196,36 @@ class TestRefusals:
         with pytest.raises(
             ValueError, match=rf"`class_index` must be a whole number in 0..3. Received: class_index={index!r}"
         ):
-            leave_out(base, index, validation=3)
+            hold_out(base, index, validation=3)
         assert os.listdir(data_dir) == ["mine-4x6"]
 
     @pytest.mark.parametrize("validation", [-1, 0, 9, 10])
     def test_validation_that_leaves_nothing_is_refused(self, base, validation):
         message = rf"`validation` must be a whole number in 1..8. Received: validation={validation}"
         with pytest.raises(ValueError, match=message):
-            leave_out(base, 1, validation)
+            hold_out(base, 1, validation)
 
     def test_two_classes_are_refused(self, make_base):
-        with pytest.raises(DataError, match=r"mine must have at least 3 classes to leave one out. It has 2\."):
-            leave_out(make_base(train=[0, 1, 0, 1], test=[0, 1]), 0, validation=1)
+        with pytest.raises(DataError, match=r"mine must have at least 3 classes to hold one out. It has 2\."):
+            hold_out(make_base(train=[0, 1, 0, 1], test=[0, 1]), 0, validation=1)
 
     def test_class_without_images_to_evaluate_on_is_refused(self, make_base):
         with pytest.raises(DataError, match=r"mine has no image of class 1 in its split test\."):
-            leave_out(make_base(test=[0, 2, 3]), 1, validation=1)
+            hold_out(make_base(test=[0, 2, 3]), 1, validation=1)
 
     def test_evaluation_on_training_images_is_refused(self, make_base):
         with pytest.raises(DataError, match="mine is evaluated on its training images"):
-            leave_out(make_base(evaluation="train"), 1, validation=1)
+            hold_out(make_base(evaluation="train"), 1, validation=1)
 
 
 def test_the_command_line_lists_and_checks_it(base, data_dir, capsys):
-    found = leave_out(base, 1, validation=3)
+    found = hold_out(base, 1, validation=3)
     assert main(["list", "--data-dir", str(data_dir)]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "mine-without-1" in line]
     assert "train 6" in line
     assert "at 4x6 px" in line
     assert main(["check", "--data-dir", str(data_dir)]) == 0
     assert "mine-without-1 4x6 px: ok" in capsys.readouterr().out
-    (found.path / "unfamiliar.labels.npy").unlink()
+    (found.path / "held_out.labels.npy").unlink()
     assert main(["check", "mine-without-1", "--data-dir", str(data_dir)]) == 1
-    assert "DAMAGED: unfamiliar.labels.npy" in capsys.readouterr().out
+    assert "DAMAGED: held_out.labels.npy" in capsys.readouterr().out

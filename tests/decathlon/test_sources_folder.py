@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from decathlon.preparation import decode, prepare
 from decathlon.sources import SourceError
 from decathlon.sources.folder import open_folder
-from decathlon.store import DataError, decode, prepare
+from decathlon.store import DataError
 
 
 @pytest.fixture
@@ -228,7 +229,7 @@ class TestTinyImageNet:
         (root / "wnids.txt").write_text("n02\nn01\n")
         return root
 
-    def test_validation_labels_come_from_the_annotations_and_test_is_left_out(self, tiny):
+    def test_validation_labels_come_from_the_annotations(self, tiny):
         source = open_folder(tiny)
         assert source.class_names == ["n01", "n02"]
         assert source.counts == {"train": 6, "validation": 2}

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from decathlon.preparation import prepare
 from decathlon.sources import SourceError
 from decathlon.sources.npz import KEYS, open_npz
-from decathlon.store import open_dataset, prepare
+from decathlon.store import open_dataset
 
 
 def arrays(**changes):
@@ -101,12 +102,6 @@ def test_classes_without_a_training_image_are_said_and_warned_of(save, data_dir)
     assert source.remarks == ["train has no image of 1 of 4 classes: '0'."]
     with pytest.warns(UserWarning, match=r"train has no image of 1 of 4 classes: '0'\."):
         prepare("mine", source, data_dir=data_dir)
-
-
-@pytest.mark.parametrize("path", [None, 5, ""])
-def test_what_is_no_path_is_refused(path):
-    with pytest.raises(ValueError, match=r"`path` must be a path\. Received: path="):
-        open_npz(path)
 
 
 def test_other_arrays_are_ignored(save):

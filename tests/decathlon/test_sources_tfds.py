@@ -13,10 +13,11 @@ from PIL import Image
 
 from decathlon.__main__ import main
 from decathlon.catalog import CATALOG, Entry
+from decathlon.preparation import prepare
 from decathlon.quiet import quiet_tensorflow
 from decathlon.sources import SourceError
 from decathlon.sources.tfds import open_tfds
-from decathlon.store import open_dataset, prepare
+from decathlon.store import open_dataset
 
 NAME = "daimlerpedcls"
 COUNTS = {"train": 7, "validation": 4, "test": 3}
@@ -296,7 +297,7 @@ def test_package_that_tfds_lacks_is_named(tfds, data_dir, monkeypatch):
 
 
 def test_grey_set_without_file_names_is_read_in_one_channel(tfds, data_dir):
-    """TFDS's stand-in for MNIST goes the way of MNIST."""
+    """TFDS's dummy of MNIST goes the way of MNIST."""
     builder = tfds.testing.DummyMnist(data_dir=str(data_dir / "tfds"))
     builder.download_and_prepare()
     entry = Entry(

@@ -10,13 +10,9 @@ import pytest
 
 pytest.importorskip("jax")
 HERE = Path(__file__).parent
-
-
-@pytest.mark.skipif(keras.backend.backend() == "jax", reason="runs on JAX already")
-def test_losses_targets_metrics_scores_and_callbacks_on_jax():
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"}
-    losses = (
-        "Predictions::test_that_are_no_probabilities_give_nan_by_xla_and_no_other_row_does",
+ON_JAX = {
+    "test_losses.py::Test": (
+        "Predictions::test_that_are_no_probabilities_give_nan_by_xla_for_their_row",
         "Predictions::test_of_a_head_without_softmax_do_not_train",
         "Value",
         "Labels",
@@ -27,26 +23,35 @@ def test_losses_targets_metrics_scores_and_callbacks_on_jax():
         "KnowledgeDistillation::test_compiled_it_is_the_same",
         "WeightedSoftLabels::test_gradient_leaves_the_weight_out",
         "WeightedSoftLabels::test_compiled_it_is_the_same",
-        "FocalStdGradient::test_value_and_gradient_are_the_exact_ones_at_moderate_and_saturated_logits[float32]",
-    )
-    files = [str(HERE / f"test_losses.py::Test{name}") for name in losses]
-    files += [str(HERE / f"test_{name}.py") for name in ("targets", "feeding")]
-    files.append(str(HERE / "test_metrics.py::TestByHand"))
-    files.append(str(HERE / "test_metrics.py::TestTraining::test_fit_and_validation_report_the_array_functions"))
-    files.append(str(HERE / "test_metrics.py::TestFamiliarAccuracy"))
-    files.append(str(HERE / "test_distillation.py::TestObjective::test_training_is_that_of_keras"))
-    files.append(str(HERE / "test_distillation.py::TestPredictions::test_of_a_head_without_softmax_give_nan_by_xla"))
-    files.append(str(HERE / "test_distillation.py::TestTeachers::test_stay_as_they_are_and_out_of_the_model"))
-    files.append(
-        str(HERE / "test_distillation.py::TestContrast::test_compiled_training_moves_student_embeddings_and_banks")
-    )
-    files.append(str(HERE / "test_uncertainty.py::TestTraining::test_a_teacher_draws_anew_for_each_batch"))
-    files.append(str(HERE / "test_overfitting.py::TestWeights::test_take_effect_in_compiled_training"))
-    files.append(str(HERE / "test_callbacks.py::test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one"))
-    files.append(str(HERE / "ood/test_scores.py::TestODIN::test_follows_the_finite_difference_gradient"))
-    files.append(str(HERE / "test_network.py::TestOneForwardPass::test_further_training_is_seen_without_another_trace"))
+        "FocalStdGradient::test_value_and_gradient_are_exact_also_at_saturated_logits[float32]",
+    ),
+    "test_targets.py": ("",),
+    "test_metrics.py::Test": (
+        "ByHand",
+        "Training::test_fit_and_validation_report_the_array_functions",
+        "IDAccuracy",
+    ),
+    "test_callbacks.py::test_": ("a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one",),
+    "analysis/test_overfitting.py::Test": ("Weights::test_take_effect_in_compiled_training",),
+    "analysis/test_uncertainty.py::Test": ("Training::test_a_teacher_draws_anew_for_each_batch",),
+    "distillation/test_distiller.py::Test": (
+        "Objective::test_training_is_that_of_keras",
+        "Predictions::test_of_a_head_without_softmax_give_nan_by_xla",
+        "Teachers::test_stay_as_they_are_and_out_of_the_model",
+        "Contrast::test_compiled_training_moves_student_embeddings_and_banks",
+    ),
+    "ood/scores/test_images.py::Test": ("ODIN::test_follows_the_finite_difference_gradient",),
+    "utils/test_data.py": ("",),
+    "utils/test_feature_extractor.py::Test": ("OneForwardPass::test_further_training_is_seen_without_another_trace",),
+}
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="runs on JAX already")
+def test_losses_targets_metrics_scores_and_callbacks_on_jax():
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"}
+    nodes = [str(HERE / f"{file}{node}") for file, tests in ON_JAX.items() for node in tests]
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *files],
+        [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *nodes],
         env=environment,
         capture_output=True,
         text=True,

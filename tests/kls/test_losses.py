@@ -1,5 +1,4 @@
 import decimal
-import re
 from functools import partial
 
 import keras
@@ -12,8 +11,8 @@ from scipy.special import softmax as scipy_softmax
 from scipy.special import xlog1py
 
 import kls
-from benchmarks.runner.train import mirrored_strategy
-from kls.overfitting import OverfittingCE
+from kls.analysis.overfitting import OverfittingCE
+from kls.study.train import mirrored_strategy
 
 BACKEND = keras.backend.backend()
 
@@ -99,7 +98,7 @@ class TestPredictions:
 
     @every_loss
     @pytest.mark.parametrize("row", [[2.0, 0.1, -1.0], [0.2, 0.5, 0.32]])
-    def test_that_are_no_probabilities_give_nan_by_xla_and_no_other_row_does(self, kind, row):
+    def test_that_are_no_probabilities_give_nan_by_xla_for_their_row(self, kind, row):
         loss = LOSSES[kind](reduction=None)
         rows = np.array([self.RIGHT, row], "float32")
         losses = numbers(compiled_by_xla(lambda y, p: loss(y, p))(labels_for(kind), rows))
@@ -107,7 +106,7 @@ class TestPredictions:
 
     @every_loss
     @pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow's graphs can raise")
-    def test_that_are_no_probabilities_end_a_graph_in_an_error_that_advises(self, kind):
+    def test_that_are_no_probabilities_end_a_graph_with_advice(self, kind):
         import tensorflow as tf
 
         loss = LOSSES[kind]()
@@ -201,34 +200,6 @@ class TestWhatIsNoArrayOfNumbers:
 
 
 class TestArguments:
-    @every_loss
-    @pytest.mark.parametrize("value", ["False", 1, None])
-    def test_from_logits_must_be_a_bool(self, kind, value):
-        with pytest.raises(ValueError, match=rf"`from_logits` must be True or False\. Received: from_logits={value!r}"):
-            LOSSES[kind](from_logits=value)
-
-    @pytest.mark.parametrize("value", ["0.9", None, [0.9], True, 1j])
-    @pytest.mark.parametrize(
-        ("kind", "name"),
-        [
-            ("SmoothedCE", "gamma"),
-            ("OutlierExposure", "gamma"),
-            ("OutlierExposure", "weight"),
-            ("KnowledgeDistillation", "alpha"),
-            ("KnowledgeDistillation", "temperature"),
-            ("WeightedSoftLabels", "alpha"),
-            ("WeightedSoftLabels", "temperature"),
-            ("FocalStd", "k"),
-            ("FocalStd", "std_weight"),
-            ("OverfittingCE", "alpha"),
-        ],
-    )
-    def test_what_is_no_number_is_refused_by_name(self, kind, name, value):
-        with pytest.raises(
-            ValueError, match=rf"`{name}` must be a number in .*Received: {name}={re.escape(repr(value))}"
-        ):
-            LOSSES[kind](**{name: value})
-
     @pytest.mark.parametrize(
         ("loss", "expected"),
         [
@@ -247,6 +218,28 @@ class TestArguments:
     )
     def test_repr_shows_the_arguments(self, loss, expected):
         assert repr(loss) == expected
+
+    @pytest.mark.parametrize(
+        ("kind", "arguments"),
+        [
+            (kls.SmoothedCE, {"gamma": 0.7}),
+            (kls.OutlierExposure, {"gamma": 0.7, "weight": 0.2}),
+            (
+                kls.KnowledgeDistillation,
+                {"alpha": 0.2, "temperature": 4.0, "scale_by_temperature": True, "reduce_teachers": "sum"},
+            ),
+            (kls.WeightedSoftLabels, {"alpha": 1.5, "temperature": 2.0}),
+            (kls.FocalStd, {"k": 0.7, "std_weight": 2.0, "as_printed": True}),
+        ],
+    )
+    def test_the_config_keeps_all_arguments(self, kind, arguments):
+        arguments = {**arguments, "from_logits": True, "reduction": "sum", "name": "mine"}
+        loss = keras.losses.deserialize(keras.losses.serialize(kind(**arguments)))
+        assert type(loss) is kind
+        assert {name: getattr(loss, name) for name in arguments} == arguments
+
+    def test_the_default_name(self):
+        assert kls.OutlierExposure().name == "outlier_exposure"
 
     @every_loss
     def test_the_config_keeps_the_dtype(self, kind):
@@ -311,15 +304,6 @@ class TestAgainstKeras:
         np.testing.assert_allclose(numbers(ours(labels, y_pred)), expected, rtol=1e-11, atol=1e-11)
         np.testing.assert_allclose(numbers(ours(np.eye(k)[labels], y_pred)), expected, rtol=1e-11, atol=1e-11)
 
-    @pytest.mark.parametrize("from_logits", [True, False])
-    def test_gamma_one_is_categorical_crossentropy(self, from_logits):
-        logits, p, labels = sample(n=50)
-        ours = kls.SmoothedCE(gamma=1, from_logits=from_logits, reduction=None, dtype="float64")
-        theirs = keras.losses.CategoricalCrossentropy(from_logits=from_logits, reduction=None, dtype="float64")
-        y_pred = logits if from_logits else p
-        expected = numbers(theirs(np.eye(5)[labels], y_pred))
-        np.testing.assert_allclose(numbers(ours(labels, y_pred)), expected, rtol=1e-13)
-
     def test_mixed_labels_equal_keras_on_the_smoothed_distribution(self):
         logits, _, _ = sample(k=4)
         mixed = np.random.default_rng(1).dirichlet(np.ones(4), size=len(logits))
@@ -371,19 +355,14 @@ class TestShapes:
             kls.SmoothedCE(0.9)(np.zeros(3, "float32"), np.full(3, 0.5, "float32"))
 
 
+@every_loss
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_a_dtype_that_does_not_hold_every_class_index_is_refused(dtype):
-    for loss in (kls.SmoothedCE, kls.KnowledgeDistillation, kls.WeightedSoftLabels):
-        with pytest.raises(ValueError, match=f"`dtype` must be one of 'float32', 'float64'.*dtype='{dtype}'"):
-            loss(dtype=dtype)
+def test_a_dtype_that_does_not_hold_every_class_index_is_refused(kind, dtype):
+    with pytest.raises(ValueError, match=f"`dtype` must be one of 'float32', 'float64'.*dtype='{dtype}'"):
+        LOSSES[kind](dtype=dtype)
 
 
 class TestGamma:
-    @pytest.mark.parametrize("gamma", [0, -0.5, 1.0001, float("nan")])
-    def test_outside_zero_to_one_is_refused_at_once(self, gamma):
-        with pytest.raises(ValueError, match=f"gamma={gamma}"):
-            kls.SmoothedCE(gamma=gamma)
-
     @pytest.mark.parametrize("gamma", [0.05, 0.1])
     def test_at_most_one_in_k_names_gamma_and_k(self, gamma):
         with pytest.raises(ValueError, match=f"gamma={gamma} with K=10"):
@@ -459,13 +438,6 @@ class TestManyClasses:
 
 
 class TestSerialisation:
-    def test_config_round_trip(self):
-        loss = kls.SmoothedCE(0.7, from_logits=True, reduction="sum", name="soft")
-        again = keras.losses.deserialize(keras.losses.serialize(loss))
-        assert isinstance(again, kls.SmoothedCE)
-        assert again.get_config() == loss.get_config()
-        assert (again.gamma, again.from_logits, again.reduction, again.name) == (0.7, True, "sum", "soft")
-
     def test_a_saved_model_keeps_its_loss(self, tmp_path):
         model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(3, activation="softmax")])
         model.compile("sgd", kls.SmoothedCE(0.8))
@@ -477,35 +449,35 @@ class TestSerialisation:
         assert again.evaluate(x, y, verbose=0) == pytest.approx(expected, rel=1e-6)
 
 
-def composed(familiar, k=5, seed=0):
-    """Returns logits, their softmax and labels, which are -1 where `familiar` is false."""
-    logits, p, labels = sample(len(familiar), k, seed)
-    return logits, p, np.where(familiar, labels, -1)
+def composed(in_distribution, k=5, seed=0):
+    """Returns logits, their softmax and labels, which are -1 where `in_distribution` is false."""
+    logits, p, labels = sample(len(in_distribution), k, seed)
+    return logits, p, np.where(in_distribution, labels, -1)
 
 
 def two_means(labels, y_pred, weight, gamma=1.0, from_logits=True):
     """Returns equation 1 of Lee & Cheon by Keras's own losses."""
     k, outlier = y_pred.shape[-1], labels == -1
-    familiar_loss = keras.losses.CategoricalCrossentropy(
+    id_loss = keras.losses.CategoricalCrossentropy(
         label_smoothing=kls.epsilon_from_gamma(gamma, k), from_logits=from_logits, reduction=None, dtype="float64"
     )
     outlier_loss = keras.losses.CategoricalCrossentropy(from_logits=from_logits, reduction=None, dtype="float64")
-    familiar_losses = familiar_loss(np.eye(k)[np.where(outlier, 0, labels)], y_pred)
+    id_losses = id_loss(np.eye(k)[np.where(outlier, 0, labels)], y_pred)
     outlier_losses = outlier_loss(np.full((len(labels), k), 1 / k), y_pred)
     shares = (
         np.where(outlier, 0.0, 1.0) / max((~outlier).sum(), 1),
         np.where(outlier, weight, 0.0) / max(outlier.sum(), 1),
     )
-    return ops.sum(familiar_losses * shares[0]) + ops.sum(outlier_losses * shares[1])
+    return ops.sum(id_losses * shares[0]) + ops.sum(outlier_losses * shares[1])
 
 
 COMPOSITIONS = {
     "both": [True, False, True, True, False, True],
-    "familiar": [True] * 6,
+    "in_distribution": [True] * 6,
     "outliers": [False] * 6,
     "one outlier": [True] * 5 + [False],
 }
-compositions = pytest.mark.parametrize("familiar", COMPOSITIONS.values(), ids=list(COMPOSITIONS))
+compositions = pytest.mark.parametrize("in_distribution", COMPOSITIONS.values(), ids=list(COMPOSITIONS))
 
 
 class TestOutlierExposure:
@@ -526,26 +498,18 @@ class TestOutlierExposure:
         value = float(kls.OutlierExposure(weight=0.5)(self.LABELS, self.ROWS, sample_weight=[2.0, 0.0, 1.0]))
         assert value == pytest.approx(2 * 0.223144 + 0.5 * 1.203973 / 2, abs=1e-6)
 
-    def test_keras_on_the_familiar_and_the_outlying_rows(self):
-        logits, _, labels = composed([True, False, True, True, False, True])
-        rows = labels != -1
-        familiar = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(labels[rows], logits[rows])
-        outliers = keras.losses.CategoricalCrossentropy(from_logits=True)(np.full((2, 5), 0.2), logits[~rows])
-        found = float(kls.OutlierExposure(weight=0.3, from_logits=True)(labels, logits))
-        assert found == pytest.approx(float(familiar) + 0.3 * float(outliers), rel=1e-6)
-
     @pytest.mark.usefixtures("float64")
     @settings(max_examples=8 if BACKEND == "jax" else 25)
     @given(
-        familiar=st.lists(st.booleans(), min_size=6, max_size=6),
+        in_distribution=st.lists(st.booleans(), min_size=6, max_size=6),
         gamma=st.floats(0.21, 1),
         weight=st.floats(0, 10),
         from_logits=st.booleans(),
         column=st.booleans(),
         seed=st.integers(0, 1000),
     )
-    def test_any_composition_is_the_sum_of_two_means(self, familiar, gamma, weight, from_logits, column, seed):
-        logits, p, labels = composed(familiar, seed=seed)
+    def test_any_composition_is_the_sum_of_two_means(self, in_distribution, gamma, weight, from_logits, column, seed):
+        logits, p, labels = composed(in_distribution, seed=seed)
         y_pred = logits if from_logits else p
         loss = kls.OutlierExposure(gamma, weight, from_logits, dtype="float64")
         found = float(loss(labels[:, None] if column else labels, y_pred))
@@ -555,43 +519,32 @@ class TestOutlierExposure:
     @pytest.mark.usefixtures("float64")
     @compositions
     @pytest.mark.parametrize("gamma", [1, 0.8])
-    def test_gradient_is_that_of_the_two_means(self, familiar, gamma):
-        logits, _, labels = composed(familiar)
+    def test_gradient_is_that_of_the_two_means(self, in_distribution, gamma):
+        logits, _, labels = composed(in_distribution)
         loss = kls.OutlierExposure(gamma, weight=0.7, from_logits=True, dtype="float64")
         expected = gradient(lambda z: two_means(labels, z, 0.7, gamma), logits)
         np.testing.assert_allclose(gradient(lambda z: loss(labels, z), logits), expected, rtol=1e-10, atol=1e-14)
-
-    @pytest.mark.usefixtures("float64")
-    def test_gradient_is_the_finite_difference(self):
-        logits, _, labels = composed([True, False, True, False])
-        loss = kls.OutlierExposure(0.8, weight=0.7, from_logits=True, dtype="float64")
-        found, step = gradient(lambda z: loss(labels, z), logits), 1e-6
-        for i, j in np.ndindex(logits.shape):
-            shift = np.zeros_like(logits)
-            shift[i, j] = step
-            difference = (float(loss(labels, logits + shift)) - float(loss(labels, logits - shift))) / (2 * step)
-            assert found[i, j] == pytest.approx(difference, abs=1e-8)
 
     def test_without_outliers_it_is_smoothed_cross_entropy(self):
         logits, _, labels = sample()
         expected = float(kls.SmoothedCE(0.9, from_logits=True)(labels, logits))
         assert float(kls.OutlierExposure(0.9, from_logits=True)(labels, logits)) == pytest.approx(expected, rel=1e-6)
 
-    def test_without_familiar_samples_it_is_the_second_term(self):
+    def test_without_id_samples_it_is_the_second_term(self):
         logits, p, _ = sample()
         expected = -0.5 * np.log(p).mean()
         found = kls.OutlierExposure(0.9, weight=0.5, from_logits=True)(np.full(6, -1), logits)
         assert float(found) == pytest.approx(expected, rel=1e-6)
 
     @compositions
-    def test_compiled_it_is_the_same(self, familiar):
-        logits, _, labels = composed(familiar)
+    def test_compiled_it_is_the_same(self, in_distribution):
+        logits, _, labels = composed(in_distribution)
         loss = kls.OutlierExposure(0.9, weight=0.5, from_logits=True)
         found = compiled(lambda y, z: loss(y, z))(labels.astype("int32"), logits.astype("float32"))
         assert float(found) == pytest.approx(float(loss(labels, logits)), rel=1e-6)
 
     def test_logits_of_minus_infinity_where_they_do_not_count(self):
-        # another class of a familiar sample without smoothing, and an outlier without weight
+        # another class of an ID sample without smoothing, and an outlier without weight
         logits = np.array([[1, 2, -np.inf], [-np.inf, 0, 0]], "float32")
         loss = kls.OutlierExposure(weight=0, from_logits=True)
         assert float(loss([0, -1], logits)) == pytest.approx(np.log(1 + np.e), rel=1e-6)
@@ -622,26 +575,9 @@ class TestOutlierExposure:
         with pytest.raises(ValueError, match=r"-1 for an outlier.*y_true\.shape=\(6, 5\), y_pred\.shape=\(6, 5\)"):
             kls.OutlierExposure()(np.eye(6, 5), np.full((6, 5), 0.2))
 
-    @pytest.mark.parametrize("weight", [-0.1, float("inf"), float("nan")])
-    def test_a_weight_that_is_none_is_named(self, weight):
-        with pytest.raises(ValueError, match=rf"`weight` must be a number in \[0, inf\)\. Received: weight={weight}"):
-            kls.OutlierExposure(weight=weight)
-
-    def test_gamma_and_dtype_are_checked(self):
-        with pytest.raises(ValueError, match="gamma=0"):
-            kls.OutlierExposure(gamma=0)
+    def test_gamma_is_above_one_in_k(self):
         with pytest.raises(ValueError, match=r"gamma=0\.1 with K=10"):
             kls.OutlierExposure(gamma=0.1)(np.zeros(2), np.full((2, 10), 0.1))
-        with pytest.raises(ValueError, match="Received: dtype='bfloat16'"):
-            kls.OutlierExposure(dtype="bfloat16")
-
-    def test_config_round_trip(self):
-        loss = kls.OutlierExposure(0.7, 0.2, from_logits=True, reduction="sum", name="exposed")
-        again = keras.losses.deserialize(keras.losses.serialize(loss))
-        assert isinstance(again, kls.OutlierExposure)
-        assert again.get_config() == loss.get_config()
-        assert (again.gamma, again.weight, again.from_logits, again.reduction) == (0.7, 0.2, True, "sum")
-        assert kls.OutlierExposure().name == "outlier_exposure"
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="the strategy is TensorFlow's")
@@ -795,10 +731,6 @@ class TestKnowledgeDistillation:
         found = numbers(loss(packed.reshape(2, 3, 15), logits.reshape(2, 3, 5)))
         np.testing.assert_allclose(found.reshape(6), numbers(loss(packed, logits)), rtol=1e-6)
 
-    def test_another_reduction_of_teachers_is_refused(self):
-        with pytest.raises(ValueError, match=r"`reduce_teachers` must be one of 'mean', 'sum'\. Received: .*'median'"):
-            kls.KnowledgeDistillation(reduce_teachers="median")
-
     def test_compiled_it_is_the_same(self):
         logits, p, labels, teacher = (array.astype("float32") for array in distillation_sample())
         for loss, y_pred in ((kls.KnowledgeDistillation(from_logits=True), logits), (kls.KnowledgeDistillation(), p)):
@@ -824,25 +756,6 @@ class TestKnowledgeDistillation:
     def test_labels_that_do_not_fit_are_refused_with_both_shapes(self, shape):
         with pytest.raises(ValueError, match=r"pack_teacher.*y_true\.shape=.*y_pred\.shape=\(6, 5\)"):
             kls.KnowledgeDistillation()(np.zeros(shape, "float32"), np.full((6, 5), 0.2, "float32"))
-
-    @pytest.mark.parametrize("alpha", [-0.1, 1.1, float("nan")])
-    def test_alpha_outside_is_named(self, alpha):
-        with pytest.raises(ValueError, match=rf"`alpha` must be a number in \[0, 1\]\. Received: alpha={alpha}"):
-            kls.KnowledgeDistillation(alpha=alpha)
-
-    @pytest.mark.parametrize("temperature", [0, -1, float("inf"), float("nan")])
-    def test_temperature_outside_is_named(self, temperature):
-        with pytest.raises(ValueError, match=rf"a number in \(0, inf\)\. Received: temperature={temperature}"):
-            kls.KnowledgeDistillation(temperature=temperature)
-
-    def test_config_round_trip(self):
-        loss = kls.KnowledgeDistillation(0.2, 4, True, True, "sum", reduction="sum", name="distilled")
-        again = keras.losses.deserialize(keras.losses.serialize(loss))
-        assert isinstance(again, kls.KnowledgeDistillation)
-        assert again.get_config() == loss.get_config()
-        assert (again.alpha, again.temperature, again.from_logits, again.scale_by_temperature) == (0.2, 4, True, True)
-        assert again.reduce_teachers == "sum"
-        assert (again.reduction, again.name) == ("sum", "distilled")
 
 
 class TestWeightedSoftLabels:
@@ -888,7 +801,7 @@ class TestWeightedSoftLabels:
         found = float(kls.WeightedSoftLabels(0, from_logits=True)(kls.pack_teacher(labels, teacher), logits))
         assert found == pytest.approx(float(kls.SmoothedCE(1, from_logits=True)(labels, logits)), rel=1e-6)
 
-    def test_a_teacher_that_is_certain_counts_in_full_if_right_and_not_if_wrong(self):
+    def test_a_certain_teacher_counts_in_full_if_right_not_if_wrong(self):
         logits = np.array([[1.0, 0.0, 0.0]], "float32")
         hard = -np.log(np.e / (np.e + 2))
         loss = kls.WeightedSoftLabels(1.0, 1.0, from_logits=True)
@@ -910,23 +823,9 @@ class TestWeightedSoftLabels:
         found = compiled(lambda y, t, z: loss(kls.pack_teacher(y, t), z))(labels, teacher, logits)
         assert float(found) == pytest.approx(float(loss(kls.pack_teacher(labels, teacher), logits)), rel=1e-6)
 
-    @pytest.mark.parametrize("wrong", [{"alpha": -1}, {"alpha": float("inf")}, {"temperature": 0}])
-    def test_arguments_outside_are_named(self, wrong):
-        ((name, value),) = wrong.items()
-        with pytest.raises(ValueError, match=rf"`{name}` must be a number in .0, inf\)\. Received: {name}={value}"):
-            kls.WeightedSoftLabels(**wrong)
-
     def test_labels_without_logits_are_refused(self):
         with pytest.raises(ValueError, match=r"pack_teacher.*y_true\.shape=\(6,\), y_pred\.shape=\(6, 5\)"):
             kls.WeightedSoftLabels()(np.zeros(6), np.full((6, 5), 0.2, "float32"))
-
-    def test_config_round_trip(self):
-        loss = kls.WeightedSoftLabels(1.5, 2, True, reduction="sum", name="weighted")
-        again = keras.losses.deserialize(keras.losses.serialize(loss))
-        assert isinstance(again, kls.WeightedSoftLabels)
-        assert again.get_config() == loss.get_config()
-        assert (again.alpha, again.temperature, again.from_logits) == (1.5, 2, True)
-        assert (again.reduction, again.name) == ("sum", "weighted")
 
 
 def focal_std(p, labels, k, std_weight):
@@ -1071,7 +970,7 @@ class TestFocalStdGradient:
 
     @pytest.mark.usefixtures("float64")
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
-    def test_value_and_gradient_are_the_exact_ones_at_moderate_and_saturated_logits(self, dtype):
+    def test_value_and_gradient_are_exact_also_at_saturated_logits(self, dtype):
         logits = np.array(self.MODERATE_AND_SATURATED, dtype)
         loss = kls.FocalStd(0.5, 2.0, from_logits=True, reduction=None, dtype=dtype)
         precision = 50 * np.finfo(dtype).eps
@@ -1084,7 +983,7 @@ class TestFocalStdGradient:
                 np.testing.assert_allclose(found, gradients, rtol=precision, atol=precision)
 
     @pytest.mark.parametrize("from_logits", [True, False])
-    def test_is_finite_at_huge_logits_and_at_minus_infinity_of_other_classes(self, from_logits):
+    def test_is_finite_at_huge_and_infinitely_low_logits(self, from_logits):
         huge = [[1e4, -1e4, 0, 0, 0], [-1e4, 1e4, 0, 1, 2], [0, -1e4, 1e4, 0, -3e4]]
         infinite = [[-np.inf, 0, -np.inf, -np.inf, -np.inf], [2, 1, -np.inf, 0, 1], [-np.inf, 1, 2, -np.inf, 0]]
         logits = np.array(huge + infinite, "float32")
@@ -1104,7 +1003,7 @@ class TestFocalStdGradient:
         np.testing.assert_allclose(found, without, atol=1e-6)
 
     @pytest.mark.parametrize(("as_printed", "direction"), [(False, -1), (True, 1)])
-    def test_a_step_on_a_wrong_prediction_evens_its_scores_unless_as_printed(self, as_printed, direction):
+    def test_a_step_evens_wrong_scores_unless_as_printed(self, as_printed, direction):
         logits, p, _ = sample()
         labels = p.argmin(axis=1)
         cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -1134,23 +1033,13 @@ class TestFocalStdGradient:
 
 
 class TestFocalStdArguments:
-    @pytest.mark.parametrize("name", ["k", "std_weight"])
-    @pytest.mark.parametrize("value", [-0.1, float("inf"), float("nan")])
-    def test_a_weight_that_is_none_is_named(self, name, value):
-        with pytest.raises(ValueError, match=rf"`{name}` must be a number in \[0, inf\)\. Received: {name}={value}"):
-            kls.FocalStd(**{name: value})
-
-    def test_a_dtype_that_does_not_hold_every_class_index_is_refused(self):
-        with pytest.raises(ValueError, match="Received: dtype='bfloat16'"):
-            kls.FocalStd(dtype="bfloat16")
-
     @pytest.mark.parametrize("wrong", [-1, 5, 2.5])
     def test_a_label_outside_is_refused_when_eager(self, wrong):
         logits, _, _ = sample(n=3)
         with pytest.raises(ValueError, match=rf"0\.\.4.*{wrong}"):
             kls.FocalStd(from_logits=True)(np.array([0, wrong, 1], "float32"), logits)
 
-    def test_a_label_outside_makes_the_loss_nan_when_compiled_and_no_other(self):
+    def test_a_label_outside_makes_its_own_compiled_loss_nan(self):
         logits, p, labels = sample()
         expected, labels = focal_std(p, labels, 1, 1), labels.astype("int32")
         expected[[1, 3]], labels[[1, 3]] = np.nan, [-1, 5]
@@ -1166,14 +1055,6 @@ class TestFocalStdArguments:
     def test_a_single_class_is_refused(self):
         with pytest.raises(ValueError, match=r"`y_pred` of shape \(N, K\), K >= 2.*y_pred.shape=\(6, 1\)"):
             kls.FocalStd()(np.zeros(6), np.ones((6, 1)))
-
-    def test_config_round_trip(self):
-        loss = kls.FocalStd(0.7, 2, from_logits=True, as_printed=True, reduction="sum", name="even")
-        again = keras.losses.deserialize(keras.losses.serialize(loss))
-        assert isinstance(again, kls.FocalStd)
-        assert again.get_config() == loss.get_config()
-        assert (again.k, again.std_weight, again.from_logits, again.as_printed) == (0.7, 2, True, True)
-        assert (again.reduction, again.name) == ("sum", "even")
 
     def test_a_trained_and_saved_model_keeps_its_loss(self, tmp_path):
         model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(5, activation="softmax")])

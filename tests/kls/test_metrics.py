@@ -6,16 +6,16 @@ from hypothesis import strategies as st
 from keras import ops
 
 import kls
-from benchmarks.runner.train import mirrored_strategy
 from kls import calibration
 from kls.metrics import (
     BrierScore,
     ExpectedCalibrationError,
-    FamiliarAccuracy,
+    IDAccuracy,
     MaximumCalibrationError,
     NegativeLogLikelihood,
     UncertaintyCalibrationError,
 )
+from kls.study.train import mirrored_strategy
 
 BACKEND = keras.backend.backend()
 
@@ -385,19 +385,6 @@ class TestNan:
 
 
 class TestFailures:
-    @pytest.mark.parametrize("bins", [0, -1, 1.5, 15.0, True, "15", None, float("nan"), float("inf")])
-    def test_bins_that_are_no_whole_number_above_zero_are_named(self, bins):
-        for kind in (ExpectedCalibrationError, MaximumCalibrationError, UncertaintyCalibrationError):
-            with pytest.raises(
-                ValueError, match=rf"`bins` must be a whole number in 1\.\.10000\. Received: bins={bins!r}"
-            ):
-                kind(bins=bins)
-
-    @pytest.mark.parametrize("norm", [0, 3, -1, "l1", "1", None, float("inf")])
-    def test_a_norm_that_there_is_not_is_named(self, norm):
-        with pytest.raises(ValueError, match=rf"`norm` must be one of 1, 2, 'max'\. Received: norm={norm!r}"):
-            ExpectedCalibrationError(norm=norm)
-
     @pytest.mark.parametrize("wrong", [-1, 3, 1.5, float("nan")])
     @one_of_each
     def test_a_label_outside_gives_no_number(self, case, wrong):
@@ -463,24 +450,9 @@ class TestPredictions:
             model.evaluate(np.zeros((9, 4), "float32"), labels, verbose=0)
 
 
-NO_NUMBERS = {
-    "strings": np.array(["0"] * 9),
-    "complex numbers": np.zeros(9, complex),
-    "a masked array": np.ma.masked_array(np.zeros(9), np.arange(9) > 5),
-}
-
-
 class TestInputs:
-    @pytest.mark.parametrize("wrong", NO_NUMBERS)
-    @pytest.mark.parametrize("name", ["y_true", "y_pred", "sample_weight"])
     @one_of_each
-    def test_that_are_no_numbers_are_refused_by_name(self, case, name, wrong):
-        _, p, labels = sample()
-        with pytest.raises(ValueError, match=f"`{name}` must"):
-            metric_of(case).update_state(**{"y_true": labels, "y_pred": p, name: NO_NUMBERS[wrong]})
-
-    @one_of_each
-    def test_label_rows_that_are_no_distributions_are_refused_and_give_nan_when_compiled(self, case):
+    def test_label_rows_that_are_no_distributions_are_refused(self, case):
         _, p, labels = sample()
         for row in ([0.5, 0.4, 0], [1.1, -0.1, 0], [np.nan, 0, 1]):
             rows = np.eye(3, dtype="float32")[labels]
@@ -495,12 +467,6 @@ class TestInputs:
         _, p, labels = sample()
         with pytest.raises(ValueError, match=r"`sample_weight` must be of shape.*y_pred\.shape=\(9, 3\)"):
             metric_of(case).update_state(labels, p, np.ones(shape))
-
-    @pytest.mark.parametrize("value", ["False", 1, None])
-    @one_of_each
-    def test_from_logits_must_be_a_bool(self, case, value):
-        with pytest.raises(ValueError, match=rf"`from_logits` must be True or False\. Received: from_logits={value!r}"):
-            metric_of(case, from_logits=value)
 
 
 @pytest.fixture(scope="module")
@@ -561,7 +527,7 @@ class TestTraining:
 
     @pytest.mark.skipif(BACKEND == "jax", reason="XLA leaves out the rounding to bfloat16")
     @pytest.mark.usefixtures("bfloat16")
-    def test_bfloat16_outputs_with_a_column_of_labels_are_summed_in_float32(self, data):
+    def test_bfloat16_outputs_with_label_columns_are_summed_in_float32(self, data):
         x, labels, _ = data
         model = network()
         assert model.compute_dtype == "bfloat16"
@@ -628,7 +594,7 @@ class TestSerialisation:
         assert copy.get_config() == metric.get_config()
 
 
-class TestFamiliarAccuracy:
+class TestIDAccuracy:
     # right, wrong, an outlier, right
     LABELS = np.array([0, 1, -1, 2])
     ROWS = np.array([[0.9, 0.1, 0], [0.8, 0.1, 0.1], [0.4, 0.3, 0.3], [0.1, 0.2, 0.7]], "float32")
@@ -636,18 +602,18 @@ class TestFamiliarAccuracy:
     @pytest.mark.parametrize("weights", [None, [1.0, 1, 1, 1], [[2.0], [1.0], [9.0], [0.0]]])
     def test_outliers_do_not_count(self, weights):
         for labels in (self.LABELS, self.LABELS[:, None], self.LABELS.astype("float32")):
-            found = streamed(FamiliarAccuracy(), labels, self.ROWS, weights)
+            found = streamed(IDAccuracy(), labels, self.ROWS, weights)
             assert found == pytest.approx(2 / 3)
 
     def test_without_outliers_it_is_keras_accuracy(self):
         _, p, labels = sample()
         theirs = keras.metrics.SparseCategoricalAccuracy()
-        assert streamed(FamiliarAccuracy(), labels, p) == pytest.approx(streamed(theirs, labels, p))
+        assert streamed(IDAccuracy(), labels, p) == pytest.approx(streamed(theirs, labels, p))
 
-    def test_a_batch_without_familiar_samples_adds_nothing(self):
+    def test_a_batch_without_id_samples_adds_nothing(self):
         outliers = np.full(4, -1)
-        assert streamed(FamiliarAccuracy(), outliers, self.ROWS) == 0
-        metric = FamiliarAccuracy()
+        assert streamed(IDAccuracy(), outliers, self.ROWS) == 0
+        metric = IDAccuracy()
         for labels in (outliers, self.LABELS, outliers):
             metric.update_state(labels, self.ROWS)
         assert float(metric.result()) == pytest.approx(2 / 3)
@@ -656,25 +622,25 @@ class TestFamiliarAccuracy:
         for row, value in ((2, 2 / 3), (0, np.nan)):
             rows = self.ROWS.copy()
             rows[row] = np.nan
-            assert streamed(FamiliarAccuracy(), self.LABELS, rows) == pytest.approx(value, nan_ok=True)
+            assert streamed(IDAccuracy(), self.LABELS, rows) == pytest.approx(value, nan_ok=True)
 
     @pytest.mark.parametrize("wrong", [-2, 3])
     def test_another_label_is_refused_and_gives_nan_when_compiled(self, wrong):
         labels = np.array([0, wrong, -1, 2])
         with pytest.raises(ValueError, match=rf"`y_true` must hold class indices in 0\.\.2.*\[{wrong}"):
-            streamed(FamiliarAccuracy(), labels, self.ROWS)
-        assert np.isnan(compiled_results([FamiliarAccuracy()], (labels, self.ROWS)))
+            streamed(IDAccuracy(), labels, self.ROWS)
+        assert np.isnan(compiled_results([IDAccuracy()], (labels, self.ROWS)))
 
     @pytest.mark.parametrize("weights", [None, [2.0, 1.0, 0.5, 0.0]])
     def test_of_distributions_it_is_keras_categorical_accuracy(self, weights):
         mixed = np.array([[0.6, 0.4, 0], [0.1, 0.2, 0.7], [0.5, 0.3, 0.2], [0, 1, 0]], "float32")
         expected = streamed(keras.metrics.CategoricalAccuracy(), mixed, self.ROWS, weights)
-        assert streamed(FamiliarAccuracy(), mixed, self.ROWS, weights) == pytest.approx(expected)
+        assert streamed(IDAccuracy(), mixed, self.ROWS, weights) == pytest.approx(expected)
 
     def test_training_on_mixed_labels_and_validation_on_indices_share_it(self, data):
         x, labels, _ = data
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-        model.compile(keras.optimizers.SGD(0.0), kls.SmoothedCE(from_logits=True), metrics=[FamiliarAccuracy()])
+        model.compile(keras.optimizers.SGD(0.0), kls.SmoothedCE(from_logits=True), metrics=[IDAccuracy()])
         mixed = (0.7 * np.eye(3)[labels] + 0.3 * np.eye(3)[labels[::-1]]).astype("float32")
         history = model.fit(x, mixed, validation_data=(x, labels), batch_size=19, verbose=0).history
         expected = (predictions(model, x).argmax(axis=1) == labels).mean()
@@ -683,21 +649,21 @@ class TestFamiliarAccuracy:
     @pytest.mark.parametrize("shape", [(3,), (4, 2), (3, 3)])
     def test_labels_that_do_not_fit_are_refused(self, shape):
         with pytest.raises(ValueError, match=r"`y_true` must hold class indices.*y_true\.shape"):
-            FamiliarAccuracy().update_state(np.zeros(shape, "int32"), self.ROWS)
+            IDAccuracy().update_state(np.zeros(shape, "int32"), self.ROWS)
 
     def test_fit_with_outlier_exposure(self, data):
         x, labels, _ = data
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-        model.compile(keras.optimizers.SGD(0.0), kls.OutlierExposure(from_logits=True), metrics=[FamiliarAccuracy()])
+        model.compile(keras.optimizers.SGD(0.0), kls.OutlierExposure(from_logits=True), metrics=[IDAccuracy()])
         labels = np.where(np.arange(19) % 3 == 0, -1, labels)
         labels[8:16] = -1
-        familiar = labels != -1
+        in_distribution = labels != -1
         history = model.fit(x, labels, batch_size=8, shuffle=False, verbose=0).history
-        expected = (predictions(model, x).argmax(axis=1) == labels)[familiar].mean()
+        expected = (predictions(model, x).argmax(axis=1) == labels)[in_distribution].mean()
         assert history["accuracy"] == [pytest.approx(expected)]
         assert np.isfinite(history["loss"]).all()
 
     def test_config_round_trip(self):
-        again = keras.metrics.deserialize(keras.metrics.serialize(FamiliarAccuracy(name="mine", dtype="float64")))
-        assert (type(again), again.name, again.dtype) == (FamiliarAccuracy, "mine", "float64")
-        assert FamiliarAccuracy().name == "accuracy"
+        again = keras.metrics.deserialize(keras.metrics.serialize(IDAccuracy(name="mine", dtype="float64")))
+        assert (type(again), again.name, again.dtype) == (IDAccuracy, "mine", "float64")
+        assert IDAccuracy().name == "accuracy"

@@ -50,17 +50,6 @@ def test_gamma_that_is_not_above_one_in_k_names_gamma_and_k(gamma):
         kls.epsilon_from_gamma(gamma, classes=10)
 
 
-@pytest.mark.parametrize("epsilon", [-0.1, 1, 1.5])
-def test_epsilon_outside_zero_to_one_is_refused(epsilon):
-    with pytest.raises(ValueError, match=f"epsilon={epsilon}"):
-        kls.gamma_from_epsilon(epsilon, classes=10)
-
-
-def test_one_class_is_refused():
-    with pytest.raises(ValueError, match="classes=1"):
-        kls.gamma_from_epsilon(0.1, classes=1)
-
-
 def test_mix_weighs_the_first_by_sample():
     mixed = mix([[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [0.0, 1.0]], np.array([0.25, 0.5], "float32"))
     np.testing.assert_allclose(ops.convert_to_numpy(mixed), [[0.25, 0.75], [0.0, 1.0]])
@@ -79,12 +68,6 @@ def test_mix_takes_integers_and_further_axes():
     np.testing.assert_allclose(ops.convert_to_numpy(mix([[1, 0]], [[0, 1]], 0.25)), [[0.25, 0.75]])
     first, second = np.ones((2, 4, 3)), np.zeros((2, 4, 3))
     np.testing.assert_allclose(ops.convert_to_numpy(mix(first, second, np.array([0.25, 1.0])))[:, 0, 0], [0.25, 1.0])
-
-
-@pytest.mark.parametrize("classes", [0, 2.5, "10"])
-def test_what_is_no_number_of_classes_is_refused(classes):
-    with pytest.raises(ValueError, match=f"classes={classes!r}"):
-        kls.gamma_from_epsilon(0.1, classes)
 
 
 class TestPackTeacher:
@@ -118,11 +101,6 @@ class TestPackTeacher:
     def test_half_precision_logits_become_floatx(self):
         packed = kls.pack_teacher([2, 0], ops.cast(self.TEACHER, "bfloat16"))
         assert keras.backend.standardize_dtype(packed.dtype) == "float32"
-
-    @pytest.mark.parametrize("wrong", [-1, 3, 0.5])
-    def test_a_label_outside_is_refused(self, wrong):
-        with pytest.raises(ValueError, match=rf"0\.\.2.*{wrong}"):
-            kls.pack_teacher([0, wrong], self.TEACHER)
 
     def test_several_teachers_follow_one_another(self):
         packed = kls.pack_teacher([2, 0], np.stack([self.TEACHER, 10 * self.TEACHER], axis=1))

@@ -2,15 +2,16 @@
 
 import numpy as np
 
-from kls import calibration, ood, per_class, projection
-from kls.ood import scores as ood_scores
+from kls import calibration, ood
+from kls.analysis import classwise, projection
+from kls.ood.scores import normalize_logits
 
 from .kinds import choice, flag, function, labels, logits, matrix, number, probabilities, scores, seed, weights, whole
 from .labels import half
 from .samples import ID_SCORES, LABELS, LOGITS, OOD_SCORES, PROBABILITIES
 from .table import Call
 
-BINS = [*whole(1), 10**12]
+BINS = whole(1, 10_000)
 ONE_HOT = np.eye(3)[LABELS]
 SHORTER = np.asarray(PROBABILITIES)[:-1]
 SAYS = {"probabilities": ("y_true", "logits"), "logits": ("y_true",)}
@@ -23,8 +24,8 @@ CLASSES = [
 ]
 
 
-def measure(name, **wrong):
-    """The rows of a measure of labels and class probabilities."""
+def metric(name, **wrong):
+    """The rows of a metric of labels and class probabilities."""
     make = getattr(calibration, name)
     whole_numbers = name == "debiased_calibration_error"
     yield Call(
@@ -47,18 +48,18 @@ def measure(name, **wrong):
 
 
 def of_scores(name, **wrong):
-    """The rows of a measure of scores."""
+    """The rows of a metric of scores."""
     pair = (np.ones(4), np.ones(3))
     wrong_weights = [5, "abc", object(), {}, np.ones(4), (np.ones(4),), (*pair, pair[0]), (np.ones(3), np.ones(4))]
     weighted = {"sample_weight": [*wrong_weights, (-pair[0], pair[1]), (pair[0].astype(str), pair[1])]}
     yield Call(
         f"kls.ood.{name}",
         getattr(ood, name),
-        {"familiar": ID_SCORES, "unfamiliar": OOD_SCORES} | ({"threshold": 1.0} if "threshold" in wrong else {}),
-        {"familiar": scores(ID_SCORES), "unfamiliar": scores(OOD_SCORES)}
+        {"id_scores": ID_SCORES, "ood_scores": OOD_SCORES} | ({"threshold": 1.0} if "threshold" in wrong else {}),
+        {"id_scores": scores(ID_SCORES), "ood_scores": scores(OOD_SCORES)}
         | ({} if name in ("roc", "detection_threshold") else weighted)
         | wrong,
-        fine={"familiar": [[np.inf, 1.0], [1, 2], np.float16(ID_SCORES)]}
+        fine={"id_scores": [[np.inf, 1.0], [1, 2], np.float16(ID_SCORES)]}
         | ({} if name in ("roc", "detection_threshold") else {"sample_weight": [None, pair]}),
     )
 
@@ -73,33 +74,33 @@ def transform(make):
 
 BINNING = {"bins": BINS, "binning": choice("width", "mass")}
 CONVENTION = {"convention": choice("guo", "netcal", "torchmetrics")}
-INTERVAL = {"measure": function(), "n": whole(1), "level": number("(0, 1)"), "seed": seed()}
+INTERVAL = {"metric": function(), "n": whole(1), "level": number("(0, 1)"), "seed": seed()}
 
 CALLS = [
-    *measure("accuracy"),
-    *measure("area_under_risk_coverage"),
-    *measure("brier_score"),
-    *measure("brier_top"),
-    *measure("classwise_calibration_error", **BINNING, **CONVENTION, threshold=number("[0, 1)")),
-    *measure("debiased_calibration_error", **BINNING),
-    *measure("expected_calibration_error", **BINNING, **CONVENTION, norm=choice(1, 2, "max")),
-    *measure("maximum_calibration_error", **BINNING, **CONVENTION),
-    *measure("negative_log_likelihood"),
-    *measure("risk_coverage"),
-    *measure("summarize", bins=BINS, **CONVENTION),
-    *measure("uncertainty_calibration_error", bins=BINS),
+    *metric("accuracy"),
+    *metric("area_under_risk_coverage"),
+    *metric("brier_score"),
+    *metric("brier_top"),
+    *metric("classwise_calibration_error", **BINNING, **CONVENTION, threshold=number("[0, 1)")),
+    *metric("debiased_calibration_error", **BINNING),
+    *metric("expected_calibration_error", **BINNING, **CONVENTION, norm=choice(1, 2, "max")),
+    *metric("maximum_calibration_error", **BINNING, **CONVENTION),
+    *metric("negative_log_likelihood"),
+    *metric("risk_coverage"),
+    *metric("summarize", bins=BINS, **CONVENTION),
+    *metric("uncertainty_calibration_error", bins=BINS),
     Call(
         "kls.calibration.interval",
         calibration.interval,
-        {"measure": calibration.accuracy, "y_true": LABELS, "probabilities": PROBABILITIES, "n": 5, "level": 0.9},
+        {"metric": calibration.accuracy, "y_true": LABELS, "probabilities": PROBABILITIES, "n": 5, "level": 0.9},
         {**INTERVAL, "y_true": labels(LABELS, 3), "probabilities": [*probabilities(PROBABILITIES), SHORTER]},
         says=SAYS,
     ),
     Call(
         "kls.ood.interval",
         ood.interval,
-        {"measure": ood.auroc, "familiar": ID_SCORES, "unfamiliar": OOD_SCORES, "n": 5, "level": 0.9},
-        {**INTERVAL, "familiar": scores(ID_SCORES), "unfamiliar": scores(OOD_SCORES)},
+        {"metric": ood.auroc, "id_scores": ID_SCORES, "ood_scores": OOD_SCORES, "n": 5, "level": 0.9},
+        {**INTERVAL, "id_scores": scores(ID_SCORES), "ood_scores": scores(OOD_SCORES)},
     ),
     *of_scores("auroc"),
     *of_scores("aupr_in"),
@@ -173,8 +174,8 @@ CALLS = [
         says=SAYS,
     ),
     Call(
-        "kls.per_class.class_scores",
-        per_class.class_scores,
+        "kls.analysis.classwise.class_scores",
+        classwise.class_scores,
         {"y_true": LABELS, "probabilities": PROBABILITIES},
         {
             "y_true": labels(LABELS, 3),
@@ -185,7 +186,7 @@ CALLS = [
         says=SAYS,
     ),
     Call(
-        "kls.projection.template_plane",
+        "kls.analysis.projection.template_plane",
         projection.template_plane,
         {"kernel": KERNEL, "classes": (0, 1, 2)},
         {"kernel": matrix(KERNEL), "classes": CLASSES},
@@ -193,7 +194,7 @@ CALLS = [
         says={"kernel": ("classes",)},
     ),
     Call(
-        "kls.projection.project_onto_templates",
+        "kls.analysis.projection.project_onto_templates",
         projection.project_onto_templates,
         {"features": FEATURES, "kernel": KERNEL, "classes": (0, 1, 2)},
         {
@@ -206,7 +207,7 @@ CALLS = [
     ),
     Call(
         "kls.ood.scores.normalize_logits",
-        ood_scores.normalize_logits,
+        normalize_logits,
         {"logits": LOGITS, "p": 2},
         {"logits": logits(LOGITS, finite=True), "p": number("[1, inf]")},
         fine={"p": [1, np.inf, 1.5]},

@@ -3,8 +3,7 @@
 import numpy as np
 
 import decathlon
-from decathlon import batches as pipeline
-from decathlon import selection, store
+from decathlon import augmentation, preparation, selection
 from decathlon.sources import folder as folders
 from decathlon.sources import npz as archives
 
@@ -60,11 +59,12 @@ def mixing(make, argument, kind, **valid):
     yield Call(
         f"decathlon.{make.__name__}(...)",
         make(),
-        {"images": FLOATS, "labels": DISTRIBUTIONS, "rng": RNG},
+        {"images": BYTES, "labels": DISTRIBUTIONS, "rng": RNG, "blank": BYTES[0]},
         {
-            "images": [*no_array(FLOATS), BYTES, FLOATS[0], FLOATS[..., 0]],
+            "images": [*no_array(BYTES), BYTES[0], BYTES[..., 0]],
             "labels": [*no_array(DISTRIBUTIONS), BYTE_LABELS, DISTRIBUTIONS[:-1], DISTRIBUTIONS[0]],
             "rng": NO_RNG,
+            "blank": [*optional(no_array(BYTES[0])), 127, BYTES, BYTES[0, :4]],
         },
         says={"images": ("labels",)},
     )
@@ -87,22 +87,22 @@ CALLS = [
             "classes": [*whole(2), 2],
             "batch_size": [*whole(1), 7, 10**9],
             "training": flag(),
-            "mean": [
-                *optional(no_array(BYTES[0] / np.float32(255))),
-                *(0.5, BYTES[0] / np.float32(1), FLOATS, FLOATS[0, :4], np.full((8, 8, 1), np.nan, np.float32)),
-            ],
             "augmentation": [5, "zero", {}, object(), True, decathlon.Augmentation],
             "seed": seed(),
             "epoch": whole(0),
             "mixing": [5, "mixup", {}, object(), True, decathlon.MixUp],
             "appended": [*optional(no_array(FLOATS)), FLOATS[:-1], BYTES, 1.0],
+            "blank": [
+                *optional(no_array(BYTES[0])),
+                *(127, FLOATS[0], 300 * FLOATS[0] + 1, BYTES, BYTES[0, :4], np.full((8, 8, 1), np.nan, np.float32)),
+            ],
         },
         fine={
             "labels": [BYTE_LABELS.astype(np.uint8), DISTRIBUTIONS],
-            "mean": [None, FLOATS[0]],
             "augmentation": [None, decathlon.Augmentation()],
             "mixing": [None, decathlon.MixUp()],
             "appended": [None, FLOATS],
+            "blank": [None, BYTES[0], np.full((8, 8, 1), 127.5)],
         },
         says={"images": ("labels",), "classes": ("labels",)},
     ),
@@ -115,9 +115,9 @@ CALLS = [
     Call(
         "decathlon.WithOutliers",
         decathlon.WithOutliers,
-        {"familiar": Made("batches", batches), "images": BYTES, "batch_size": 2},
+        {"batches": Made("batches", batches), "images": BYTES, "batch_size": 2},
         {
-            "familiar": [
+            "batches": [
                 *(None, 5, "abc", BYTES, object(), decathlon.Batches),
                 Made("batches of distributions", lambda: batches(mixing=decathlon.MixUp())),
             ],
@@ -138,12 +138,8 @@ CALLS = [
     Call(
         "decathlon.Noise(...)",
         NOISE,
-        {"images": FLOATS, "mean": None, "rng": RNG},
-        {
-            "images": [None, 5, "abc", object(), BYTES, FLOATS[0], FLOATS[:, :2]],
-            "mean": [5, "abc", object(), FLOATS[0, :4]],
-            "rng": NO_RNG,
-        },
+        {"images": BYTES, "rng": RNG},
+        {"images": [None, 5, "abc", object(), BYTES[0], BYTES[:, :2]], "rng": NO_RNG},
     ),
     Call(
         "decathlon.Denoising",
@@ -187,14 +183,16 @@ CALLS = [
         says={"text": ("alpha", "size", "name", "keras.RandomBrightness")},
     ),
     Call(
-        "decathlon.batches.augment",
-        pipeline.augment,
-        {"images": FLOATS, "augmentation": decathlon.Augmentation(), "rng": RNG},
+        "decathlon.augmentation.augment",
+        augmentation.augment,
+        {"images": BYTES, "augmentation": decathlon.Augmentation(), "rng": RNG, "blank": BYTES[0]},
         {
-            "images": [None, 5, "abc", object(), FLOATS[0], FLOATS.astype(str)],
+            "images": [None, 5, "abc", object(), BYTES[0], BYTES.astype(str)],
             "augmentation": [None, 5, "zero", object(), decathlon.Augmentation],
             "rng": NO_RNG,
+            "blank": [*optional(no_array(BYTES[0])), 127, BYTES, BYTES[0, :4]],
         },
+        fine={"images": [FLOATS, BYTES.astype(int)], "blank": [None, FLOATS[0]]},
     ),
     Call(
         "decathlon.open",
@@ -227,8 +225,8 @@ CALLS = [
         {"images": byte_images(BYTES), "image_shape": [*SHAPES, (4, 6, 1), (10**9, 10**9, 1)]},
     ),
     Call(
-        "decathlon.leave_out",
-        selection.leave_out,
+        "decathlon.hold_out",
+        selection.hold_out,
         {"dataset": Made("digits", digits), "class_index": 0, "validation": 100, "seed": 0},
         {
             "dataset": [None, 5, "digits", object(), BYTES, decathlon.Dataset],
@@ -253,15 +251,15 @@ CALLS = [
         fine={"size": [None]},
     ),
     Call(
-        "decathlon.store.check_request",
-        store.check_request,
+        "decathlon.preparation.check_request",
+        preparation.check_request,
         {"name": "mine", "size": 8, "data_dir": Made("a directory", directory)},
         {"name": NAMES, "size": SIZES, "skip_bad": whole(0)},
         fine={"size": [None]},
     ),
     Call(
-        "decathlon.store.decode",
-        store.decode,
+        "decathlon.preparation.decode",
+        preparation.decode,
         {"image": BYTES[0], "channels": 1, "size": 4},
         {
             "image": [None, 5, "abc", object(), FLOATS[0], BYTES[0].astype(np.int8), BYTES],

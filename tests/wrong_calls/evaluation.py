@@ -6,8 +6,10 @@ from functools import cache
 import keras
 import numpy as np
 
-from kls import calibration, callbacks, evaluation, feeding, ood, overfitting, uncertainty
+from kls import calibration, callbacks, evaluation, ood
+from kls.analysis import overfitting, uncertainty
 from kls.ood import scores
+from kls.utils import data as feeding
 
 from .kinds import (
     choice,
@@ -57,8 +59,8 @@ SAYS_DATA = ("data", "images", "labels", "y_true", "logits", "x")
 FEATURES = [5, 0.5, b"x", [], ["hidden"], {}, object(), True]
 SCALINGS = optional(choice("temperature", "vector", "matrix", "dirichlet", "isotonic", "histogram"))
 NAMED_SCORES = [5, b"x", "nonsense", ["nonsense"], [5], [None], {}, object(), True, scores.Energy]
-BINS = [*whole(1), 10**12]
-THRESHOLD = ood.Threshold(score=None).choose(ID_SCORES, OOD_SCORES)
+BINS = whole(1, 10_000)
+THRESHOLD = ood.Threshold(score=None).fit(ID_SCORES, OOD_SCORES)
 
 
 def groups(wrong):
@@ -171,14 +173,14 @@ CALLS = [
     Call(
         "kls.evaluation.Evaluation.to_markdown",
         method("to_markdown"),
-        {"measures": ("auroc",)},
-        {"measures": [None, 5, "auroc", ["nonsense"], [5], [None], object()]},
+        {"metrics": ("auroc",)},
+        {"metrics": [None, 5, "auroc", ["nonsense"], [5], [None], object()]},
     ),
     Call(
         "kls.evaluation.Evaluation.value",
         method("value"),
-        {"measure": "ece", "scaling": "none"},
-        {"measure": choice("ece", "nll"), "scaling": choice("none", "temperature")},
+        {"metric": "ece", "scaling": "none"},
+        {"metric": choice("ece", "nll"), "scaling": choice("none", "temperature")},
     ),
     Call("kls.evaluation.Evaluation.plot_reliability", method("plot_reliability"), {}, {"scaling": choice("none")}),
     Call(
@@ -186,14 +188,14 @@ CALLS = [
     ),
     Call("kls.evaluation.Evaluation.plot_roc", method("plot_roc"), {}, {"score": optional(choice("msp"))}),
     Call(
-        "kls.feeding.feed",
+        "kls.utils.data.feed",
         feeding.feed,
         {"batches": Made("batches", batches), "endless": False},
         {"batches": [None, 5, "abc", IMAGES, DATA, [], {}, object()], "endless": flag()},
     ),
     *(
         Call(
-            f"kls.feeding.{name}",
+            f"kls.utils.data.{name}",
             lambda data, batch_size=128, make=make: list(make(data, batch_size)),
             {"data": DATA},
             {
@@ -249,15 +251,15 @@ CALLS = [
             "ood": [None, {}, *groups([None, 5, "abc", object(), (), IMAGES[:0]])[:-1]],  # "mean" is no other's name
             "score": [None, 5, "nonsense", b"x", ["msp"], {}, object(), scores.Energy, "knn"],
             "every": whole(1),
-            "familiar": [5, "abc", {}, object(), (), IMAGES[:0]],
+            "id_data": [5, "abc", {}, object(), (), IMAGES[:0]],
             "training_data": [5, "abc", {}, object(), (), IMAGES[:0]],
             "batch_size": whole(1),
         },
-        fine={"familiar": [None, IMAGES], "score": [scores.MSP()], "training_data": [None, DATA]},
-        says={"score": ("training_data",), "ood": SAYS_DATA, "familiar": SAYS_DATA, "training_data": SAYS_DATA},
+        fine={"id_data": [None, IMAGES], "score": [scores.MSP()], "training_data": [None, DATA]},
+        says={"score": ("training_data",), "ood": SAYS_DATA, "id_data": SAYS_DATA, "training_data": SAYS_DATA},
     ),
     Call(
-        "kls.overfitting.ClassLosses",
+        "kls.analysis.overfitting.ClassLosses",
         overfitting.ClassLosses,
         {"data": {"train": DATA}, "every": 1},
         {
@@ -267,7 +269,7 @@ CALLS = [
         },
     ),
     Call(
-        "kls.overfitting.OverfittingWeights",
+        "kls.analysis.overfitting.OverfittingWeights",
         overfitting.OverfittingWeights,
         {"loss": overfitting.OverfittingCE(3), "train": DATA, "validation": DATA, "window": 2, "every": 1},
         {
@@ -288,7 +290,7 @@ CALLS = [
         says={"train": ("data",), "validation": ("data",)},
     ),
     Call(
-        "kls.overfitting.overfitting_to_generalization",
+        "kls.analysis.overfitting.overfitting_to_generalization",
         overfitting.overfitting_to_generalization,
         {"train": [[2.0, 2.0], [1.0, 1.5]], "validation": [[2.5, 2.0], [2.0, 1.0]], "window": 1},
         {
@@ -299,7 +301,7 @@ CALLS = [
         fine={"window": [10]},
     ),
     Call(
-        "kls.uncertainty.monte_carlo",
+        "kls.analysis.uncertainty.monte_carlo",
         uncertainty.monte_carlo,
         {"model": NETWORK, "rate": 0.2, "passes": 2},
         {
@@ -311,7 +313,7 @@ CALLS = [
         fine={"seed": [None, 3]},
     ),
     Call(
-        "kls.uncertainty.MonteCarloHead",
+        "kls.analysis.uncertainty.MonteCarloHead",
         uncertainty.MonteCarloHead,
         {"layer": Made("a Dense", lambda: keras.layers.Dense(3)), "rate": 0.2, "passes": 2},
         {
@@ -370,27 +372,27 @@ CALLS = [
         fine={"model": [None], "score": [scores.Energy()]},
     ),
     Call(
-        "kls.ood.Threshold.choose",
-        lambda **arguments: ood.Threshold(score=None).choose(**arguments),
-        {"familiar": ID_SCORES, "unfamiliar": OOD_SCORES, "tpr": 0.95},
+        "kls.ood.Threshold.fit",
+        lambda **arguments: ood.Threshold(score=None).fit(**arguments),
+        {"id_data": ID_SCORES, "ood_data": OOD_SCORES, "tpr": 0.95},
         {
-            "familiar": wrong_scores(ID_SCORES),
-            "unfamiliar": optional(wrong_scores(OOD_SCORES)),
+            "id_data": wrong_scores(ID_SCORES),
+            "ood_data": optional(wrong_scores(OOD_SCORES)),
             "tpr": optional(number("(0, 1]")),
             "tnr": [*optional(number("(0, 1]")), 0.5],
             "batch_size": whole(1),
         },
-        fine={"unfamiliar": [None], "tpr": [None, 1]},
+        fine={"ood_data": [None], "tpr": [None, 1]},
         says={"tnr": ("tpr",)},
     ),
     Call(
-        "kls.ood.Threshold.choose(images)",
-        lambda **arguments: ood.Threshold("msp", classifier()).choose(**arguments),
-        {"familiar": IMAGES, "unfamiliar": 1 - IMAGES},
-        {"familiar": WRONG_IMAGES, "unfamiliar": WRONG_IMAGES, "batch_size": whole(1)},
-        says={"familiar": SAYS_DATA, "unfamiliar": SAYS_DATA},
+        "kls.ood.Threshold.fit(images)",
+        lambda **arguments: ood.Threshold("msp", classifier()).fit(**arguments),
+        {"id_data": IMAGES, "ood_data": 1 - IMAGES},
+        {"id_data": WRONG_IMAGES, "ood_data": WRONG_IMAGES, "batch_size": whole(1)},
+        says={"id_data": SAYS_DATA, "ood_data": SAYS_DATA},
     ),
-    Call("kls.ood.Threshold.is_familiar", THRESHOLD.is_familiar, {"x": ID_SCORES}, {"x": wrong_scores(ID_SCORES)}),
+    Call("kls.ood.Threshold.predict", THRESHOLD.predict, {"x": ID_SCORES}, {"x": wrong_scores(ID_SCORES)}),
     Call("kls.ood.Threshold.save", THRESHOLD.save, {"path": "threshold.json"}, {"path": path()}),
     Call(
         "kls.ood.Threshold.load",

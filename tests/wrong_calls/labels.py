@@ -1,8 +1,10 @@
-"""Wrong calls of what softens labels: targets, losses, distillation, layers and regularizers."""
+"""Wrong calls of what softens labels: targets, losses, distillation and layers."""
 
 import numpy as np
 
-from kls import contrastive, distillation, layers, losses, metrics, overfitting, regularizers, targets
+from kls import layers, losses, metrics, targets
+from kls.analysis import overfitting
+from kls.distillation import contrastive, distiller
 
 from .kinds import (
     choice,
@@ -83,16 +85,16 @@ def metric(make, **wrong):
         return metric.result()
 
     name = f"kls.metrics.{make.__name__}"
-    from_logits = {} if make is metrics.FamiliarAccuracy else {"from_logits": flag()}
+    from_logits = {} if make is metrics.IDAccuracy else {"from_logits": flag()}
     yield Call(name, make, {}, {"dtype": DTYPES} | from_logits | wrong, fine={"dtype": [None, "float64"]})
-    familiar = make is metrics.FamiliarAccuracy
-    wrong_scores = no_predictions(PROBABILITIES) if familiar else probabilities(PROBABILITIES)
+    takes_outliers = make is metrics.IDAccuracy
+    wrong_scores = no_predictions(PROBABILITIES) if takes_outliers else probabilities(PROBABILITIES)
     yield Call(
         f"{name}.update_state",
         update,
         {"y_true": LABELS, "y_pred": PROBABILITIES},
         {
-            "y_true": labels(LABELS, 3, distributions=True, least=-1 if familiar else 0),
+            "y_true": labels(LABELS, 3, distributions=True, least=-1 if takes_outliers else 0),
             "y_pred": [*wrong_scores, np.asarray(PROBABILITIES)[:-1]],
             "sample_weight": weights([1.0, 1.0, 2.0, 0.5])[:-1],  # a batch may be of padding alone
         },
@@ -113,7 +115,7 @@ def call_contrast(student_features, teacher_features, rows):
 
 
 def compile_distiller(loss=None):
-    distillation.Distiller(classifier(), classifier(side=4, activation="linear")).compile("sgd", loss)
+    distiller.Distiller(classifier(), classifier(side=4, activation="linear")).compile("sgd", loss)
 
 
 def others_model():
@@ -235,22 +237,22 @@ CALLS = [
     ),
     *metric(
         metrics.ExpectedCalibrationError,
-        bins=[*whole(1), 10**12],
+        bins=whole(1, 10_000),
         norm=choice(1, 2, "max"),
     ),
-    *metric(metrics.MaximumCalibrationError, bins=[*whole(1), 10**12]),
-    *metric(metrics.UncertaintyCalibrationError, bins=[*whole(1), 10**12]),
+    *metric(metrics.MaximumCalibrationError, bins=whole(1, 10_000)),
+    *metric(metrics.UncertaintyCalibrationError, bins=whole(1, 10_000)),
     *metric(metrics.NegativeLogLikelihood),
     *metric(metrics.BrierScore),
-    *metric(metrics.FamiliarAccuracy),
+    *metric(metrics.IDAccuracy),
     Call(
-        "kls.overfitting.ClassWeights",
+        "kls.analysis.overfitting.ClassWeights",
         overfitting.ClassWeights,
         {"classes": 3},
         {"classes": whole(2)},
     ),
     Call(
-        "kls.contrastive.ContrastiveDistillation",
+        "kls.distillation.contrastive.ContrastiveDistillation",
         contrastive.ContrastiveDistillation,
         {"labels": [0, 0, 1, 1], "dimension": 2, "negatives": 1, "temperature": 0.07, "momentum": 0.5, "weight": 0.8},
         {
@@ -272,7 +274,7 @@ CALLS = [
         fine={"labels": [np.uint8([0, 0, 1, 1]), [0, 0, 1, 10**9]], "seed": [None, 3]},
     ),
     Call(
-        "kls.contrastive.ContrastiveDistillation(...)",
+        "kls.distillation.contrastive.ContrastiveDistillation(...)",
         call_contrast,
         {"student_features": FEATURES, "teacher_features": FEATURES, "rows": [0, 1, 2, 3]},
         {
@@ -282,14 +284,14 @@ CALLS = [
         },
     ),
     Call(
-        "kls.distillation.LabelPlusTeacher",
-        distillation.LabelPlusTeacher,
+        "kls.distillation.distiller.LabelPlusTeacher",
+        distiller.LabelPlusTeacher,
         {"alpha": 1.0, "temperature": 4.0, "from_logits": False},
         {"alpha": number("[0, inf)"), "temperature": number("(0, inf)"), "from_logits": flag()},
     ),
     Call(
-        "kls.distillation.Distiller",
-        distillation.Distiller,
+        "kls.distillation.distiller.Distiller",
+        distiller.Distiller,
         {"student": NETWORK, "teachers": NETWORK, "mode": "kd", "alpha": 0.1, "temperature": 3.0},
         {
             "student": [*model(), TWO_HEADS, *others_model()],
@@ -311,11 +313,14 @@ CALLS = [
         says={"student": ("teachers",), "teachers": ("student",), "mode": ("mode='crd'",), "contrast": ("mode='crd'",)},
     ),
     Call(
-        "kls.distillation.Distiller.compile", compile_distiller, {}, {"loss": ["mse", 5, object(), losses.SmoothedCE()]}
+        "kls.distillation.distiller.Distiller.compile",
+        compile_distiller,
+        {},
+        {"loss": ["mse", 5, object(), losses.SmoothedCE()]},
     ),
     Call(
-        "kls.distillation.teacher_logits",
-        distillation.teacher_logits,
+        "kls.distillation.distiller.teacher_logits",
+        distiller.teacher_logits,
         {"teacher": NETWORK, "data": IMAGES, "path": Made("a path", lambda: directory() / "logits.npy")},
         {
             "teacher": [*model(), [None], TWO_HEADS],
@@ -343,5 +348,4 @@ CALLS = [
         {"rate": number("[0, 1]"), "seed": layer_seed()},
         fine={"seed": [None, 3]},
     ),
-    Call("kls.regularizers.L2", regularizers.L2, {"l2": 0.5}, {"l2": number("[0, inf)")}),
 ]

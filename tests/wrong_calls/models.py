@@ -1,8 +1,10 @@
 """Wrong calls of the functions that build models."""
 
-from kls import models
+import numpy as np
 
-from .kinds import choice, flag, function, number, text, whole
+from kls import layers, models
+
+from .kinds import choice, flag, function, no_array, number, optional, text, whole
 from .samples import classifier
 from .table import Call, Made
 
@@ -20,6 +22,7 @@ SHARED = {
 }
 VALID = {"input_shape": (8, 8, 1), "classes": 2, "classifier_activation": "softmax", "l2": 1e-4, "synchronized": False}
 DROPOUT = number("[0, 1)")
+MEAN = np.full((8, 8, 1), 0.5, np.float32)
 
 
 def family(make, wrong, **valid):
@@ -34,6 +37,13 @@ def family(make, wrong, **valid):
 
 
 CALLS = [
+    Call(
+        "kls.layers.Pixels",
+        layers.Pixels,
+        {"mean": MEAN},
+        {"mean": [*optional(no_array(MEAN)), 0.5, MEAN[0], MEAN[None], MEAN + 1, -MEAN, MEAN * np.nan]},
+        fine={"mean": [None, MEAN.astype(np.float64), MEAN.tolist()]},
+    ),
     family(models.ResNetV1, {"depth": [*whole(1), 9, 10, 2]}, depth=8),
     family(models.ResNetV2, {"depth": [*whole(1), 12, 2]}, depth=11),
     family(

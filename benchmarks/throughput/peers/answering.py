@@ -1,4 +1,4 @@
-"""What a process that takes turns does: it answers each line that it reads with a line of JSON."""
+"""What a worker does: it answers each line that it reads with a line of JSON."""
 
 import json
 import math
@@ -18,23 +18,23 @@ def answer(prepare):
     """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    turn = None
+    one_round = None
     for _ in sys.stdin:
-        if turn is None:
-            found, turn = prepare()
+        if one_round is None:
+            found, one_round = prepare()
         else:
-            found = turn()
+            found = one_round()
         print(json.dumps(found), file=answers, flush=True)
 
 
-def plan_turn(seconds, step_seconds, longest):
-    """Returns `(steps per pass, passes)` of a turn that lasts `seconds` at least, with passes of up to `longest` steps.
+def plan_round(seconds, step_seconds, longest):
+    """Returns `(steps per pass, passes)` of a round of `seconds` at least, with passes of up to `longest` steps.
 
     Example:
 
-    >>> plan_turn(4.0, 0.1, longest=16)
+    >>> plan_round(4.0, 0.1, longest=16)
     (16, 3)
-    >>> plan_turn(4.0, 1.0, longest=16)
+    >>> plan_round(4.0, 1.0, longest=16)
     (4, 1)
     """
     steps = max(1, math.ceil(seconds / step_seconds))

@@ -44,27 +44,13 @@ class Network(nn.Module):
 class Sum(nn.Module):
     """Two branches of one input, added."""
 
-    def __init__(self, branch, shortcut):
+    def __init__(self, first, second):
         super().__init__()
-        self.branch = branch
-        self.shortcut = shortcut
+        self.first = first
+        self.second = second
 
     def forward(self, x):
-        return self.shortcut(x) + self.branch(x)
-
-
-class Preactivated(nn.Module):
-    """A residual block of Wide ResNet that widens: its shortcut starts behind the first normalisation."""
-
-    def __init__(self, activate, shortcut, branch):
-        super().__init__()
-        self.activate = activate
-        self.shortcut = shortcut
-        self.branch = branch
-
-    def forward(self, x):
-        x = self.activate(x)
-        return self.shortcut(x) + self.branch(x)
+        return self.first(x) + self.second(x)
 
 
 class Joined(nn.Module):
@@ -121,16 +107,15 @@ def wide_resnet(depth, width, channels, classes):
     for stage, filters in enumerate((16 * width, 32 * width, 64 * width)):
         for block in range((depth - 4) // 6):
             strides = 2 if stage > 0 and block == 0 else 1
-            activate = (norm(inputs), nn.ReLU())
-            rest = (
+            preactivation = (norm(inputs), nn.ReLU())
+            branch = (
                 *(conv(inputs, filters, 3, strides), norm(filters), nn.ReLU()),
                 *(nn.Dropout(0.3), conv(filters, filters, 3)),
             )
             if inputs == filters and strides == 1:
-                layers.append(Sum(nn.Sequential(*activate, *rest), nn.Identity()))
+                layers.append(Sum(nn.Sequential(*preactivation, *branch), nn.Identity()))
             else:
-                shortcut = conv(inputs, filters, 1, strides)
-                layers.append(Preactivated(nn.Sequential(*activate), shortcut, nn.Sequential(*rest)))
+                layers += [*preactivation, Sum(conv(inputs, filters, 1, strides), nn.Sequential(*branch))]
             inputs = filters
     layers += [norm(inputs), nn.ReLU()]
     return _initialised(Network(nn.Sequential(*layers), inputs, classes, l2=2.5e-4), "fan_out")
@@ -160,17 +145,20 @@ NETWORKS = {
 
 
 def build(name, channels, classes):
-    """Returns the counterpart of `kls.models.build(name, ...)`, `None` where there is none.
+    """Returns the counterpart of `kls.models.build(name, ...)`.
 
     Args:
         name: Registered name of the model in `kls`.
         channels: Channels of the images.
         classes: Number of classes K.
+
+    Raises:
+        ValueError: If there is none.
     """
     for pattern, network in NETWORKS.items():
         if match := re.fullmatch(pattern, name):
             return network(*map(int, match.groups()), channels, classes)
-    return None
+    raise ValueError(f"`name` must match one of {', '.join(NETWORKS)}. Received: {name!r}")
 
 
 def _conv(inputs, filters, kernel_size, strides=1, bias=False):

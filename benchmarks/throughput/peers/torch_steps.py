@@ -1,8 +1,9 @@
-"""Training and inference by PyTorch, as a process that takes turns: `torch_steps.py JSON`.
+"""Training and inference by PyTorch, as a worker: `torch_steps.py JSON`.
 
 Batches lie in memory on the device, images are channels_last, `mixed_bfloat16` is autocast, the optimiser is fused.
 """
 
+import itertools
 import json
 import sys
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch_networks
-from answering import answer, plan_turn, resident
+from answering import answer, plan_round, resident
 
 WARM_UP_STEPS = 3
 HELD_BATCHES = 16
@@ -36,16 +37,13 @@ class Form:
         self.optimizer = torch.optim.Adam(self.network.parameter_groups(), lr=1e-3, fused=True)
         self.loss = torch.nn.CrossEntropyLoss(label_smoothing=settings["label_smoothing"])
         self.bfloat16 = settings["precision"] == "mixed_bfloat16"
-        batches = range(0, len(labels) - settings["batch_size"] + 1, settings["batch_size"])[:HELD_BATCHES]
         self.batches = [
-            (
-                torch.from_numpy(images[start : start + settings["batch_size"]])
-                .permute(0, 3, 1, 2)
-                .to(self.device, memory_format=torch.channels_last),
-                torch.from_numpy(labels[start : start + settings["batch_size"]]).to(self.device),
-            )
-            for start in batches
+            (self._to_device(images[start:end]).permute(0, 3, 1, 2), self._to_device(labels[start:end]))
+            for start, end in itertools.pairwise(range(0, len(labels) + 1, settings["batch_size"]))
         ]
+
+    def _to_device(self, array):
+        return torch.from_numpy(array).to(self.device)
 
     def train(self, steps):
         """Returns the seconds of so many training steps."""
@@ -82,10 +80,10 @@ class Form:
 
 
 def prepare(settings):
-    """Builds, compiles and warms up a network; returns what it took and the function of its turns.
+    """Builds, compiles and warms up a network; returns what it took and the function of its rounds.
 
     Args:
-        settings: Dictionary with `form`, `model`, `batch_size`, `precision`, `label_smoothing`, `seconds`,
+        settings: Dictionary with `form`, `network`, `batch_size`, `precision`, `label_smoothing`, `seconds`,
             `inference_seconds` and `arrays`, the directory of a prepared data set.
     """
     arrays = Path(settings["arrays"])
@@ -94,30 +92,20 @@ def prepare(settings):
     images = np.load(arrays / "train.images.npy", mmap_mode="r", allow_pickle=False)[:count].astype(np.float32) / 255
     images -= np.load(arrays / "mean.npy", allow_pickle=False)
     start = time.perf_counter()
-    network = torch_networks.build(settings["model"], images.shape[-1], int(labels.max()) + 1)
-    if network is None:
-        return {"skipped": f"there is no torch network {settings['model']}"}, None
+    network = torch_networks.build(settings["network"], images.shape[-1], int(labels.max()) + 1)
     form = Form(network, images, labels[:count], settings)
-    try:
-        form.train(1)
-    except Exception as error:  # a compiler that is missing or fails raises anything
-        if settings["form"] not in COMPILE_MODES:
-            raise
-        return {"skipped": f"torch.compile failed: {str(error).strip().splitlines()[0][:200]}"}, None
+    form.train(1)
     prepare_seconds = time.perf_counter() - start
     form.infer(1)
-    steps, _ = plan_turn(settings["seconds"], form.train(WARM_UP_STEPS) / WARM_UP_STEPS, sys.maxsize)
-    passes, _ = plan_turn(settings["inference_seconds"], form.infer(WARM_UP_STEPS) / WARM_UP_STEPS, sys.maxsize)
+    steps, _ = plan_round(settings["seconds"], form.train(WARM_UP_STEPS) / WARM_UP_STEPS, sys.maxsize)
+    passes, _ = plan_round(settings["inference_seconds"], form.infer(WARM_UP_STEPS) / WARM_UP_STEPS, sys.maxsize)
 
-    def turn():
+    def one_round():
         training, inference = steps / form.train(steps), passes / form.infer(passes)
-        return {
-            "training": training * settings["batch_size"],
-            "inference": inference * settings["batch_size"],
-            "memory": resident("VmHWM"),
-        }
+        rates = {"training": training * settings["batch_size"], "inference": inference * settings["batch_size"]}
+        return {**rates, "memory": resident("VmHWM")}
 
-    return {"prepare_seconds": prepare_seconds}, turn
+    return {"prepare_seconds": prepare_seconds}, one_round
 
 
 settings = json.loads(sys.argv[1])

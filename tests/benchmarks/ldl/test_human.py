@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import entropy
 
 from benchmarks.ldl.human import gamma_of_entropy, mean_entropy, read_distributions
-from benchmarks.runner.plan import PlanError
+from kls.study.plan import PlanError
 from kls.targets import smooth
 
 
@@ -19,15 +19,11 @@ def counts():
 def test_counts_become_distributions(kind, counts, stripes, tmp_path):
     path = tmp_path / f"counts.{kind}"
     np.savez(path, counts=counts) if kind == "npz" else np.save(path, counts)
-    fingerprint, distributions = read_distributions(path, stripes)
+    distributions = read_distributions(path, stripes)
     assert distributions.dtype == np.float32
     np.testing.assert_allclose(distributions * counts.sum(axis=1, keepdims=True), counts, rtol=1e-6)
-    assert len(fingerprint) == 12
     np.save(tmp_path / "doubled.npy", 2 * counts)
-    assert read_distributions(tmp_path / "doubled.npy", stripes)[0] == fingerprint
-    counts[0, 0] += 1
-    np.save(tmp_path / "others.npy", counts)
-    assert read_distributions(tmp_path / "others.npy", stripes)[0] != fingerprint
+    np.testing.assert_array_equal(read_distributions(tmp_path / "doubled.npy", stripes), distributions)
 
 
 def test_what_is_wrong_with_a_file_is_said(counts, stripes, tmp_path):

@@ -1,7 +1,6 @@
 """The whole study once, with networks that compile at once, and what it makes of wrong input."""
 
 import csv
-import json
 
 import numpy as np
 import pandas as pd
@@ -10,9 +9,11 @@ from sklearn.metrics import f1_score, log_loss, top_k_accuracy_score
 
 from benchmarks.ldl import report
 from benchmarks.ldl.__main__ import main
-from benchmarks.runner.store import RunStore, read_outputs
+from benchmarks.ldl.tables import with_configuration
 from kls.calibration.samples import softmax
 from kls.models import registry
+from kls.study.records import read_record
+from kls.study.store import RunStore, read_outputs
 
 METHODS = ("vanilla", "ls", "kd", "off-ldl", "off-en-ldl", "off-mt-ldl", "on-ldl", "crd+kd", "mcdo", "ogr")
 
@@ -45,7 +46,7 @@ def finished(study, tmp_path_factory):
 @pytest.fixture(scope="module")
 def records(finished):
     """`{configuration: record}` of the student."""
-    found = [json.loads(path.read_text()) for path in finished.glob("trials/*/record.json")]
+    found = [with_configuration(read_record(path.parent)) for path in finished.glob("trials/*/record.json")]
     return {record["configuration"]: record for record in found if record["model"] == "tiny"}
 
 
@@ -91,8 +92,8 @@ def history(out, record):
 
 
 class TestTables:
-    def test_measures_are_those_of_the_stored_logits(self, finished, records):
-        frame = pd.read_csv(finished / "tables" / "measures.csv").set_index(["model", "method"])
+    def test_metrics_are_those_of_the_stored_logits(self, finished, records):
+        frame = pd.read_csv(finished / "tables" / "metrics.csv").set_index(["model", "method"])
         for name, record in records.items():
             found = read_outputs(finished / "trials" / record["trial"] / "logits" / "test.npz")
             row = frame.loc["tiny", name]
@@ -151,3 +152,13 @@ class TestTheCommand:
     def test_wrong_input(self, study, tmp_path, capsys):
         assert study(tmp_path / "out", "--methods", "on-lld") == 2
         assert "error: --methods must be among vanilla, ls" in capsys.readouterr().err
+
+    def test_contrastive_distillation_keeps_the_memory_of_one_replica(self, study, tmp_path, capsys):
+        assert study(tmp_path / "out", "--methods", "crd", "--strategy", "mirrored") == 2
+        assert "crd of small seed=0 keeps the memory of one replica" in capsys.readouterr().err
+        assert not (tmp_path / "out" / "trials").exists()
+
+    @pytest.mark.parametrize("asked", [["--features"], ["--scores", "knn"]])
+    def test_dropout_leaves_no_one_set_of_features(self, study, asked, tmp_path, capsys):
+        assert study(tmp_path / "out", "--methods", "mcdo", *asked) == 2
+        assert "scores of features, cannot be had of stripes tiny mcdo seed=0" in capsys.readouterr().err

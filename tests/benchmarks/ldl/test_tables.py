@@ -9,10 +9,10 @@ from scipy.special import log_softmax
 from sklearn.metrics import top_k_accuracy_score
 
 from benchmarks.ldl.figures import calibration_panels, similar_and_different
-from benchmarks.ldl.tables import f1_table, measured, measures_table, paper_tables
-from benchmarks.runner.published import published
-from benchmarks.runner.store import RunStore
-from benchmarks.runner.tables import Bold
+from benchmarks.ldl.tables import f1_table, measured, metrics_table, paper_tables
+from benchmarks.published import published
+from kls.study.report.tables import Bold
+from kls.study.store import RunStore
 
 PAPER = published("ldl")
 
@@ -25,9 +25,7 @@ class Study:
         self.records = []
         self.ids = map(str, count())
 
-    def add(
-        self, dataset, model, configuration, accuracy, confidence, *, seed=0, teacher=None, mixing=None, classes=10
-    ):
+    def add(self, dataset, model, configuration, accuracy, confidence, *, seed=0, teacher="", mixing="", classes=10):
         trial = SimpleNamespace(id=next(self.ids))
         labels = np.arange(100) % classes
         predicted = np.where(np.arange(100) < 100 * accuracy, labels, (labels + 1) % classes)
@@ -45,7 +43,7 @@ class Study:
                     "evaluation": "test",
                     "epochs": 20,
                     "batch_size": 32,
-                    "loss": "smoothed_ce",
+                    "starts_anew": True,
                     "accuracy_train": 0.5,
                     "accuracy_last": 0.5,
                 },
@@ -115,7 +113,7 @@ class TestMeasuresTable:
     def test_published_numbers_stand_below_in_the_same_units(self, study):
         """Table 7, ResNet-18: 78.67 ± 0.14, 0.060, 0.086, 0.826 and a Brier score of the predicted class of 0.118."""
         study.add("cifar100_full", "resnet18", "off-ldl", 0.9, 0.75, teacher="resnet200", classes=100)
-        table, numbers = measures_table(study.networks, study.records, PAPER)
+        table, numbers = metrics_table(study.networks, study.records, PAPER)
         assert table.rows[0][:5] == ("cifar100_full", "resnet18", "off-ldl (resnet200)", "1", "90.00")
         assert table.rows[1] == ("", "", "published", "3", "78.67 ± 0.14", "–", "6.0", "8.6", "0.826", "0.118", "–")
         assert numbers["ece_published"].item() == 0.060
@@ -126,7 +124,7 @@ class TestMeasuresTable:
         for seed, accuracy in enumerate((0.79, 0.85, 0.91)):
             study.add("cifar10", "resnet20v1", "vanilla", accuracy, 0.95, seed=seed)
             study.add("cifar10", "resnet20v1", "ls", accuracy, 0.85, seed=seed)
-        table, _ = measures_table(study.networks, study.records, PAPER)
+        table, _ = metrics_table(study.networks, study.records, PAPER)
         rows = {row[2]: row for row in table.rows if row[0]}
         assert rows["vanilla"][3] == "3"
         assert rows["vanilla"][4] == Bold("85.00 ± 6.00")
@@ -135,7 +133,7 @@ class TestMeasuresTable:
 
     def test_data_that_the_paper_does_not_have(self, study):
         study.add("mine", "resnet20v1", "on-ldl", 0.9, 0.8, teacher="resnet32v1", mixing="ricap")
-        table, numbers = measures_table(study.networks, study.records, PAPER)
+        table, numbers = metrics_table(study.networks, study.records, PAPER)
         assert len(table.rows) == 1
         assert numbers["accuracy_published"].isna().all()
         assert "mine: 20 epochs (the paper: 240, long 350), 500 training and 100 evaluation images" in table.notes[0]

@@ -7,15 +7,16 @@ import pytest
 
 from benchmarks.mnist_zero import figures
 from benchmarks.mnist_zero.figures import draw_figures
-from benchmarks.runner.store import RunStore
-from benchmarks.runner.trial import Trial
 from kls.ood import Threshold
+from kls.study.methods import CrossEntropy, Denoising
+from kls.study.store import RunStore
+from kls.study.trial import Trial
 
-NAMES = ("restored", "stand_ins", "error_by_class", "largest_errors", "roc_validation", "roc_test")
-# Maximum softmax of each image, the labels of the familiar ones, and their errors.
-VALIDATION, STAND_INS, FAMILIAR, UNFAMILIAR = (0.9, 0.8), (0.6, 0.95), (0.95, 0.85, 0.65, 0.5), (0.9, 0.7, 0.6)
+NAMES = ("restored", "proxy_ood", "error_by_class", "largest_errors", "roc_validation", "roc_test")
+# Maximum softmax of each image, the labels of the ID images, and their errors.
+VALIDATION, PROXIES, ID, OOD = (0.9, 0.8), (0.6, 0.95), (0.95, 0.85, 0.65, 0.5), (0.9, 0.7, 0.6)
 LABELS = (0, 2, 1, 0)  # all are taken for class 0
-ERRORS = {"familiar": (0.01, 0.05, 0.03, 0.02), "unfamiliar": (0.4, 0.2, 0.3)}
+ERRORS = {"id_test": (0.01, 0.05, 0.03, 0.02), "held_out": (0.4, 0.2, 0.3)}
 THRESHOLD = 0.8
 
 
@@ -25,35 +26,38 @@ def logits_of(confidences):
 
 
 class Study:
-    """Examined networks on data sets of four classes, of which one is left out: their records and their store."""
+    """Examined networks on data sets of four classes, of which one is held out: their records and their store."""
 
     def __init__(self, store):
         self.store = store
         self.records = []
         self.datasets = {}
 
-    def add(self, dataset="mine-without-1", method="std-1", seed=0, unfamiliar_errors=ERRORS["unfamiliar"]):
+    def add(self, dataset="mine-without-1", method="std-1", seed=0, ood_errors=ERRORS["held_out"]):
         index = int(dataset[-1])
         self.datasets[dataset] = SimpleNamespace(class_names=[name for i, name in enumerate("abcd") if i != index])
-        trial = Trial(dataset, "8", "0123", "denoising_classifier", 1.0, "cosine", 7, seed=seed, configuration=method)
-        self.store.begin(trial)
         decoder = method != "classifier"
         weight = float(method[4:]) if method.startswith("std") else 0.0
+        focal = float(method.startswith("std"))
+        denoising = Denoising(focal=focal, std_weight=weight, title=method)
+        trained_by = denoising if decoder else CrossEntropy(title=method)
+        trial = Trial(dataset, "8", "0123", "denoising_classifier", trained_by, 7, "cosine", seed=seed)
+        self.store.begin(trial)
         self.records.append(
             {
-                **{"trial": trial.id, "dataset": dataset, "configuration": method, "seed": seed},
-                **{"loss": "denoising" if decoder else "smoothed_ce", "std_weight": weight if decoder else None},
+                **{"trial": trial.id, "dataset": dataset, "method": method, "seed": seed},
+                **{"loss": trained_by.name, "recipe": {"method": {"std_weight": weight}}},
             }
         )
-        sets = {"validation": VALIDATION, "reconstructions": STAND_INS, "familiar": FAMILIAR, "unfamiliar": UNFAMILIAR}
-        errors = {**ERRORS, "unfamiliar": unfamiliar_errors}
+        sets = {"validation": VALIDATION, "proxy_ood": PROXIES, "id_test": ID, "held_out": OOD}
+        errors = {**ERRORS, "held_out": ood_errors}
         for name, confidences in sets.items():
-            labels = np.array(LABELS) if name == "familiar" else np.full(len(confidences), -1)
+            labels = np.array(LABELS) if name == "id_test" else np.full(len(confidences), -1)
             scores = {"denoising": -np.array(errors.get(name, (0.1, 0.1)))} if decoder else {}
             self.store.write_outputs(trial, name, logits_of(confidences), labels, scores=scores)
         if decoder:
             self.store.write_arrays(trial, "pictures", pictures())
-            threshold = Threshold("msp").choose(logits_of([THRESHOLD]), tpr=1.0)
+            threshold = Threshold("msp").fit(logits_of([THRESHOLD]), tpr=1.0)
             threshold.save(self.store.directory(trial) / "threshold.json")
         return self
 
@@ -62,7 +66,7 @@ def pictures():
     """Returns twelve images of each set and part, each of one grey level that no other has."""
     grey = iter(range(144))
     found = {}
-    for name in ("validation", "reconstructions", "familiar", "unfamiliar"):
+    for name in ("validation", "proxy_ood", "id_test", "held_out"):
         for part in ("clean", "noised", "restored"):
             levels = [next(grey) for _ in range(12)]
             found[f"{name}_{part}"] = np.stack([np.full((8, 8, 1), level, np.uint8) for level in levels])
@@ -76,12 +80,12 @@ def study(store):
 
 
 def draw(study, **replaced):
-    """Returns the figures of a study by name, unsaved, with functions of `kls.plots` replaced."""
+    """Returns the figures of a study by name, unsaved, with functions of the module replaced."""
     drawn = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(figures, "_save", lambda store, name, figure: drawn.__setitem__(name, figure))
         for name, function in replaced.items():
-            patch.setattr(figures.plots, name, function)
+            patch.setattr(figures, name, function)
         draw_figures(study.records, study.store, study.datasets)
     return drawn
 
@@ -95,9 +99,9 @@ def draw_without_images(study):
 def drawn(tmp_path_factory):
     """The figures of `mine-without-1`, of several networks: `std-5` alone has errors as in `ERRORS`."""
     study, low = Study(RunStore(tmp_path_factory.mktemp("drawn"))), (0.001,) * 3
-    study.add(method="std-5", seed=1, unfamiliar_errors=low).add(method="classifier")
-    study.add(method="cross-entropy", unfamiliar_errors=low).add(method="std-0", unfamiliar_errors=low)
-    study.add(method="std-5").add(method="std-1", unfamiliar_errors=low)
+    study.add(method="std-5", seed=1, ood_errors=low).add(method="classifier")
+    study.add(method="cross-entropy", ood_errors=low).add(method="std-0", ood_errors=low)
+    study.add(method="std-5").add(method="std-1", ood_errors=low)
     return {name.removesuffix("_mine-without-1"): figure for name, figure in draw(study).items()}
 
 
@@ -125,19 +129,19 @@ def medians(figure):
 
 
 class TestWhichNetworks:
-    def test_all_figures_are_of_each_data_set_and_class_left_out(self, study):
+    def test_all_figures_are_of_each_data_set_and_held_out_class(self, study):
         drawn = draw_without_images(study.add().add("mine-without-3"))
         assert set(drawn) == {f"{name}_mine-without-{index}" for name in ("confidence", *NAMES) for index in (1, 3)}
 
-    def test_one_network_is_the_first_of_the_first_seed_with_the_loss_of_the_paper(self, drawn):
+    def test_one_network_is_the_first_with_the_loss_of_the_paper(self, drawn):
         assert medians(drawn["error_by_class"])[1] == pytest.approx(0.3)
 
-    def test_all_methods_of_the_first_seed_that_have_a_decoder_are_compared(self, drawn):
+    def test_all_methods_of_the_first_seed_with_a_decoder_are_compared(self, drawn):
         titles = [panel.get_title() for panel in drawn["confidence"].axes if panel.get_visible()]
         assert titles == ["cross-entropy", "std-0", "std-5", "std-1"]
 
-    def test_one_network_is_the_first_with_a_decoder_where_none_has_the_loss_of_the_paper(self, study):
-        study.add(method="classifier").add(method="cross-entropy").add(method="std-0", unfamiliar_errors=(0.001,) * 3)
+    def test_without_the_papers_loss_it_is_the_first_with_a_decoder(self, study):
+        study.add(method="classifier").add(method="cross-entropy").add(method="std-0", ood_errors=(0.001,) * 3)
         assert medians(draw_without_images(study)["error_by_class_mine-without-1"])[1] == pytest.approx(0.3)
 
     def test_without_a_decoder_there_is_nothing_to_draw(self, study):
@@ -148,11 +152,11 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("index", "ticks"),
         [
-            ("0", ["0 (left out)\nn = 3", "b\nn = 2", "c\nn = 1", "d\nn = 1"]),
-            ("3", ["a\nn = 2", "b\nn = 1", "c\nn = 1", "3 (left out)\nn = 3"]),
+            ("0", ["0 (held out)\nn = 3", "b\nn = 2", "c\nn = 1", "d\nn = 1"]),
+            ("3", ["a\nn = 2", "b\nn = 1", "c\nn = 1", "3 (held out)\nn = 3"]),
         ],
     )
-    def test_the_class_left_out_stands_where_it_belongs(self, study, index, ticks):
+    def test_the_held_out_class_stands_where_it_belongs(self, study, index, ticks):
         drawn = draw_without_images(study.add(f"mine-without-{index}"))
         for name in ("error_by_class", "largest_errors"):
             (panel,) = drawn[f"{name}_mine-without-{index}"].axes
@@ -164,17 +168,17 @@ class TestErrors:
     def test_the_largest_are_counted(self, study, monkeypatch):
         monkeypatch.setattr(figures, "LARGEST", 4)
         counted = bars(draw_without_images(study.add())["largest_errors_mine-without-1"])
-        assert counted == {"a": 0, "1 (left out)": 3, "c": 0, "d": 1}
+        assert counted == {"a": 0, "1 (held out)": 3, "c": 0, "d": 1}
 
     def test_of_fewer_images_all_are_counted(self, drawn):
-        assert bars(drawn["largest_errors"]) == {"a": 2, "1 (left out)": 3, "c": 1, "d": 1}
+        assert bars(drawn["largest_errors"]) == {"a": 2, "1 (held out)": 3, "c": 1, "d": 1}
 
 
 class TestConfidences:
-    def test_correct_wrong_and_unfamiliar_images_and_the_threshold(self, drawn):
+    def test_correct_wrong_and_ood_images_and_the_threshold(self, drawn):
         panel = drawn["confidence"].axes[0]
         groups = {stairs.get_label(): stairs.get_data() for stairs in panel.patches}
-        assert list(groups) == ["correct (n = 2)", "wrong (n = 2)", "unfamiliar (n = 3)"]
+        assert list(groups) == ["correct (n = 2)", "wrong (n = 2)", "OOD (n = 3)"]
         for data, confidences in zip(groups.values(), ((0.5, 0.95), (0.65, 0.85), (0.6, 0.7, 0.9)), strict=True):
             filled = np.nan_to_num(data.values) > 0
             assert data.values[filled] == pytest.approx(100 / len(confidences))
@@ -186,16 +190,16 @@ class TestConfidences:
 
 class TestROC:
     @pytest.mark.parametrize(
-        ("name", "point", "unfamiliar"),
+        ("name", "point", "held_out"),
         [
-            ("test", (1 / 3, 2 / 4), "class left out"),  # 0.9 passes; 0.95 and 0.85 are kept
-            ("validation", (1 / 2, 2 / 2), "restored stand-ins"),  # 0.95 passes; all are kept
+            ("test", (1 / 3, 2 / 4), "held-out class"),  # 0.9 passes; 0.95 and 0.85 are kept
+            ("validation", (1 / 2, 2 / 2), "proxy OOD images"),  # 0.95 passes; all are kept
         ],
     )
-    def test_the_threshold_is_a_point_of_the_curve(self, drawn, name, point, unfamiliar):
+    def test_the_threshold_is_a_point_of_the_curve(self, drawn, name, point, held_out):
         (panel,) = drawn[f"roc_{name}"].axes
         curve, _, marked = panel.lines
-        assert curve.get_label().startswith(f"{unfamiliar}: AUROC")
+        assert curve.get_label().startswith(f"{held_out}: AUROC")
         (found,) = marked.get_xydata()
         assert found == pytest.approx(point)
         assert marked.get_label().startswith("threshold 0.800\n")
@@ -204,15 +208,15 @@ class TestROC:
 
 
 class TestImages:
-    def test_unfamiliar_ones_stand_above_what_is_made_of_them(self, drawn):
+    def test_held_out_images_stand_above_what_is_made_of_them(self, drawn):
         (panel,) = drawn["restored"].axes
         assert grey_levels(panel) == list(range(108, 144))  # the last of the four sets
         assert [label.get_text() for label in panel.get_yticklabels()] == ["original", "under noise", "restored"]
         columns = [label.get_text() for label in panel.get_xticklabels()]
         assert columns == [f"a\n{confidence:.2f}" for confidence in np.linspace(0.4, 0.95, 12)]
 
-    def test_stand_ins_stand_beside_familiar_images(self, drawn):
-        left, right = drawn["stand_ins"].axes
-        assert [left.get_title(), right.get_title()] == ["stand in for unfamiliar images", "familiar images"]
+    def test_proxy_images_stand_beside_id_images(self, drawn):
+        left, right = drawn["proxy_ood"].axes
+        assert [left.get_title(), right.get_title()] == ["proxy OOD images", "ID images"]
         for panel, first in ((left, 36), (right, 72)):  # the second set and the third
             assert grey_levels(panel) == [first + 12 * part + 2 * i for part in range(3) for i in range(6)]

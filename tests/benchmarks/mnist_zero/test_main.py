@@ -16,22 +16,25 @@ import decathlon
 import kls
 from benchmarks.mnist_zero import report
 from benchmarks.mnist_zero.__main__ import main
-from benchmarks.runner import run as run_module
-from benchmarks.runner.networks import trained_model
-from benchmarks.runner.store import RunStore
-from benchmarks.runner.trial import Trial
 from decathlon.sources.npz import open_npz
+from kls.models import registry
 from kls.ood import Threshold
+from kls.study import run as run_module
+from kls.study.methods.registry import METHODS as KNOWN
+from kls.study.networks import trained_network
+from kls.study.records import read_record
+from kls.study.store import RunStore
+from kls.study.trial import Trial
 
 METHODS = ["std-1", "classifier"]
-FIGURES = ("confidence", "restored", "stand_ins", "error_by_class", "largest_errors", "roc_validation", "roc_test")
+FIGURES = ("confidence", "restored", "proxy_ood", "error_by_class", "largest_errors", "roc_validation", "roc_test")
 
 
 def prepare_bands(directory, of_first):
     """Prepares `bands`: four classes that differ in where a band lies, 128 training and 60 test images.
 
     Args:
-        directory: The data room.
+        directory: The data directory.
         of_first: Function of `(N, 8, 8, 1)` images to what stands for those of class 0.
     """
     rng = np.random.default_rng(0)
@@ -48,24 +51,24 @@ def prepare_bands(directory, of_first):
 
 
 @pytest.fixture(scope="module")
-def room(tmp_path_factory, prepare_random):
-    """`bands`, and unfamiliar `waves`."""
-    directory = prepare_bands(tmp_path_factory.mktemp("room"), lambda images: images)
+def prepared_dir(tmp_path_factory, prepare_random):
+    """`bands`, and OOD `waves`."""
+    directory = prepare_bands(tmp_path_factory.mktemp("data"), lambda images: images)
     prepare_random("waves", directory)
     return directory
 
 
 @pytest.fixture(scope="module")
-def study(room, tiny_denoising_classifier):
+def study(prepared_dir, tiny_denoising_classifier):
     """Returns a function that runs the study on `bands` with networks that compile at once."""
 
-    def run(out, *more, data_dir=room):
+    def run(out, *more, data_dir=prepared_dir):
         recipe = ("--datasets", "bands", "--epochs", "2", "--batch-size", "16", "--validation", "16")
         methods = () if "--methods" in more else ("--methods", *METHODS)
         return main([*recipe, *methods, *more, "--data-dir", str(data_dir), "--out", str(out)])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kls.models, "DenoisingClassifier", tiny_denoising_classifier)
+        patch.setitem(registry._BUILDERS, "denoising_classifier", tiny_denoising_classifier)
         yield run
 
 
@@ -90,11 +93,12 @@ class Finished:
         self._run(study)
 
     def _run(self, study, stop_at=None):
-        def train(trial, *arguments, **options):
-            self.trained[-1].append(trial.method)
-            if trial.method == stop_at:
+        def train(training, *arguments):
+            method = training.trial.method.label
+            self.trained[-1].append(method)
+            if method == stop_at:
                 raise KeyboardInterrupt
-            return own(trial, *arguments, **options)
+            return own(training, *arguments)
 
         own = run_module.train
         self.trained.append([])
@@ -137,14 +141,15 @@ def untrained(monkeypatch):
 
     monkeypatch.setattr(run_module, "train", never)
     monkeypatch.setattr(run_module, "evaluate_again", never)
-    monkeypatch.setattr("benchmarks.mnist_zero.examine.trained_model", never)
+    monkeypatch.setattr("benchmarks.mnist_zero.examine.trained_network", never)
 
 
 def trial_of(out, method):
     """Returns the finished `Trial` of a method."""
-    records = [json.loads(path.read_text()) for path in out.glob("trials/*/record.json")]
-    (trial,) = (record["trial"] for record in records if record["configuration"] == method)
-    return Trial(**json.loads((out / "trials" / trial / "trial.json").read_text()))
+    records = [read_record(path.parent) for path in out.glob("trials/*/record.json")]
+    (recipe,) = (record["recipe"] for record in records if record["method"] == method)
+    parameters = dict(recipe["method"])
+    return Trial(**recipe | {"method": KNOWN[parameters.pop("name")](**parameters)})
 
 
 def unaligned(text):
@@ -154,7 +159,7 @@ def unaligned(text):
 
 def confidences(model, images):
     """Returns the maximum softmax of the class output in double precision, and the classes."""
-    logits = keras.ops.convert_to_numpy(model(images.astype("float32") / 255, training=False)["class"])
+    logits = keras.ops.convert_to_numpy(model(images.astype("float32"), training=False)["class"])
     powers = np.exp(logits.astype(float))
     return (powers / powers.sum(axis=1, keepdims=True)).max(axis=1), logits.argmax(axis=1)
 
@@ -194,13 +199,13 @@ class TestAFinishedStudy:
             assert (finished.out / "tables" / f"{name}.md").read_text() in finished.printed[1]
         assert f"every trial, and its threshold.json: {finished.out / 'trials'}" in finished.printed[1]
 
-    def test_a_stored_threshold_gives_the_printed_accuracies(self, out, room):
+    def test_a_stored_threshold_gives_the_printed_accuracies(self, out, prepared_dir):
         trial = trial_of(out, "std-1")
-        dataset = decathlon.open("bands-without-0", data_dir=room)
-        model = trained_model(trial, dataset, RunStore(out))
+        dataset = decathlon.open("bands-without-0", data_dir=prepared_dir)
+        model, _ = trained_network(trial, dataset, RunStore(out))
         threshold = Threshold.load(out / "trials" / trial.id / "threshold.json", kls.models.classifier_of(model))
-        (images, labels), (left_out, _) = (dataset.split(name) for name in ("test", "unfamiliar"))
-        kept, passed = (threshold.is_familiar(of.astype("float32") / 255) for of in (images, left_out))
+        (images, labels), (held_out, _) = (dataset.split(name) for name in ("test", "held_out"))
+        kept, passed = (threshold.predict(of.astype("float32")) for of in (images, held_out))
         confidence, predicted = confidences(model, images)
         np.testing.assert_array_equal(kept, confidence >= threshold.value)
         frame = pd.read_csv(out / "tables" / "zero.csv").set_index(["method", "criterion"])
@@ -209,18 +214,18 @@ class TestAFinishedStudy:
         assert row["accuracy"] == pytest.approx(np.mean(predicted == labels))
         assert row["zero_accuracy"] == pytest.approx(np.mean(~passed))
         assert row["else_accuracy"] == pytest.approx(np.mean(kept & (predicted == labels)))
-        unfamiliar, _ = confidences(model, left_out)
-        classes = np.repeat([1, 0], [len(labels), len(left_out)])
-        assert row["auroc"] == pytest.approx(roc_auc_score(classes, [*confidence, *unfamiliar]))
+        of_held_out, _ = confidences(model, held_out)
+        classes = np.repeat([1, 0], [len(labels), len(held_out)])
+        assert row["auroc"] == pytest.approx(roc_auc_score(classes, [*confidence, *of_held_out]))
 
-    def test_images_that_were_left_out_or_held_out_are_not_trained_on(self, out):
+    def test_held_out_and_validation_images_are_not_trained_on(self, out):
         record = json.loads((out / "trials" / trial_of(out, "std-1").id / "record.json").read_text())
         assert (record["train_images"], record["evaluation_images"], record["classes"]) == (80, 45, 3)
 
-    def test_of_the_classifier_alone_there_is_neither_a_decoder_nor_a_threshold(self, out):
+    def test_the_classifier_alone_has_neither_decoder_nor_threshold(self, out):
         alone = {path.name for path in (out / "trials" / trial_of(out, "classifier").id).rglob("*")}
-        assert not {"threshold.json", "pictures.npz", "reconstructions.npz"} & alone
-        assert {"weights.weights.h5", "unfamiliar.npz", "familiar.npz", "validation.npz"} <= alone
+        assert not {"threshold.json", "pictures.npz", "proxy_ood.npz"} & alone
+        assert {"weights.weights.h5", "held_out.npz", "id_test.npz", "validation.npz"} <= alone
         frame = pd.read_csv(out / "tables" / "detectors.csv").set_index(["method", "criterion"])
         assert frame.loc["classifier", "threshold"].isna().all()
         assert frame.loc["std-1", "threshold"].notna().all()
@@ -238,14 +243,14 @@ class TestTheSameCommandAgain:
         assert files(copy) == before
 
     @pytest.mark.usefixtures("undrawn")
-    def test_with_another_unfamiliar_set_the_tables_stay_and_the_set_is_judged(self, finished, study, copy, room):
+    def test_with_another_ood_set_the_tables_stay_and_the_set_is_judged(self, finished, study, copy, prepared_dir):
         before = files(copy / "tables")
         assert study(copy, "--ood", "waves") == 0
         assert files(copy / "tables") == before
         trial = trial_of(copy, "std-1")
-        model = trained_model(trial, decathlon.open("bands-without-0", data_dir=room), RunStore(copy))
+        model, _ = trained_network(trial, decathlon.open("bands-without-0", data_dir=prepared_dir), RunStore(copy))
         pair = [
-            confidences(model, decathlon.open(name, data_dir=room).split("test")[0])[0]
+            confidences(model, decathlon.open(name, data_dir=prepared_dir).split("test")[0])[0]
             for name in ("bands-without-0", "waves")
         ]
         with open(copy / "results.csv") as file:
@@ -256,16 +261,16 @@ class TestTheSameCommandAgain:
 
 @pytest.fixture(scope="module")
 def other(study, tmp_path_factory):
-    """The data room and the results of the study of a set whose images of class 0 are noise, all of them."""
+    """The data directory and the results of the study of a set whose images of class 0 are noise, all of them."""
     rng = np.random.default_rng(1)
-    room = prepare_bands(
+    prepared_dir = prepare_bands(
         tmp_path_factory.mktemp("other"), lambda images: rng.integers(0, 256, images.shape, dtype=np.uint8)
     )
     out = tmp_path_factory.mktemp("runs") / "other"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, "draw_figures", lambda *_: None)
-        assert study(out, "--methods", "std-1", data_dir=room) == 0
-    return room, out
+        assert study(out, "--methods", "std-1", data_dir=prepared_dir) == 0
+    return prepared_dir, out
 
 
 class TestWhatTheClassLeftOutChanges:
@@ -273,26 +278,26 @@ class TestWhatTheClassLeftOutChanges:
     def directories(self, out, other):
         return [path / "trials" / trial_of(path, "std-1").id for path in (out, other[1])]
 
-    def test_weights_are_the_same(self, room, out, other):
+    def test_weights_are_the_same(self, prepared_dir, out, other):
         first, second = (
-            trained_model(
+            trained_network(
                 trial_of(results, "std-1"), decathlon.open("bands-without-0", data_dir=data), RunStore(results)
-            ).get_weights()
-            for data, results in ((room, out), other)
+            )[0].get_weights()
+            for data, results in ((prepared_dir, out), other)
         )
         assert len(first) >= 8
         for found, expected in zip(first, second, strict=True):
             np.testing.assert_array_equal(found, expected)
 
     @pytest.mark.parametrize(
-        "name", ["threshold.json", "logits/validation.npz", "logits/reconstructions.npz", "logits/familiar.npz"]
+        "name", ["threshold.json", "logits/validation.npz", "logits/proxy_ood.npz", "logits/id_test.npz"]
     )
     def test_all_that_comes_before_the_last_judgement_is_the_same(self, directories, name):
         first, second = ((directory / name).read_bytes() for directory in directories)
         assert first == second
 
     def test_the_last_judgement_alone_is_another(self, out, other, directories):
-        first, second = ((directory / "logits/unfamiliar.npz").read_bytes() for directory in directories)
+        first, second = ((directory / "logits/held_out.npz").read_bytes() for directory in directories)
         assert first != second
         aurocs = [pd.read_csv(path / "tables" / "zero.csv")["auroc"][0] for path in (out, other[1])]
         assert aurocs[0] != aurocs[1]
@@ -346,13 +351,13 @@ class TestTheCommand:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (("--unfamiliar", "cow"), "--unfamiliar must name classes of bands, or indices below 4: 0, 1, 2, 3."),
-            (("--batch-size", "81"), "--batch-size must be at most 80, the training images of bands-without-0."),
+            (("--held-out", "cow"), "--held-out must name classes of bands, or indices below 4: 0, 1, 2, 3."),
+            (("--batch-size", "81"), "`batch_size` must be at most 80, the training images of bands-without-0."),
             (("--validation", "96"), "`validation` must be a whole number in 1..95"),
             (("--image-size", "9"), "bands is not prepared at 9 pixels"),
             (("--datasets", "absent"), "absent is not prepared. Run: python -m decathlon prepare absent"),
             (("--ood", "absent"), "absent is not prepared. Run: python -m decathlon prepare absent"),
-            (("--ood", "bands"), "--ood bands: its images are not unfamiliar to a network of bands-without-0"),
+            (("--ood", "bands"), "--ood bands: its images are not OOD to a network of bands-without-0"),
         ],
     )
     def test_wrong_input_ends_with_a_sentence_before_anything_is_trained(

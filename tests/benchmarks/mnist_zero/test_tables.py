@@ -6,31 +6,32 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.mnist_zero.tables import base_and_class, detectors_table, measured, zero_table
-from benchmarks.runner.published import published
-from benchmarks.runner.tables import Bold
-from benchmarks.runner.trial import Trial
+from benchmarks.published import published
+from kls.study.methods import CrossEntropy, Denoising
+from kls.study.report.tables import Bold
+from kls.study.trial import Trial
 
-# Maximum softmax of each image. Of validation images and stand-ins 0.8 keeps 2 of 3 and refuses both (5/6); 0.7 keeps
+# Maximum softmax of each image. 0.8 keeps 2 of 3 validation images and refuses both proxy OOD images (5/6); 0.7 keeps
 # all and refuses one (3/4). So the threshold is 0.8.
-VALIDATION, STAND_INS = (0.9, 0.8, 0.7), (0.5, 0.75)
-# Of the familiar test images the first and third are classified rightly; 0.8 keeps the first two.
-FAMILIAR, RIGHT = (0.95, 0.85, 0.6, 0.5), (True, False, True, False)
-# Of the unfamiliar ones 0.8 keeps the first.
-UNFAMILIAR = (0.9, 0.7, 0.6, 0.55, 0.4)
-# The least error among the stand-ins is 0.2: of the familiar ones it passes also the third, of the unfamiliar ones the
-# second, whose error is below it, but not the third, whose error is equal.
+VALIDATION, PROXIES = (0.9, 0.8, 0.7), (0.5, 0.75)
+# Of the ID test images the first and third are classified rightly; 0.8 keeps the first two.
+ID, RIGHT = (0.95, 0.85, 0.6, 0.5), (True, False, True, False)
+# Of the held-out images 0.8 keeps the first.
+OOD = (0.9, 0.7, 0.6, 0.55, 0.4)
+# The least error among the proxy OOD images is 0.2: of the ID images it passes also the third, of the held-out
+# images the second, whose error is below it, but not the third, whose error is equal.
 ERRORS = {
     "validation": (0.1, 0.05, 0.15),
-    "reconstructions": (0.3, 0.2),
-    "familiar": (0.1, 0.5, 0.1, 0.2),
-    "unfamiliar": (0.5, 0.15, 0.2, 0.3, 0.25),
+    "proxy_ood": (0.3, 0.2),
+    "id_test": (0.1, 0.5, 0.1, 0.2),
+    "held_out": (0.5, 0.15, 0.2, 0.3, 0.25),
 }
 # Distances to neighbours tell all; errors without noise, which are all 0, tell nothing (`Study.add`).
 KNN = {
     "validation": (-1, -2, -3),
-    "reconstructions": (-5, -6),
-    "familiar": (-1, -2, -3, -4),
-    "unfamiliar": (-7,) * 5,
+    "proxy_ood": (-5, -6),
+    "id_test": (-1, -2, -3, -4),
+    "held_out": (-7,) * 5,
 }
 PAPER = published("song")
 
@@ -47,24 +48,25 @@ class Study:
         self.store = store
         self.records = []
 
-    def add(self, dataset="mine-without-1", method="std-1", seed=0, unfamiliar=UNFAMILIAR):
+    def add(self, dataset="mine-without-1", method="std-1", seed=0, held_out=OOD):
         """Adds a network; `classifier` is one without a decoder."""
         decoder = method != "classifier"
-        trial = Trial(dataset, "8", "0123", "denoising_classifier", 1.0, "cosine", 7, seed=seed, configuration=method)
+        trained_by = Denoising(title=method) if decoder else CrossEntropy(title=method)
+        trial = Trial(dataset, "8", "0123", "denoising_classifier", trained_by, 7, "cosine", seed=seed)
         self.store.begin(trial)
-        confidences = {"validation": VALIDATION, "familiar": FAMILIAR, "unfamiliar": unfamiliar}
+        confidences = {"validation": VALIDATION, "id_test": ID, "held_out": held_out}
         if decoder:
-            confidences["reconstructions"] = STAND_INS
+            confidences["proxy_ood"] = PROXIES
         for name, of in confidences.items():
-            labels = np.where(RIGHT, 0, 1) if name == "familiar" else np.full(len(of), -1)
+            labels = np.where(RIGHT, 0, 1) if name == "id_test" else np.full(len(of), -1)
             scores = {"knn": np.array(KNN[name], float)}
             if decoder:
                 scores |= {"denoising": -np.array(ERRORS[name]), "reconstruction": np.zeros(len(of))}
             self.store.write_outputs(trial, name, logits_of(of), labels, scores=scores)
         self.records.append(
             {
-                **{"trial": trial.id, "dataset": dataset, "configuration": method, "seed": seed},
-                **{"loss": "denoising" if decoder else "smoothed_ce", "epochs": 7, "precision": "float32"},
+                **{"trial": trial.id, "dataset": dataset, "method": method, "seed": seed},
+                **{"loss": trained_by.name, "starts_anew": True, "epochs": 7, "precision": "float32"},
                 **{"batch_size": 32, "accuracy_train": 0.5, "accuracy_last": 0.5},
                 **{"train_images": 1200, "evaluation_images": 4, "image_size": "8", "classes": 3},
             }
@@ -104,7 +106,7 @@ class TestMeasured:
         assert row["else_accuracy"] == 1 / 4
         assert row["fpr_at_95_id"] == 4 / 5  # 95 % of four images are all of them: down to 0.5
         labels = np.repeat([1, 0], [4, 5])
-        assert row["auroc"] == pytest.approx(roc_auc_score(labels, [*FAMILIAR, *UNFAMILIAR]))
+        assert row["auroc"] == pytest.approx(roc_auc_score(labels, [*ID, *OOD]))
 
     def test_by_the_maximum_softmax_and_the_error(self, network):
         row = network.loc["msp and denoising"]
@@ -113,7 +115,7 @@ class TestMeasured:
         assert row["else_accuracy"] == 2 / 4
         assert row[["auroc", "fpr_at_95_id"]].isna().all()
 
-    def test_by_the_softmax_that_nine_tenths_of_the_validation_images_pass(self, network):
+    def test_by_the_softmax_that_nine_tenths_of_validation_pass(self, network):
         """Nine tenths of three are all of them: down to 0.7."""
         row = network.loc["msp at tpr 0.9"]
         assert row["threshold"] == pytest.approx(0.7)
@@ -121,12 +123,12 @@ class TestMeasured:
         assert row["else_accuracy"] == 1 / 4
 
     def test_by_the_error_alone(self, network):
-        """At 0.15 all validation images pass and no stand-in."""
+        """At 0.15 all validation images pass and no proxy OOD image."""
         row = network.loc["denoising"]
         assert row["threshold"] == -0.15
         assert row["zero_accuracy"] == 4 / 5
         assert row["else_accuracy"] == 2 / 4
-        errors = [*ERRORS["familiar"], *ERRORS["unfamiliar"]]
+        errors = [*ERRORS["id_test"], *ERRORS["held_out"]]
         assert row["auroc"] == pytest.approx(roc_auc_score([1] * 4 + [0] * 5, [-error for error in errors]))
 
     def test_by_stored_scores(self, network):
@@ -137,16 +139,16 @@ class TestMeasured:
         assert reconstruction[["auroc", "fpr_at_95_id"]].tolist() == [0.5, 1]
         assert (reconstruction["zero_accuracy"], reconstruction["else_accuracy"]) == (0, 2 / 4)
 
-    def test_a_classifier_alone_has_no_stand_ins_to_choose_on(self, study):
+    def test_a_classifier_alone_has_no_proxy_images_to_choose_on(self, study):
         network = study.add(method="classifier").measured().set_index("criterion")
         assert list(network.index) == ["msp", "energy", "knn", "msp at tpr 0.9"]
-        measures = ["threshold", "zero_accuracy", "else_accuracy"]
-        assert network.loc[["msp", "energy", "knn"], measures].isna().all(axis=None)
-        assert network.loc["msp at tpr 0.9", measures].tolist() == pytest.approx([0.7, 3 / 5, 1 / 4])
-        assert network.loc["msp", "auroc"] == pytest.approx(roc_auc_score([1] * 4 + [0] * 5, [*FAMILIAR, *UNFAMILIAR]))
+        metrics = ["threshold", "zero_accuracy", "else_accuracy"]
+        assert network.loc[["msp", "energy", "knn"], metrics].isna().all(axis=None)
+        assert network.loc["msp at tpr 0.9", metrics].tolist() == pytest.approx([0.7, 3 / 5, 1 / 4])
+        assert network.loc["msp", "auroc"] == pytest.approx(roc_auc_score([1] * 4 + [0] * 5, [*ID, *OOD]))
 
     def test_images_found_by_all_and_by_none(self, study):
-        found = study.add(unfamiliar=(0.4,) * 5).add(unfamiliar=(0.99,) * 5, seed=1).measured()
+        found = study.add(held_out=(0.4,) * 5).add(held_out=(0.99,) * 5, seed=1).measured()
         assert found[found["criterion"] == "msp"][["zero_accuracy", "auroc", "fpr_at_95_id"]].values.tolist() == [
             [1, 1, 0],
             [0, 0, 1],
@@ -172,10 +174,10 @@ class TestZeroTable:
     def test_three_criteria_of_a_network(self, study):
         table = study.add().zero()
         assert table.header == (
-            *("data set", "left out", "method", "n", "accuracy %", "AUROC %", "criterion", "threshold"),
+            *("data set", "held out", "method", "n", "accuracy %", "AUROC %", "criterion", "threshold"),
             *("zero %", "else %"),
         )
-        auroc = f"{100 * roc_auc_score([1] * 4 + [0] * 5, [*FAMILIAR, *UNFAMILIAR]):.2f}"
+        auroc = f"{100 * roc_auc_score([1] * 4 + [0] * 5, [*ID, *OOD]):.2f}"
         assert table.rows == (
             ("mine", "1", "std-1", "1", "50.00", auroc, *SOFTMAX),
             (*BELOW, *BOTH),
@@ -195,14 +197,14 @@ class TestZeroTable:
         ]
         assert rows[6] == PUBLISHED
 
-    def test_a_classifier_alone_has_the_criterion_that_needs_no_stand_ins(self, study):
+    def test_a_classifier_alone_is_judged_without_proxy_images(self, study):
         (row,) = study.add(method="classifier").zero().rows
         assert row[2:5] == ("classifier", "1", "50.00")
         assert row[5] != "–"
         assert row[6:] == AT_RATE
 
-    def test_classes_left_out_stand_alone_and_in_their_mean(self, study):
-        study.add("mine-without-0", unfamiliar=(0.4,) * 5).add("mine-without-3", unfamiliar=(0.99,) * 5)
+    def test_held_out_classes_stand_alone_and_in_their_mean(self, study):
+        study.add("mine-without-0", held_out=(0.4,) * 5).add("mine-without-3", held_out=(0.99,) * 5)
         study.add("other-without-0")
         rows = study.zero().rows
         first = [row for row in rows if row[6] == "softmax"]
@@ -216,7 +218,7 @@ class TestZeroTable:
         )
 
     def test_seeds_are_averaged_over(self, study):
-        study.add(unfamiliar=(0.4,) * 5).add(unfamiliar=(0.99,) * 5, seed=1)
+        study.add(held_out=(0.4,) * 5).add(held_out=(0.99,) * 5, seed=1)
         first, *_ = rows = study.zero().rows
         assert first[:4] == ("mine", "1", "std-1", "2")
         assert first[8] == "50.00 ± 70.71"
@@ -257,8 +259,8 @@ class TestDetectorsTable:
         assert {row[6:] for row in table.rows} == {("–", "–")}
         assert all("–" not in row[:6] for row in table.rows)
 
-    def test_means_are_over_all_classes_left_out(self, study):
-        study.add("mine-without-0", unfamiliar=(0.4,) * 5).add("mine-without-3", unfamiliar=(0.99,) * 5)
+    def test_means_are_over_all_held_out_classes(self, study):
+        study.add("mine-without-0", held_out=(0.4,) * 5).add("mine-without-3", held_out=(0.99,) * 5)
         table, frame = detectors_table(study.measured())
         softmax = table.rows[0]
         assert softmax[:4] == ("mine", "std-1", "maximum softmax", "2")

@@ -1,7 +1,6 @@
 """The whole study once, on eight-pixel images and for two epochs, and what it makes of wrong input."""
 
 import csv
-import json
 import shutil
 
 import keras
@@ -12,13 +11,13 @@ from sklearn.metrics import roc_auc_score
 
 import decathlon
 from benchmarks.ood.__main__ import main
-from benchmarks.runner import command
-from benchmarks.runner import run as run_module
-from benchmarks.runner import train as train_module
-from benchmarks.runner.networks import build_model
-from benchmarks.runner.trial import Trial
 from benchmarks.tables.__main__ import main as show_tables
 from kls.models import registry
+from kls.study import command
+from kls.study import run as run_module
+from kls.study.networks import build_network
+from kls.study.records import read_record
+from kls.study.training import Training
 
 SCORES = ("msp", "energy", "odin", "knn")
 METHODS = [
@@ -41,9 +40,9 @@ def _networks_that_compile_at_once(tiny_builder):
 
 
 @pytest.fixture(scope="module")
-def room(tmp_path_factory, data_dir, prepare_random):
-    """`stripes`; outliers `specks`; unfamiliar `waves` and, of other size and channels, `hues`."""
-    directory = tmp_path_factory.mktemp("room")
+def prepared_dir(tmp_path_factory, data_dir, prepare_random):
+    """`stripes`; outliers `specks`; OOD `waves` and, of other size and channels, `hues`."""
+    directory = tmp_path_factory.mktemp("data")
     (directory / "stripes-8").symlink_to(data_dir / "stripes-8")
     prepare_random("specks", directory, train=40)
     prepare_random("waves", directory, test=30)
@@ -52,7 +51,7 @@ def room(tmp_path_factory, data_dir, prepare_random):
 
 
 @pytest.fixture(scope="module")
-def study(room):
+def study(prepared_dir):
     """Returns a function that runs the study; of an option given twice the last counts."""
 
     def run(out, *more):
@@ -61,7 +60,7 @@ def study(room):
             *("--outliers", "specks", "--ood", "waves", "hues", "--scores", *SCORES),
             *("--epochs", "2", "--tuning-epochs", "1", "--batch-size", "32"),
         )
-        return main([*arguments, *more, "--data-dir", str(room), "--out", str(out)])
+        return main([*arguments, *more, "--data-dir", str(prepared_dir), "--out", str(out)])
 
     return run
 
@@ -72,17 +71,18 @@ def weights_of(model):
 
 @pytest.fixture(scope="module")
 def finished(study, tmp_path_factory):
-    """The exit code, the directory, and `{trial id: weights of the network that it starts from}`."""
+    """The exit code, the directory, and `{trial id: (parents, weights of the networks that it starts from)}`."""
     out = tmp_path_factory.mktemp("runs") / "ood"
     origins = {}
 
-    def compiled_model(trial, dataset, steps, models=(), **options):
-        origins[trial.id] = weights_of(models[0]) if models else None
-        return build(trial, dataset, steps, models, **options)
+    def parents(training):
+        networks = load(training)
+        origins[training.trial.id] = training.parent_trials, [weights_of(network) for network in networks]
+        return networks
 
-    build = train_module.compiled_model
+    load = Training.parents
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_module, "compiled_model", compiled_model)
+        patch.setattr(Training, "parents", parents)
         code = study(out)
     return code, out, origins
 
@@ -110,12 +110,8 @@ def untrained(monkeypatch):
 
 def records(out):
     """Returns the records in the order of `METHODS`."""
-    found = [json.loads(path.read_text()) for path in out.glob("trials/*/record.json")]
+    found = [read_record(path.parent) for path in out.glob("trials/*/record.json")]
     return sorted(found, key=lambda record: METHODS.index((record["model"], record["method"])))
-
-
-def trial_of(out, trial):
-    return Trial(**json.loads((out / "trials" / trial / "trial.json").read_text()))
 
 
 def stored(out, record, name):
@@ -141,17 +137,18 @@ class TestFinishedRun:
         assert [record["parents"] for record in found] == [[], [], [ids[0]], [ids[0]], [ids[3]], [ids[3]]]
         assert {(record["study"], record["seed"], record["batch_size"]) for record in found} == {("ood", 0, 32)}
 
-    def test_each_starts_from_what_its_parent_ended_with(self, finished, room):
+    def test_each_starts_from_what_its_parent_ended_with(self, finished, prepared_dir):
         _, out, origins = finished
-        stripes = decathlon.open("stripes", data_dir=room)
+        stripes = decathlon.open("stripes", data_dir=prepared_dir)
         for record in records(out):
             if not record["parents"]:
-                assert origins.get(record["trial"]) is None
+                assert record["trial"] not in origins
                 continue
-            (parent,) = record["parents"]
-            model = build_model(trial_of(out, parent), stripes)
-            model.load_weights(out / "trials" / parent / "weights.weights.h5")
-            for found, expected in zip(origins[record["trial"]], weights_of(model), strict=True):
+            (parent,), (weights,) = origins[record["trial"]]
+            assert [parent.id] == record["parents"]
+            model, _ = build_network(parent, stripes)
+            model.load_weights(out / "trials" / parent.id / "weights.weights.h5")
+            for found, expected in zip(weights, weights_of(model), strict=True):
                 np.testing.assert_array_equal(found, expected)
 
     def test_exposure_changes_the_network(self, out):
@@ -165,14 +162,14 @@ class TestFinishedRun:
         assert {"auroc_waves", "auroc_hues"} <= set(rows[0])
 
     def test_tables_and_figures_are_written(self, out):
-        names = ("accuracy", "calibration", "detection", "repairs", "repairs_hues", "repairs_waves")
+        names = ("accuracy", "calibration", "corrections", "corrections_hues", "corrections_waves", "detection")
         assert files(out / "tables") == [f"{name}.{suffix}" for name in names for suffix in ("csv", "md", "tex")]
         assert files(out / "figures") == ["smoothing.png", "teacher_and_student.png"]
         for path in (out / "figures").iterdir():
             assert path.read_bytes().startswith(b"\x89PNG")
 
     def test_table_1_is_that_of_the_records(self, out):
-        frame = pd.read_csv(out / "tables" / "accuracy.csv").set_index(["method", "measure"])["mean"]
+        frame = pd.read_csv(out / "tables" / "accuracy.csv").set_index(["method", "metric"])["mean"]
         for method, place in (("Baseline", 0), ("'+OE", EXPOSED), ("'+OD", 4)):
             record = records(out)[place]
             assert frame[method, "accuracy"] == pytest.approx(record["accuracy_last"])
@@ -197,8 +194,8 @@ class TestFinishedRun:
                 expected = roc_auc_score(labels, np.concatenate(confidences))
                 assert frame[name, method, model] == pytest.approx(expected, abs=1e-9)
 
-    def test_the_repairs_table_is_of_the_sweep_and_of_all_scores(self, out):
-        frame = pd.read_csv(out / "tables" / "repairs.csv")
+    def test_the_corrections_table_is_of_the_sweep_and_of_all_scores(self, out):
+        frame = pd.read_csv(out / "tables" / "corrections.csv")
         assert frame["score"].unique().tolist() == list(SCORES)
         assert frame["gamma"].unique().tolist() == pytest.approx([1.0, 1 - 0.2 / 3])
         assert len(frame) == 2 * (3 * 3 + 1)
@@ -235,12 +232,12 @@ class TestAnotherRun:
     @pytest.mark.usefixtures("untrained")
     def test_without_smoothing_there_are_no_differences(self, study, copy):
         assert study(copy, "--alpha") == 0
-        frame = pd.read_csv(copy / "tables" / "repairs.csv")
+        frame = pd.read_csv(copy / "tables" / "corrections.csv")
         assert frame["gamma"].unique().tolist() == [1.0]
         assert frame["difference"].isna().all()
 
     @pytest.mark.usefixtures("untrained")
-    def test_a_parent_whose_weights_are_gone_stops_it_before_anything_is_trained(self, study, copy, capsys):
+    def test_a_parent_without_weights_stops_it_before_training(self, study, copy, capsys):
         baseline, exposed = (copy / "trials" / records(copy)[place]["trial"] for place in (0, EXPOSED))
         (baseline / "weights.weights.h5").unlink()
         assert study(copy) == 0  # nobody needs them
@@ -264,13 +261,12 @@ class TestAnotherRun:
         assert "About 0:02 of training" in printed  # two epochs of 96 images
 
     @pytest.mark.usefixtures("untrained")
-    def test_a_dry_run_of_a_fresh_study_lists_all_trials_and_trains_nothing(self, study, tmp_path, monkeypatch, capsys):
+    def test_a_dry_run_lists_all_trials_and_trains_nothing(self, study, tmp_path, monkeypatch, capsys):
         measured = []
 
-        def measure_rate(trial, dataset, parents, outliers, soft_labels):
-            measured.append(
-                (trial.model, trial.method, [p.method for p in parents], [other.name for other in outliers])
-            )
+        def measure_rate(rehearsal, compile_function):
+            trial, parents = rehearsal.trial, [parent.method.label for parent in rehearsal.parent_trials]
+            measured.append((trial.model, trial.method.label, parents, [other.name for other in rehearsal.others]))
             return 48.0
 
         monkeypatch.setattr(command, "measure_rate", measure_rate)
@@ -290,9 +286,9 @@ class TestAnotherRun:
 
 class TestMeasureTables:
     def test_auroc_by_a_stored_score(self, copy, capsys):
-        assert show_tables([str(copy), "--measure", "auroc", "--score", "knn"]) == 0
-        assert "OOD measures by knn" in capsys.readouterr().out
-        frame = pd.read_csv(copy / "tables" / "measures.csv").set_index("trial")
+        assert show_tables([str(copy), "--metric", "auroc", "--score", "knn"]) == 0
+        assert "OOD metrics by knn" in capsys.readouterr().out
+        frame = pd.read_csv(copy / "tables" / "metrics.csv").set_index("trial")
         assert len(frame) == len(METHODS)
         for record in records(copy):
             pair = [stored(copy, record, part)["knn"] for part in ("test", "waves")]
@@ -300,7 +296,7 @@ class TestMeasureTables:
             assert frame.loc[record["trial"], "auroc_waves"] == pytest.approx(expected, abs=1e-9)
 
     def test_a_score_that_is_not_stored_says_what_to_do(self, copy, capsys):
-        assert show_tables([str(copy), "--measure", "auroc", "--score", "vim"]) == 2
+        assert show_tables([str(copy), "--metric", "auroc", "--score", "vim"]) == 2
         assert "has not stored vim of" in (error := capsys.readouterr().err)
         assert "`--scores vim`" in error
 
@@ -310,12 +306,12 @@ class TestWrongInput:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (("--ood", "stripes"), "--ood stripes: its images are not unfamiliar to a network of stripes"),
+            (("--ood", "stripes"), "--ood stripes: its images are not OOD to a network of stripes"),
             (("--ood", "absent"), "absent is not prepared. Run: python -m decathlon prepare absent"),
-            (("--outliers", "stripes"), "--outliers stripes: its images are not unfamiliar to a network of stripes"),
+            (("--outliers", "stripes"), "--outliers stripes: its images are not OOD to a network of stripes"),
             (("--outliers", "specks+absent"), "absent is not prepared. Run: python -m decathlon prepare absent"),
             (("--alpha", "2"), "--alpha must be in [0, 1). Received: 2.0"),
-            (("--batch-size", "97"), "--batch-size must be at most 96, the training images of stripes. Received: 97."),
+            (("--batch-size", "97"), "`batch_size` must be at most 96, the training images of stripes. Received: 97."),
             (("--image-size", "9"), "stripes is not prepared at 9 pixels"),
         ],
     )
@@ -327,9 +323,12 @@ class TestWrongInput:
         assert "Traceback" not in error
         assert not (tmp_path / "out").exists()
 
-    def test_a_gamma_that_leaves_another_class_the_likeliest(self, room, tmp_path, capsys):
+    def test_a_gamma_that_leaves_another_class_the_likeliest(self, prepared_dir, tmp_path, capsys):
         arguments = ["--datasets", "stripes", "--gamma", "0.1", "--outliers", "specks", "--ood", "waves"]
-        assert main([*arguments, "--batch-size", "32", "--data-dir", str(room), "--out", str(tmp_path / "out")]) == 2
+        assert (
+            main([*arguments, "--batch-size", "32", "--data-dir", str(prepared_dir), "--out", str(tmp_path / "out")])
+            == 2
+        )
         assert "stripes: `gamma` must be in (1/K, 1]" in capsys.readouterr().err
 
     def test_a_score_that_is_none(self, study, tmp_path, capsys):
@@ -339,8 +338,8 @@ class TestWrongInput:
         assert "--scores: invalid choice: 'softmax'" in capsys.readouterr().err
 
 
-def test_the_list_shows_both_presets(room, capsys):
-    assert main(["--list", "--data-dir", str(room)]) == 0
+def test_the_list_shows_both_presets(prepared_dir, capsys):
+    assert main(["--list", "--data-dir", str(prepared_dir)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:]] == ["digits", "svhn_cropped", "cifar10", "cifar100_full"]
     assert "missing: cifar10 tiny_imagenet" in lines[4]

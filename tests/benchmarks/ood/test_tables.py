@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from benchmarks.ood.tables import accuracy_table, by_data_set, detection_table, smoothing_panels, teacher_panels
-from benchmarks.runner.published import published
-from benchmarks.runner.tables import Bold
+from benchmarks.published import published
+from kls.study.methods import CrossEntropy, OutlierExposure
+from kls.study.report.tables import Bold
 
 PAPER = published("lee_cheon2020")
 SETS = ("mnist", "fashion_mnist", "svhn_cropped", "lsun", "tiny_imagenet")
@@ -26,20 +27,22 @@ class Records:
         self.sets = sets
         self.common = {
             **{"dataset": dataset, "model": "wrn40-2", "epochs": 150, "train_images": 50000, "classes": classes},
-            **{"evaluation_images": 10000, "image_size": "32", "loss": "smoothed_ce", "gamma": 1.0, "seed": 0},
-            **{"parents": [], "outliers": None, "batch_size": 64, "accuracy_train": 0.9, **common},
+            **{"evaluation_images": 10000, "image_size": "32", "loss": "label_smoothing", "gamma": 1.0, "seed": 0},
+            **{"parents": [], "recipe": {"method": {}}, "starts_anew": True},
+            **{"batch_size": 64, "accuracy_train": 0.9, **common},
         }
 
     def add(self, accuracy, ece, auroc=0.9, **changes):
-        """Adds a record; `auroc` is that of the first unfamiliar set, each next one is 0.01 more."""
+        """Adds a record; `auroc` is that of the first OOD set, each next one is 0.01 more."""
         aurocs = {f"auroc_{name}": auroc + 0.01 * i for i, name in enumerate(self.sets)}
         row = {**self.common, "trial": next(self.ids), "accuracy_last": accuracy, "ece": ece, **aurocs, **changes}
         self.rows.append(row)
         return row
 
     def expose(self, teacher, accuracy, ece, auroc, outliers=TINY):
-        changes = {"loss": "outlier_exposure", "outliers": list(outliers), "epochs": 10, "seed": teacher["seed"]}
-        return self.add(accuracy, ece, auroc, parents=[teacher["trial"]], **changes)
+        changes = {"loss": "outlier_exposure", "epochs": 10, "seed": teacher["seed"], "starts_anew": False}
+        recipe = {"method": {"outliers": list(outliers)}}
+        return self.add(accuracy, ece, auroc, parents=[teacher["trial"]], recipe=recipe, **changes)
 
     def teach(self, teacher, accuracy, ece, auroc, model="wrn40-2"):
         changes = {"loss": "distillation", "model": model, "seed": teacher["seed"]}
@@ -49,8 +52,12 @@ class Records:
         """Returns the networks of a plan of what was added, after exposures to `outliers` that did not finish."""
         everyone = (self, *others)
         rows = [row for records in everyone for row in records.rows]
-        planned = [SimpleNamespace(dataset=self.common["dataset"], outliers=names) for names in outliers]
-        planned += [SimpleNamespace(dataset=row["dataset"], outliers=tuple(row["outliers"] or ())) for row in rows]
+        exposed = [(self.common["dataset"], names) for names in outliers]
+        exposed += [(row["dataset"], row["recipe"]["method"].get("outliers")) for row in rows]
+        planned = [
+            SimpleNamespace(dataset=dataset, method=OutlierExposure(tuple(names)) if names else CrossEntropy())
+            for dataset, names in exposed
+        ]
         ood = {records.common["dataset"]: records.sets for records in everyone}
         return by_data_set(pd.DataFrame(rows), SimpleNamespace(trials=planned), ood)
 
@@ -86,7 +93,7 @@ class TestAccuracy:
 
     def test_numbers_are_unrounded_and_say_what_the_paper_has(self, one_seed):
         _, frame = accuracy_table(one_seed.networks(), PAPER)
-        row = frame[(frame["method"] == "+OE") & (frame["measure"] == "ece")].iloc[0]
+        row = frame[(frame["method"] == "+OE") & (frame["metric"] == "ece")].iloc[0]
         assert (row["dataset"], row["model"], row["n"], row["mean"]) == ("cifar10", "wrn40-2", 1, 0.05)
         assert np.isnan(row["std"])
         assert row["published_percent"] == 4.07  # the mean is a fraction
@@ -103,7 +110,7 @@ class TestAccuracy:
             *("cifar10", "accuracy %", "wrn40-2", "2/2/1"),
             *(Bold("95.00 ± 1.41"), "93.00 ± 1.41", "93.00"),
         )
-        row = frame[(frame["method"] == "Baseline") & (frame["measure"] == "accuracy")].iloc[0]
+        row = frame[(frame["method"] == "Baseline") & (frame["metric"] == "accuracy")].iloc[0]
         assert (row["n"], row["mean"], row["std"]) == (2, pytest.approx(0.95), pytest.approx(0.0002**0.5))
 
     def test_networks_that_are_missing_are_shown_as_such(self):
@@ -134,7 +141,7 @@ class TestAccuracy:
             assert len(table.rows) == 2
             assert frame["published_percent"].isna().all()
 
-    def test_each_familiar_set_has_its_rows_and_its_note(self, one_seed):
+    def test_each_id_set_has_its_rows_and_its_note(self, one_seed):
         other = Records("cifar100_full", 100, train_images=9000)
         other.add(0.7, 0.1)
         table, _ = accuracy_table(one_seed.networks(other), PAPER)
@@ -150,7 +157,7 @@ class TestDetection:
     def test_is_table_2_beside_the_published_numbers(self, one_seed):
         table, _ = detect(one_seed.networks())
         assert table.header == (
-            *("data set", "unfamiliar", "images", "n", "Baseline"),
+            *("data set", "OOD", "images", "n", "Baseline"),
             *("wrn40-2 OE", "→ wrn40-2", "→ densenet40-12"),
         )
         assert len(table.rows) == 10
@@ -193,7 +200,7 @@ class TestDetection:
         one_seed.teach(other, 0.9, 0.1, 0.5)
         assert detect(one_seed.networks())[0].rows == expected.rows
 
-    def test_columns_are_shared_by_familiar_sets_with_students_of_their_own(self, one_seed):
+    def test_columns_are_shared_by_id_sets_with_students_of_their_own(self, one_seed):
         mine = Records("mine", 3, sets=("mnist",), model="wrn10-1")
         exposed = mine.expose(mine.add(0.9, 0.1), 0.9, 0.1, 0.6)
         mine.teach(exposed, 0.9, 0.1, 0.55, model="wrn10-1")
@@ -209,7 +216,7 @@ class TestDetection:
         assert table.rows[0][4:] == ("50.00", "–", "–")
         assert "exposed to tiny_imagenet" in table.notes[0]
 
-    def test_other_outliers_than_the_papers_have_nothing_published_beside_them(self):
+    def test_other_outliers_than_the_papers_have_nothing_published(self):
         records = Records()
         exposed = records.expose(records.add(0.9, 0.1), 0.9, 0.1, 0.7, outliers=("mnist",))
         records.teach(exposed, 0.9, 0.1, 0.6)
@@ -256,7 +263,7 @@ class TestSmoothingPanels:
         (curves,) = smoothing_panels(records.networks()).values()
         assert curves["alpha"] == [0, alpha]
 
-    def test_one_panel_per_familiar_set(self, one_seed):
+    def test_one_panel_per_id_set(self, one_seed):
         mine = Records("mine", 3, sets=("mnist",), model="wrn10-1")
         mine.add(0.9, 0.1)
         panels = smoothing_panels(one_seed.networks(mine))

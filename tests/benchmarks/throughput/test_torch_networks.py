@@ -21,11 +21,6 @@ def found():
     return json.loads(answer.splitlines()[-1])
 
 
-def test_networks_have_the_parameters_of_kls(found):
-    assert [own for own, _ in found["counts"].values()] == [counterpart for _, counterpart in found["counts"].values()]
-    assert found["counts"]["resnet20v1"] == [273066, 273066]
-
-
 def test_networks_compute_what_those_of_kls_do(found):
     assert max(found["differences"].values()) < 1e-5
 
@@ -33,7 +28,3 @@ def test_networks_compute_what_those_of_kls_do(found):
 def test_weights_are_decayed_where_kls_penalises_them(found):
     assert found["decayed"]["resnet8v1"] == [[2e-4, 76720], [0.0, 1466]]  # the kernels of convolutions alone
     assert found["decayed"]["wrn10-1"] == [[5e-4, 77850]]
-
-
-def test_a_network_without_a_counterpart_is_known(found):
-    assert found["unknown"]

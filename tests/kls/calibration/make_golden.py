@@ -2,7 +2,7 @@
 
 The tests need golden.json alone; they make the inputs again with `make_inputs`. Of a package's bins only those edges
 are hit exactly that its own arithmetic places where j/B is: `np.linspace(0, 1, 11)[3]`, for one, lies above 0.3.
-netcal's ACE weighs all bins alike and is another measure than the adaptive error of Nixon et al., so it is not here.
+netcal's ACE weighs all bins alike and is another metric than the adaptive error of Nixon et al., so it is not here.
 """
 
 import hashlib
@@ -60,7 +60,7 @@ def main():
     )
 
 
-def entry(package, measure, classes, dtype, bins, edges=None):
+def entry(package, metric, classes, dtype, bins, edges=None):
     if edges is None:
         edges = [j for j in range(bins // classes + 1, bins + 1) if on_the_edge(package, j, bins, dtype)]
     settings = {"seed": 1000 * classes + bins, "classes": classes, "dtype": dtype, "bins": bins, "edges": edges}
@@ -68,7 +68,7 @@ def entry(package, measure, classes, dtype, bins, edges=None):
     confidence = probabilities.max(axis=1)
     expected = np.repeat(edges, 2) / bins
     assert (confidence[: len(expected)] == expected.astype(dtype)).all()
-    values = {name: float(value) for name, value in measure(labels, probabilities, bins).items()}
+    values = {name: float(value) for name, value in metric(labels, probabilities, bins).items()}
     return {"package": package, "inputs": settings, "checksum": checksum(labels, probabilities), "values": values}
 
 
@@ -99,11 +99,11 @@ def by_torchmetrics(labels, probabilities, bins):
 def by_netcal(labels, probabilities, bins):
     from netcal.metrics import ECE, MCE
 
-    if probabilities.shape[1] == 2:  # netcal would measure the probability of class 1
+    if probabilities.shape[1] == 2:  # netcal would metric the probability of class 1
         inputs = probabilities.max(axis=1), (probabilities.argmax(axis=1) == labels).astype(int)
     else:
         inputs = probabilities, labels
-    return {"ece": ECE(bins).measure(*inputs), "mce": MCE(bins).measure(*inputs)}
+    return {"ece": ECE(bins).metric(*inputs), "mce": MCE(bins).metric(*inputs)}
 
 
 def by_netcal_without_ties(labels, probabilities, bins):
@@ -111,10 +111,10 @@ def by_netcal_without_ties(labels, probabilities, bins):
 
     confidence, correct = probabilities.max(axis=1), (probabilities.argmax(axis=1) == labels).astype(int)
     assert len(np.unique(confidence)) == SAMPLES  # a tie across bins goes up in netcal, and down in kls
-    by_class = [ECE(bins).measure(p, (labels == k).astype(int)) for k, p in enumerate(probabilities.T)]
+    by_class = [ECE(bins).metric(p, (labels == k).astype(int)) for k, p in enumerate(probabilities.T)]
     return {
-        "ece of equal mass": ECE(bins, equal_intervals=False).measure(confidence, correct),
-        "mce of equal mass": MCE(bins, equal_intervals=False).measure(confidence, correct),
+        "ece of equal mass": ECE(bins, equal_intervals=False).metric(confidence, correct),
+        "mce of equal mass": MCE(bins, equal_intervals=False).metric(confidence, correct),
         "classwise": np.mean(by_class),
     }
 

@@ -288,13 +288,6 @@ class TestLinear:
             softmax(other.transform(logits), axis=1), softmax(one.transform(logits), axis=1), atol=1e-3
         )
 
-    @pytest.mark.parametrize("wrong", [-1, -1e-9, float("nan"), float("inf")])
-    def test_penalties_below_zero_or_without_end_are_refused(self, wrong):
-        for name in ("off_diagonal", "intercept"):
-            for kind in (MatrixScaling, DirichletScaling):
-                with pytest.raises(ValueError, match=rf"`{name}` must be a number in \[0, inf\)\. Received.*{wrong}"):
-                    kind(**{name: wrong})
-
 
 class TestIsotonic:
     def test_by_hand(self):
@@ -373,15 +366,10 @@ class TestHistogram:
         )
         np.testing.assert_allclose(softmax(scaling.transform(np.log([[0.4, 0.3, 0.3]])), axis=1), 1 / 3, atol=1e-12)
 
-    @pytest.mark.parametrize("bins", [0, -1, 1.5, 15.0, True, "15", None, float("nan"), float("inf")])
-    def test_bins_that_are_no_whole_number_above_zero_are_refused(self, bins):
-        with pytest.raises(ValueError, match=rf"`bins` must be a whole number in 1\.\.10000\. Received: bins={bins!r}"):
-            HistogramBinning(bins)
-
 
 class TestEveryScaler:
     @every_scaler
-    def test_transform_gives_logits_of_probabilities_for_any_number_of_samples(self, name, fitted):
+    def test_transform_gives_logits_for_any_number_of_samples(self, name, fitted):
         for n in (1, 7, 200):
             found = fitted[name].transform(simulated(n, seed=n)[0])
             assert found.shape == (n, 3)
@@ -464,7 +452,7 @@ class TestEveryScaler:
         np.testing.assert_allclose(p, expected, atol=0.02)
 
     @every_scaler
-    def test_a_logit_of_minus_infinity_is_a_probability_or_an_error_but_never_nan(self, name, fitted):
+    def test_a_logit_of_minus_infinity_never_gives_nan(self, name, fitted):
         for row in ([1.0, -np.inf, 3.0], [-np.inf, 2.0, -np.inf]):
             try:
                 p = softmax(fitted[name].transform([row]), axis=1)
@@ -522,39 +510,6 @@ class TestFailures:
     def test_as_layer_before_fit_is_refused(self):
         with pytest.raises(ValueError, match="TemperatureScaling is not fitted yet"):
             TemperatureScaling().as_layer()
-
-    @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
-    @every_scaler
-    def test_fit_refuses_what_is_not_finite_and_names_the_row(self, name, wrong):
-        logits, labels = simulated(5)
-        logits[3, 1] = wrong
-        with pytest.raises(ValueError, match=rf"`logits` must be finite.*row 3.*{wrong}"):
-            SCALERS[name]().fit(logits, labels)
-
-    @pytest.mark.parametrize(
-        ("labels", "message"),
-        [
-            ([0, 1, 3], r"`y_true` must hold whole numbers in 0\.\.2.*y_true\[2\]=3"),
-            ([0, -1, 1], r"0\.\.2.*y_true\[1\]=-1"),
-            ([0, 0.5, 1], r"0\.\.2.*y_true\[1\]=0\.5"),
-            ([0, float("nan"), 1], r"0\.\.2.*y_true\[1\]=nan"),
-            ([0, 1], r"`y_true`.*\(3,\).*shape \(2,\)"),
-            ([[1, 0, 0], [0, 1, 1], [1, 0, 0]], r"`y_true`.*one-hot"),
-            ([[0.9, 0.1, 0], [0, 1, 0], [1, 0, 0]], r"`y_true`.*one-hot"),
-            (np.zeros((3, 2)), r"`y_true`.*shape \(3, 2\)"),
-        ],
-    )
-    @every_scaler
-    def test_fit_refuses_wrong_labels(self, name, labels, message):
-        with pytest.raises(ValueError, match=message):
-            SCALERS[name]().fit(np.eye(3), labels)
-
-    @pytest.mark.parametrize("shape", [(3,), (0, 3), (3, 1), (3, 2, 2)])
-    @every_scaler
-    def test_logits_other_than_a_matrix_are_refused(self, name, fitted, shape):
-        for call in (lambda z: SCALERS[name]().fit(z, [0, 1, 0]), fitted[name].transform):
-            with pytest.raises(ValueError, match=r"`logits` must be of shape \(N, K\).*Received: shape"):
-                call(np.zeros(shape))
 
     @pytest.mark.parametrize("name", [name for name in SCALERS if name != "temperature"])
     def test_transform_refuses_another_number_of_classes(self, name, fitted):
@@ -640,8 +595,3 @@ class TestLayer:
         expected = temperature.transform(outputs if from_logits else np.log(outputs))
         expected = expected if from_logits else softmax(expected, axis=1)
         np.testing.assert_allclose(ops.convert_to_numpy(found), expected, rtol=1e-5)
-
-    @pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), float("inf")])
-    def test_a_temperature_that_is_none_is_refused(self, temperature):
-        with pytest.raises(ValueError, match=rf"`temperature` must be.*Received: temperature={temperature}"):
-            TemperatureLayer(temperature)

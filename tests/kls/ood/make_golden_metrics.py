@@ -1,4 +1,4 @@
-"""Writes golden_metrics.json: what OpenOOD and PyTorch-OOD make of the same scores, for test_measures.py.
+"""Writes golden_metrics.json: what OpenOOD and PyTorch-OOD make of the same scores, for test_metrics.py.
 
     python tests/kls/ood/make_golden_metrics.py METRICS_PY
 

@@ -14,13 +14,13 @@ from kls.ood.scores import KNN, MSP, ODIN, SCORES, Energy, Reconstruction
 from kls.version import __version__
 
 LOGITS = np.random.default_rng(0).normal(scale=3, size=(12, 4))
-FAMILIAR, UNFAMILIAR = [0.9, 0.8, 0.7, 0.3], [0.6, 0.4, 0.2]
+ID, OOD = [0.9, 0.8, 0.7, 0.3], [0.6, 0.4, 0.2]
 SIDES = st.lists(st.integers(-8, 8).map(lambda whole: whole / 4), min_size=1, max_size=30)
 RATES = st.sampled_from([0.05, 0.1, 0.25, 0.3, 0.5, 0.7, 0.9, 0.95, 1.0])
 
 
 def of_scores(**rule):
-    return Threshold(score=None).choose(FAMILIAR, **rule)
+    return Threshold(score=None).fit(ID, **rule)
 
 
 def classifier():
@@ -45,13 +45,13 @@ class OwnScore(scores.Score):
 
 class TestRules:
     def test_the_largest_detection_accuracy(self):
-        # at 0.7: 3 of 4 familiar kept, 3 of 3 unfamiliar refused; 10 of 12 pairs in order
-        found = of_scores(unfamiliar=UNFAMILIAR)
+        # at 0.7: 3 of 4 ID kept, 3 of 3 OOD refused; 10 of 12 pairs in order
+        found = of_scores(ood_data=OOD)
         assert found.value == 0.7
         assert found.chosen == {
             "rule": "largest detection accuracy",
-            "familiar": 4,
-            "unfamiliar": 3,
+            "id_samples": 4,
+            "ood_samples": 3,
             "tpr": 0.75,
             "tnr": 1.0,
             "auroc": pytest.approx(10 / 12),
@@ -64,10 +64,10 @@ class TestRules:
     def test_tpr(self, tpr, value, kept):
         found = of_scores(tpr=tpr)
         assert found.value == value
-        assert found.chosen == {"rule": f"tpr {tpr:g}", "familiar": 4, "unfamiliar": 0, "tpr": kept}
+        assert found.chosen == {"rule": f"tpr {tpr:g}", "id_samples": 4, "ood_samples": 0, "tpr": kept}
 
-    def test_tpr_with_unfamiliar_samples_reports_on_them(self):
-        found = of_scores(unfamiliar=UNFAMILIAR, tpr=1.0)
+    def test_tpr_with_ood_samples_reports_on_them(self):
+        found = of_scores(ood_data=OOD, tpr=1.0)
         assert found.value == 0.3
         assert found.chosen["rule"] == "tpr 1"
         assert found.chosen["tnr"] == pytest.approx(1 / 3)
@@ -77,62 +77,57 @@ class TestRules:
         ("tnr", "below", "refused"), [(1.0, 0.6, 1), (0.67, 0.6, 1), (0.5, 0.4, 2 / 3), (0.1, 0.2, 1 / 3)]
     )
     def test_tnr(self, tnr, below, refused):
-        found = of_scores(unfamiliar=UNFAMILIAR, tnr=tnr)
+        found = of_scores(ood_data=OOD, tnr=tnr)
         assert found.value == np.nextafter(below, 1)
         assert (found.chosen["rule"], found.chosen["tnr"]) == (f"tnr {tnr:g}", pytest.approx(refused))
-        assert not found.is_familiar([below])[0]
+        assert not found.predict([below])[0]
 
     @pytest.mark.parametrize("share", [0.07, 0.55, 0.95])  # times 100: 7.000000000000001, 55.00000000000001, 95
     def test_a_share_is_not_missed_by_rounding(self, share):
         values = np.arange(100.0)
-        assert Threshold(score=None).choose(values, tpr=share).chosen["tpr"] == share
-        assert Threshold(score=None).choose(values, values, tnr=share).chosen["tnr"] == share
+        assert Threshold(score=None).fit(values, tpr=share).chosen["tpr"] == share
+        assert Threshold(score=None).fit(values, values, tnr=share).chosen["tnr"] == share
 
     @settings(max_examples=20)
     @given(SIDES, SIDES, RATES)
-    def test_no_higher_threshold_keeps_as_many_and_no_lower_one_refuses_as_many(self, familiar, unfamiliar, rate):
-        by_tpr = Threshold(score=None).choose(familiar, unfamiliar, tpr=rate)
-        assert by_tpr.is_familiar(familiar).mean() >= rate
-        assert np.mean(familiar >= np.nextafter(by_tpr.value, np.inf)) < rate
-        by_tnr = Threshold(score=None).choose(familiar, unfamiliar, tnr=rate)
-        assert np.mean(~by_tnr.is_familiar(unfamiliar)) >= rate
-        assert np.mean(unfamiliar < np.nextafter(by_tnr.value, -np.inf)) < rate
+    def test_no_other_threshold_keeps_or_refuses_as_many(self, id_data, ood_data, rate):
+        by_tpr = Threshold(score=None).fit(id_data, ood_data, tpr=rate)
+        assert by_tpr.predict(id_data).mean() >= rate
+        assert np.mean(id_data >= np.nextafter(by_tpr.value, np.inf)) < rate
+        by_tnr = Threshold(score=None).fit(id_data, ood_data, tnr=rate)
+        assert np.mean(~by_tnr.predict(ood_data)) >= rate
+        assert np.mean(ood_data < np.nextafter(by_tnr.value, -np.inf)) < rate
         for found in (by_tpr, by_tnr):
-            assert found.chosen["tpr"] == found.is_familiar(familiar).mean()
-            assert found.chosen["tnr"] == np.mean(~found.is_familiar(unfamiliar))
+            assert found.chosen["tpr"] == found.predict(id_data).mean()
+            assert found.chosen["tnr"] == np.mean(~found.predict(ood_data))
 
     @settings(max_examples=20)
     @given(SIDES, SIDES)
-    def test_no_other_threshold_is_better(self, familiar, unfamiliar):
-        found = Threshold(score=None).choose(familiar, unfamiliar)
-        best = max(detection_accuracy(familiar, unfamiliar, t) for t in familiar + unfamiliar)
+    def test_no_other_threshold_is_better(self, id_data, ood_data):
+        found = Threshold(score=None).fit(id_data, ood_data)
+        best = max(detection_accuracy(id_data, ood_data, t) for t in id_data + ood_data)
         assert (found.chosen["tpr"] + found.chosen["tnr"]) / 2 == pytest.approx(best)
-        labels = [1] * len(familiar) + [0] * len(unfamiliar)
-        assert found.chosen["auroc"] == pytest.approx(roc_auc_score(labels, familiar + unfamiliar))
+        labels = [1] * len(id_data) + [0] * len(ood_data)
+        assert found.chosen["auroc"] == pytest.approx(roc_auc_score(labels, id_data + ood_data))
 
     def test_chosen_anew(self):
         threshold = of_scores(tpr=1.0)
-        assert threshold.choose(FAMILIAR, tpr=0.5) is threshold
+        assert threshold.fit(ID, tpr=0.5) is threshold
         assert (threshold.value, threshold.chosen["rule"]) == (0.8, "tpr 0.5")
 
     def test_a_failed_choice_leaves_the_last(self):
         threshold = of_scores(tpr=1.0)
-        with pytest.raises(ValueError, match="`unfamiliar` must not hold NaN"):
-            threshold.choose([5.0], [np.nan])
-        assert (threshold.value, threshold.chosen["familiar"]) == (0.3, 4)
+        with pytest.raises(ValueError, match="`ood_data` must not hold NaN"):
+            threshold.fit([5.0], [np.nan])
+        assert (threshold.value, threshold.chosen["id_samples"]) == (0.3, 4)
 
     @pytest.mark.parametrize(
         ("rule", "message"),
         [
-            ({}, r"`unfamiliar` must be given unless `tpr` is\. Received: unfamiliar=None, tnr=None"),
-            ({"tnr": 0.9}, r"`unfamiliar` must be given unless `tpr` is\. Received: unfamiliar=None, tnr=0\.9"),
-            ({"unfamiliar": UNFAMILIAR, "tpr": 0.9, "tnr": 1}, r"must not be given together.*tpr=0\.9, tnr=1"),
-            ({"tpr": 0}, r"`tpr` must be a number in \(0, 1\]\. Received: tpr=0"),
-            ({"tpr": 95}, r"`tpr` must be a number in \(0, 1\]\. Received: tpr=95"),
-            ({"tpr": float("nan")}, r"`tpr` must be a number in \(0, 1\]\. Received: tpr=nan"),
-            ({"unfamiliar": UNFAMILIAR, "tnr": -0.1}, r"`tnr` must be a number in \(0, 1\]\. Received: tnr=-0\.1"),
-            ({"unfamiliar": [1.0, np.inf], "tnr": 1}, r"`unfamiliar` must have finite scores.*inf"),
-            ({"unfamiliar": []}, r"`unfamiliar` must hold scores.*shape \(0,\)"),
+            ({}, r"`ood_data` must be given unless `tpr` is\. Received: ood_data=None, tnr=None"),
+            ({"tnr": 0.9}, r"`ood_data` must be given unless `tpr` is\. Received: ood_data=None, tnr=0\.9"),
+            ({"ood_data": OOD, "tpr": 0.9, "tnr": 1}, r"must not be given together.*tpr=0\.9, tnr=1"),
+            ({"ood_data": [1.0, np.inf], "tnr": 1}, r"`ood_data` must have finite scores.*inf"),
         ],
     )
     def test_wrong_rules(self, rule, message):
@@ -148,32 +143,32 @@ class TestRules:
         ],
     )
     def test_wrong_scores(self, wrong, message):
-        with pytest.raises(ValueError, match=f"`familiar` must {message}"):
-            Threshold(score=None).choose(wrong, tpr=0.9)
+        with pytest.raises(ValueError, match=f"`id_data` must {message}"):
+            Threshold(score=None).fit(wrong, tpr=0.9)
         with pytest.raises(ValueError, match=f"`x` must {message}"):
-            of_scores(tpr=0.9).is_familiar(wrong)
+            of_scores(tpr=0.9).predict(wrong)
 
 
-class TestIsFamiliar:
+class TestIsID:
     def test_at_or_above_the_value(self):
-        found = of_scores(tpr=0.75).is_familiar([0.7, np.nextafter(0.7, 0), np.inf, -np.inf])
+        found = of_scores(tpr=0.75).predict([0.7, np.nextafter(0.7, 0), np.inf, -np.inf])
         assert (found.dtype, found.tolist()) == (bool, [True, False, True, False])
 
     @pytest.mark.parametrize("name", ["msp", "energy", "gen"])
     def test_of_logits(self, name):
         values = scores.get(name)(LOGITS)
-        threshold = Threshold(name).choose(LOGITS[:6], LOGITS[6:])
-        same = Threshold(score=None).choose(values[:6], values[6:])
+        threshold = Threshold(name).fit(LOGITS[:6], LOGITS[6:])
+        same = Threshold(score=None).fit(values[:6], values[6:])
         assert (threshold.value, threshold.chosen) == (same.value, same.chosen)
-        np.testing.assert_array_equal(threshold.is_familiar(LOGITS), values >= same.value)
+        np.testing.assert_array_equal(threshold.predict(LOGITS), values >= same.value)
 
     def test_the_score_is_msp_by_default(self):
         assert isinstance(Threshold().score, MSP)
 
     def test_of_images(self):
         images = LOGITS.astype("float32")
-        threshold = Threshold("energy", classifier()).choose(images[:6], (images[6:], np.zeros(6)), batch_size=4)
-        same = Threshold("energy").choose(images[:6], images[6:])
+        threshold = Threshold("energy", classifier()).fit(images[:6], (images[6:], np.zeros(6)), batch_size=4)
+        same = Threshold("energy").fit(images[:6], images[6:])
         assert threshold.value == pytest.approx(same.value, rel=1e-6)
         assert threshold.chosen == pytest.approx(same.chosen)
 
@@ -186,18 +181,16 @@ class TestIsFamiliar:
                 return x / 2
 
         images = np.arange(1, 7, dtype="float32").reshape(6, 1, 1, 1)  # errors: a quarter of the square
-        threshold = Threshold(Reconstruction(), Halved()).choose(images[:4], tpr=0.75, batch_size=2)
+        threshold = Threshold(Reconstruction(), Halved()).fit(images[:4], tpr=0.75, batch_size=2)
         assert threshold.value == -9 / 4
-        assert threshold.is_familiar(images, batch_size=2).tolist() == [True] * 3 + [False] * 3
+        assert threshold.predict(images, batch_size=2).tolist() == [True] * 3 + [False] * 3
         assert len(traced) == 1 or keras.backend.backend() != "tensorflow"
 
     def test_before_a_choice(self):
         threshold = Threshold()
         assert (threshold.value, threshold.chosen) == (None, None)
-        with pytest.raises(
-            ValueError, match=r"No threshold is chosen yet: call `choose\(familiar, unfamiliar\)` first"
-        ):
-            threshold.is_familiar(LOGITS)
+        with pytest.raises(ValueError, match=r"No threshold is chosen yet: call `fit\(id_data, ood_data\)` first"):
+            threshold.predict(LOGITS)
 
     def test_repr(self):
         assert repr(Threshold("energy")) == "Threshold(Energy(temperature=1.0), value=None)"
@@ -209,10 +202,10 @@ class TestIsFamiliar:
         assert "<table></table>" in Threshold()._repr_html_()
 
     def test_no_data(self):
-        with pytest.raises(ValueError, match="`familiar` must be given"):
-            Threshold().choose(None, LOGITS)
+        with pytest.raises(ValueError, match="`id_data` must be given"):
+            Threshold().fit(None, LOGITS)
         with pytest.raises(ValueError, match="`x` must be given"):
-            of_scores(tpr=1).is_familiar(None)
+            of_scores(tpr=1).predict(None)
 
 
 class TestScale:
@@ -220,7 +213,7 @@ class TestScale:
 
     @pytest.fixture
     def threshold(self):
-        return Threshold("msp", classifier()).choose(self.IMAGES, tpr=0.9)
+        return Threshold("msp", classifier()).fit(self.IMAGES, tpr=0.9)
 
     def test_the_images_it_was_chosen_on_are_recorded(self, threshold, tmp_path):
         images = self.IMAGES.astype(float)
@@ -232,15 +225,15 @@ class TestScale:
     @pytest.mark.parametrize(("factor", "times"), [(255, "255 times larger"), (1 / 255, "255 times smaller")])
     def test_images_of_another_scale_are_told(self, threshold, factor, times):
         with pytest.warns(UserWarning, match=rf"than the images that .* chosen on: `x` about {times}"):
-            threshold.is_familiar(self.IMAGES * np.float32(factor))
-        with pytest.warns(UserWarning, match=rf"than `familiar`: `unfamiliar` about {times}"):
-            threshold.choose(self.IMAGES, self.IMAGES * np.float32(factor))
+            threshold.predict(self.IMAGES * np.float32(factor))
+        with pytest.warns(UserWarning, match=rf"than `id_data`: `ood_data` about {times}"):
+            threshold.fit(self.IMAGES, self.IMAGES * np.float32(factor))
 
     @pytest.mark.filterwarnings("error::UserWarning")
     @pytest.mark.parametrize("scale", [0, 0.2, 1, -1, 5])
     def test_ood_images_of_its_scale_are_not(self, threshold, scale):
-        threshold.is_familiar(self.IMAGES * np.float32(scale))
-        threshold.is_familiar(np.full((3, 4), scale, "float32"))
+        threshold.predict(self.IMAGES * np.float32(scale))
+        threshold.predict(np.full((3, 4), scale, "float32"))
 
 
 class TestWrongScores:
@@ -261,10 +254,6 @@ class TestWrongScores:
         with pytest.raises(ValueError, match=r"`score` must be one of msp, .*'reconstruction'"):
             Threshold("reconstruction")
 
-    def test_what_is_no_model(self):
-        with pytest.raises(ValueError, match=r"`model` must be a Keras model\. Received: <ndarray"):
-            Threshold("msp", LOGITS)
-
 
 class TestFiles:
     @pytest.mark.parametrize(
@@ -280,7 +269,7 @@ class TestFiles:
         score = score if score is None else scores.get(score)
         model = classifier() if score is not None and (score.uses_features or score.uses_images) else None
         threshold = Threshold(score, model)
-        threshold.value, threshold.chosen = 0.1 + 0.2, {"rule": "tpr 0.95", "familiar": 3, "tpr": 1 / 3}
+        threshold.value, threshold.chosen = 0.1 + 0.2, {"rule": "tpr 0.95", "id_samples": 3, "tpr": 1 / 3}
         threshold.save(tmp_path / "new" / "threshold.json")
         found = Threshold.load(str(tmp_path / "new" / "threshold.json"), model)
         assert (found.value.hex(), found.chosen) == (threshold.value.hex(), threshold.chosen)
@@ -292,11 +281,11 @@ class TestFiles:
     @given(value=st.floats(allow_nan=False))
     def test_to_the_last_bit(self, tmp_path_factory, value):
         path = tmp_path_factory.getbasetemp() / "bits.json"
-        Threshold(score=None).choose([value], tpr=1).save(path)
+        Threshold(score=None).fit([value], tpr=1).save(path)
         assert Threshold.load(path).value.hex() == float(value).hex()
 
     def test_is_readable(self, tmp_path):
-        Threshold(Energy(2)).choose(LOGITS, tpr=1).save(tmp_path / "t.json")
+        Threshold(Energy(2)).fit(LOGITS, tpr=1).save(tmp_path / "t.json")
         text = (tmp_path / "t.json").read_text()
         assert json.loads(text) == {
             "kls": __version__,
@@ -304,7 +293,7 @@ class TestFiles:
             "settings": {"temperature": 2},
             "learned": None,
             "value": Energy(2)(LOGITS).min(),
-            "chosen": {"rule": "tpr 1", "familiar": 12, "unfamiliar": 0, "tpr": 1.0},
+            "chosen": {"rule": "tpr 1", "id_samples": 12, "ood_samples": 0, "tpr": 1.0},
             "images": None,
         }
         assert text.count("\n") > 8
@@ -312,10 +301,10 @@ class TestFiles:
     def test_the_whole_way_with_an_autoencoder(self, tmp_path):
         images = np.arange(1, 7, dtype="float32").reshape(6, 1, 1, 1)
         model = keras.Sequential([layers.Input((1, 1, 1)), layers.Rescaling(0.5)])
-        Threshold(Reconstruction("x"), model).choose(images[:3], images[3:]).save(tmp_path / "t.json")
+        Threshold(Reconstruction("x"), model).fit(images[:3], images[3:]).save(tmp_path / "t.json")
         found = Threshold.load(tmp_path / "t.json", model)
         assert repr(found) == "Threshold(Reconstruction(output='x'), value=-2.25)"
-        assert found.is_familiar(images).tolist() == [True] * 3 + [False] * 3
+        assert found.predict(images).tolist() == [True] * 3 + [False] * 3
         with pytest.raises(ValueError, match="`model` must be given"):
             Threshold.load(tmp_path / "t.json")
 
@@ -324,13 +313,13 @@ class TestFiles:
         path, model = tmp_path / "t.json", two_layers()
         training, images = (np.random.default_rng(n).normal(size=(n, 4)).astype("float32") for n in (80, 30))
         score = scores.get(name).fit(model, (training, np.arange(80) % 3))
-        threshold = Threshold(score, model).choose(images, tpr=0.5)
+        threshold = Threshold(score, model).fit(images, tpr=0.5)
         threshold.save(path)
         assert sorted(file.name for file in tmp_path.iterdir()) == ["t.json", "t.json.npz"]
         found = Threshold.load(path, model)
         assert repr(found) == repr(threshold)
         np.testing.assert_array_equal(found.score(model, images), score(model, images))
-        assert found.is_familiar(images).tolist() == threshold.is_familiar(images).tolist()
+        assert found.predict(images).tolist() == threshold.predict(images).tolist()
         assert Threshold.load(path, model, score).value == threshold.value
         with pytest.raises(ValueError, match="`score` must be fitted"):
             Threshold.load(path, model, score=scores.get(name))
@@ -339,13 +328,13 @@ class TestFiles:
     def test_what_a_score_learned_is_checked(self, tmp_path, damage):
         path, model, images = tmp_path / "t.json", classifier(), LOGITS.astype("float32")
         beside = tmp_path / "t.json.npz"
-        Threshold(KNN(k=2).fit(model, images), model).choose(images, tpr=0.5).save(path)
+        Threshold(KNN(k=2).fit(model, images), model).fit(images, tpr=0.5).save(path)
         if damage == "byte":
             content = bytearray(beside.read_bytes())
             content[len(content) // 2] ^= 1
             beside.write_bytes(content)
         elif damage == "other":
-            Threshold(KNN(k=2).fit(model, images[:9]), model).choose(images, tpr=0.5).save(tmp_path / "other.json")
+            Threshold(KNN(k=2).fit(model, images[:9]), model).fit(images, tpr=0.5).save(tmp_path / "other.json")
             (tmp_path / "other.json.npz").replace(beside)
         elif damage == "missing":
             beside.unlink()
@@ -358,14 +347,14 @@ class TestFiles:
     def test_a_score_fitted_to_other_features_is_refused(self, tmp_path):
         path, model = tmp_path / "t.json", two_layers()
         images = LOGITS.astype("float32")
-        Threshold(KNN(k=2).fit(model, images), model).choose(images, tpr=0.5).save(path)
+        Threshold(KNN(k=2).fit(model, images), model).fit(images, tpr=0.5).save(path)
         with pytest.raises(ValueError, match=r"KNN must get 6 features, to which it was fitted\. Received: 4"):
-            Threshold.load(path, classifier()).is_familiar(images)
+            Threshold.load(path, classifier()).predict(images)
 
     @pytest.mark.parametrize("other", ["msp", Energy(3), "energy", OwnScore()])
     def test_another_score_is_refused(self, tmp_path, other):
         path = tmp_path / "t.json"
-        Threshold(Energy(2)).choose(LOGITS, tpr=1).save(path)
+        Threshold(Energy(2)).fit(LOGITS, tpr=1).save(path)
         assert Threshold.load(path, score=Energy(2)).value == Energy(2)(LOGITS).min()
         received = re.escape(f"Energy(temperature=2). Received: score={scores.get(other)!r}")
         with pytest.raises(ValueError, match=rf"{re.escape(str(path))} was saved with, {received}"):
@@ -377,7 +366,7 @@ class TestFiles:
             Threshold.load(tmp_path / "t.json", score="msp")
 
     def test_a_score_of_ones_own_must_be_given(self, tmp_path):
-        Threshold(OwnScore()).choose(LOGITS, tpr=1).save(tmp_path / "t.json")
+        Threshold(OwnScore()).fit(LOGITS, tpr=1).save(tmp_path / "t.json")
         with pytest.raises(ValueError, match=r"`score` must be given, fitted as the OwnScore\(\)"):
             Threshold.load(tmp_path / "t.json")
         assert Threshold.load(tmp_path / "t.json", score=OwnScore()).value == LOGITS[:, 0].min()
@@ -386,7 +375,7 @@ class TestFiles:
         score = OwnScore()
         score.weights = np.ones(3)
         with pytest.raises(ValueError, match=r"`score` must have settings that JSON can hold\. Received: OwnScore\("):
-            Threshold(score).choose(LOGITS, tpr=1).save(tmp_path / "t.json")
+            Threshold(score).fit(LOGITS, tpr=1).save(tmp_path / "t.json")
         assert not list(tmp_path.iterdir())
 
     def test_before_a_choice(self, tmp_path):
@@ -431,7 +420,7 @@ class TestFiles:
     )
     def test_damaged(self, tmp_path, changes, message):
         path = tmp_path / "t.json"
-        Threshold(Energy(2)).choose(LOGITS, tpr=1).save(path)
+        Threshold(Energy(2)).fit(LOGITS, tpr=1).save(path)
         path.write_text(json.dumps(json.loads(path.read_text()) | changes))
         with pytest.raises(ValueError, match=message) as error:
             Threshold.load(path)

@@ -1,0 +1,239 @@
+"""Where the networks of trials come from: registered names, and functions of the user's own."""
+
+import importlib.util
+import inspect
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import kls
+from kls.calibration.samples import softmax
+from kls.study.architecture import architecture_of
+from kls.study.devices import precision_policy
+from kls.study.plan import PlanError
+from kls.utils.arrays import shown
+from kls.utils.feature_extractor import is_graph, last_dense, looks_like_probabilities
+
+PREPROCESSING = (keras.layers.Rescaling, keras.layers.Normalization, kls.layers.Pixels)
+ENDINGS = ("logits", "softmax activation", "softmax layer", "probabilities")
+
+
+@dataclass(frozen=True)
+class OwnModel:
+    """A function `(input_shape, classes) -> keras.Model` of the user's own.
+
+    Attributes:
+        name: What the network is called.
+        function: The function.
+        path: File from which other processes get the function; `None` where its module is enough.
+        ending: What its models end in, as `Description` has it; `None` until that is known.
+    """
+
+    name: str
+    function: object
+    path: str | None = None
+    ending: str | None = None
+
+    def __call__(self, input_shape, classes):
+        model = self.function(input_shape, classes)
+        if not isinstance(model, keras.Model):
+            raise PlanError(f"`model` must return a `keras.Model`. Received: {shown(model)} of {self.name}")
+        if not model.built:
+            model(np.zeros((1, *input_shape), np.float32))
+        return model
+
+    def __reduce__(self):
+        if self.path is not None:
+            return _from_file, (self.path, self.name, self.ending)
+        return super().__reduce__()
+
+    def check_importable(self):
+        """Raises `PlanError` unless other processes can import the function."""
+        if self.path is not None:
+            return
+        module, name = self.function.__module__, self.function.__qualname__
+        if module == "__main__" or "<" in name:
+            raise PlanError(
+                f"`model` must be importable by other processes, with `workers` above 1. Received: {name} of {module}. "
+                "Move the function to the top level of a module, my_models.py say, and pass `my_models.function`."
+            )
+
+
+def find(model):
+    """Returns the name of a network and, where it is not registered, its `OwnModel`.
+
+    Args:
+        model: A registered name, a function `(input_shape, classes) -> keras.Model`, `"package.module:function"`, or
+            `"path/to/file.py:function"`.
+
+    Raises:
+        PlanError: If there is none.
+    """
+    if inspect.isfunction(model):
+        return model.__name__, OwnModel(model.__name__, model)
+    if not isinstance(model, str):
+        raise PlanError(
+            "`model` must be a registered name, a function (input_shape, classes) -> keras.Model, or "
+            f"'package.module:function'. Received: model={shown(model)}"
+        )
+    place, colon, name = model.rpartition(":")
+    if not colon:
+        if model not in kls.models.names():
+            known = ", ".join(kls.models.names())
+            raise PlanError(f"`model` must be one of {known}, or package.module:function. Received: {model!r}")
+        return model, None
+    if place.endswith(".py"):
+        return name, _from_file(place, name)
+    try:
+        return name, OwnModel(name, _function_of(import_module(place), name))
+    except (ImportError, AttributeError) as error:
+        raise PlanError(f"`model` cannot be imported: {error}. Received: {model!r}") from None
+
+
+def _from_file(path, name, ending=None):
+    """Returns the `OwnModel` of a function in a file, which becomes a module named after its whole path."""
+    path = str(Path(path).resolve())
+    specification = importlib.util.spec_from_file_location(path.replace(".", "_"), path)
+    module = sys.modules[specification.name] = importlib.util.module_from_spec(specification)
+    try:
+        specification.loader.exec_module(module)
+        return OwnModel(name, _function_of(module, name), path, ending)
+    except (OSError, AttributeError) as error:
+        raise PlanError(f"`model` cannot be imported: {error}. Received: {path}:{name}") from None
+
+
+def _function_of(module, name):
+    function = getattr(module, name)
+    if not callable(function) or inspect.isclass(function):
+        raise PlanError(
+            "`model` must name a function (input_shape, classes) -> keras.Model. "
+            f"Received: {name} = {shown(function)} of {module.__name__}"
+        )
+    return function
+
+
+@dataclass(frozen=True)
+class Description:
+    """What an own network is, found out by building it.
+
+    Attributes:
+        architecture: Hash of its layers and of how they are connected, of the shapes of its weights, of the code of the
+            user's own in it, and of those initial weights that do not depend on the seed, such as pretrained ones.
+        has_preprocessing: Whether it has a layer that scales its inputs.
+        has_features: Whether it ends in a `Dense` layer, whose inputs are the features.
+        ending: What it ends in: `"logits"`, a `"softmax activation"` of its last layer or a `"softmax layer"`, both of
+            which `as_logits` takes off, or other `"probabilities"`.
+    """
+
+    architecture: str
+    has_preprocessing: bool
+    has_features: bool
+    ending: str
+
+
+def describe_model(own, input_shape, classes):
+    """Returns the `Description` of an `OwnModel`, which is the same in each process and for each precision.
+
+    Args:
+        own: The `OwnModel`.
+        input_shape: Shape of one sample.
+        classes: Number of classes.
+
+    Raises:
+        PlanError: If it does not return logits or probabilities of shape `(N, classes)` for such samples, or if its
+            layers or their code cannot be described.
+    """
+    with precision_policy("float32"):
+        model, other = (_built(own, input_shape, classes, seed) for seed in (0, 1))
+        architecture = architecture_of(model, other)
+        ending = _ending(model, input_shape)
+    try:
+        has_features = last_dense(as_logits(model, ending)[0]) is not None
+    except ValueError as error:
+        raise PlanError(str(error)) from None
+    has_preprocessing = any(isinstance(layer, PREPROCESSING) for layer in all_layers(model))
+    return Description(architecture, has_preprocessing, has_features, ending)
+
+
+def _built(own, input_shape, classes, seed):
+    keras.utils.clear_session()  # names of layers count from the start
+    keras.utils.set_random_seed(seed)
+    model = own(input_shape, classes)
+    outputs = keras.tree.flatten(model(np.zeros((1, *input_shape), np.float32)))
+    if len(outputs) != 1 or tuple(outputs[0].shape) != (1, classes):
+        found = ", ".join(str(tuple(output.shape)) for output in outputs)
+        raise PlanError(f"`model` must return outputs of shape (N, {classes}). Received: {found} of {own.name}")
+    return model
+
+
+def all_layers(model):
+    """Returns all layers within a model, those of nested models and layers too, without the models."""
+    return [layer for layer in model._flatten_layers(include_self=False) if not isinstance(layer, keras.Model)]
+
+
+def _ending(model, input_shape):
+    """Finds out by values what a model ends in, for inputs of either scale."""
+    samples = np.random.default_rng(0).uniform(0, 1, (16, *input_shape)).astype(np.float32)
+    samples = np.concatenate([samples, 255 * samples])
+    outputs = _outputs(model, samples)
+    if not np.isfinite(outputs).all():
+        raise PlanError(f"`model` must return finite outputs. Received: NaN or infinity of {model.name}")
+    scaled, pixels = map(looks_like_probabilities, np.split(outputs, 2))
+    if scaled != pixels:
+        raise PlanError(
+            "`model` must return logits, or probabilities, whatever the scale of its inputs. Received: probabilities "
+            f"of {model.name} only for inputs in {'[0, 1]' if scaled else '[0, 255]'}"
+        )
+    if not scaled:
+        return "logits"
+
+    def is_undone(ending):
+        logits = _outputs(as_logits(model, ending)[0], samples)
+        return np.allclose(softmax(logits), outputs, atol=1e-4)
+
+    if activation := getattr(_last_layer(model), "activation", None):
+        undone = is_undone("softmax activation")
+        _last_layer(model).activation = activation
+        if undone:
+            return "softmax activation"
+    if is_graph(model) and type(_last_operation(model)[0]).__name__ == "Softmax" and is_undone("softmax layer"):
+        return "softmax layer"
+    return "probabilities"
+
+
+def _outputs(model, samples):
+    return keras.ops.convert_to_numpy(model(samples, training=False))
+
+
+def _last_layer(model):
+    return _last_layer(model._layers[-1]) if model._layers else model
+
+
+def _last_operation(model):
+    """Returns the operation that a graph of layers ends in, and its input."""
+    history = model.outputs[0]._keras_history
+    return history.operation, history.operation._inbound_nodes[history.node_index].input_tensors[0]
+
+
+def as_logits(model, ending):
+    """Has a model return logits, where it ends in a softmax that can be taken off.
+
+    Args:
+        model: A built classifier, whose last layer may be changed in place.
+        ending: What it ends in, as `Description` has it.
+
+    Returns:
+        The model, or one of the same layers without the softmax, and whether it returns logits: `False` if it still
+        returns probabilities.
+    """
+    if ending not in ENDINGS:
+        raise ValueError(f"`ending` must be one of {', '.join(ENDINGS)}. Received: ending={ending!r}")
+    if ending == "softmax activation":
+        _last_layer(model).activation = keras.activations.linear
+    if ending == "softmax layer":
+        model = keras.Model(model.inputs[0], _last_operation(model)[1], name=model.name)
+    return model, ending != "probabilities"

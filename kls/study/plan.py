@@ -1,0 +1,76 @@
+"""A plan: the trials of a study in the order in which they run."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from kls.study.trial import Trial
+
+CHANGES = ("epochs", "learning_rate", "schedule")
+
+
+class PlanError(ValueError):
+    """A study that cannot be run as asked; the message says why, and nothing has been trained."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The trials of a study, each once, those that others start from before these.
+
+    Attributes:
+        study: Name of the study.
+        trials: The trials.
+        asked: Ids of those that were asked for; the others are what these start from. `None` for all.
+    """
+
+    study: str
+    trials: tuple[Trial, ...]
+    asked: frozenset | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "trials", tuple({trial.id: trial for trial in self.trials}.values()))
+        known = set()
+        for trial in self.trials:
+            absent = set(trial.parents) - known
+            if absent:
+                raise PlanError(f"{trial.label} starts from trials that do not come before it: {', '.join(absent)}.")
+            known.add(trial.id)
+
+    def parents(self, trial):
+        """Returns the trials that another starts from, in its order: a tuple."""
+        return tuple(self._by_id[parent] for parent in trial.parents)
+
+    @cached_property
+    def _by_id(self):
+        return {trial.id: trial for trial in self.trials}
+
+
+def with_parents(trial, fingerprints=None):
+    """Returns a trial as its method has it, after the trials that it starts from and what these start from.
+
+    Args:
+        trial: A `Trial` as the study describes it; what its method changes, and its parents, are filled in.
+        fingerprints: `{name: fingerprint}` of the further datasets that methods read.
+
+    Returns:
+        List of `Trial`s, the last of them the one asked for.
+    """
+    method = trial.method
+    chains = [with_parents(parent, fingerprints) for parent in method.parents(trial)]
+    changes = {name: getattr(method, name) for name in CHANGES if getattr(method, name) is not None}
+    if "epochs" in changes and "schedule" not in changes and trial.schedule != "cosine":
+        changes["schedule"] = scale_schedule(trial.schedule, method.epochs, trial.epochs)
+    own = replace(
+        trial,
+        **changes,
+        parents=tuple(chain[-1].id for chain in chains),
+        others=tuple((name, fingerprints[name]) for name in method.datasets),
+    )
+    return [*(parent for chain in chains for parent in chain), own]
+
+
+def scale_schedule(schedule, epochs, protocol_epochs):
+    """Returns the milestones of a protocol of `protocol_epochs` for a run of `epochs`, in proportion.
+
+    The first epoch always has the first rate.
+    """
+    return tuple((max(1, round(start * epochs / protocol_epochs)), factor) for start, factor in schedule)

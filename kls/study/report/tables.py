@@ -1,0 +1,128 @@
+"""Tables as Markdown, CSV and LaTeX from one list of rows."""
+
+from dataclasses import dataclass
+
+from tabulate import tabulate
+
+import decathlon
+from kls.study.report.caveats import caveats
+from kls.study.report.escaping import escape_csv, escape_html, escape_latex, escape_markdown
+from kls.study.store import write_atomically
+
+DEVIATION = (
+    "±: standard deviation over the networks of a cell, with n - 1 in the denominator; published ones as printed."
+)
+REVERSED = "AUROC below 50 %: there the score takes OOD for ID samples more often than not; it is never bold."
+
+
+@dataclass(frozen=True)
+class Bold:
+    """A cell to set in bold."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table for people.
+
+    Attributes:
+        name: Name of its files.
+        caption: What it shows, with n.
+        header: Names of the columns.
+        rows: Cells, each a string or `Bold`.
+        notes: Sentences to stand below. What "±" means is added where a cell has it.
+    """
+
+    name: str
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple, ...]
+    notes: tuple[str, ...] = ()
+
+    def markdown(self):
+        header = [escape_markdown(name) for name in self.header]
+        body = tabulate(self._cells("**{}**", escape_markdown), header, "pipe", disable_numparse=True)
+        return "\n\n".join([escape_html(self.caption), body, *map(escape_html, self._all_notes())]) + "\n"
+
+    def latex(self):
+        header = [escape_latex(name) for name in self.header]
+        body = tabulate(self._cells(r"\textbf{{{}}}", escape_latex), header, "latex_raw", disable_numparse=True)
+        notes = [rf"\par {escape_latex(note)}" for note in self._all_notes()]
+        return "\n".join([rf"% {escape_latex(self.caption)}", body, *notes]) + "\n"
+
+    def write(self, directory, frame):
+        """Writes `NAME.md` and `NAME.tex` as shown, and `NAME.csv` with the unrounded numbers of a frame."""
+        write_atomically(directory / f"{self.name}.md", self.markdown())
+        write_atomically(directory / f"{self.name}.tex", self.latex())
+        cells = frame.map(escape_csv).rename(columns=escape_csv)
+        write_atomically(directory / f"{self.name}.csv", cells.to_csv(index=False))
+
+    def show(self, directory, frame):
+        """Prints the table, then writes it as `write` does."""
+        print(f"\n{self.markdown()}", flush=True)
+        self.write(directory, frame)
+
+    def _all_notes(self):
+        cells = (cell.text if isinstance(cell, Bold) else cell for row in self.rows for cell in row)
+        return [*self.notes, DEVIATION] if any("±" in cell for cell in cells) else self.notes
+
+    def _cells(self, bold, escape):
+        return [
+            [bold.format(escape(cell.text)) if isinstance(cell, Bold) else escape(cell) for cell in row]
+            for row in self.rows
+        ]
+
+
+def display_name(dataset):
+    """Returns what a dataset is called in tables."""
+    entry = decathlon.CATALOG.get(dataset)
+    return f"{dataset} (synthetic)" if entry is not None and entry.synthetic else dataset
+
+
+def data_note(record):
+    """Returns what a trial's data were: images, size, classes, whether they are a subset; and its caveats.
+
+    Args:
+        record: The trial's record.
+    """
+    entry = decathlon.CATALOG.get(record["dataset"])
+    subset = ""
+    if entry is not None and record["train_images"] != entry.counts["train"]:
+        subset = (
+            f" (a subset: the catalogue's has {entry.counts['train']:,} training images in {entry.classes} classes)"
+        )
+    return (
+        f"{record['train_images']:,} training and {record['evaluation_images']:,} evaluation images of "
+        f"{record['image_size']} px in {record['classes']} classes{subset}"
+        + "".join(f"; {caveat}" for caveat in caveats(record))
+    )
+
+
+def reversed_note(aurocs):
+    """Returns, as a tuple of notes, what AUROCs below one half mean; an empty one where there are none."""
+    return (REVERSED,) if (aurocs < 0.5).any(axis=None) else ()
+
+
+def percent(values):
+    """Returns fractions as percent: the one value, or mean ± standard deviation (n - 1 in the denominator)."""
+    return _mean_and_deviation(100 * values, digits=2)
+
+
+def plain(values):
+    """Returns numbers as they are: the one value, or mean ± standard deviation (n - 1 in the denominator)."""
+    return _mean_and_deviation(values, digits=4)
+
+
+def cell_of(values, form=percent, bold=False):
+    """Returns the cell of a number per network; a dash where there are none."""
+    values = values.dropna()
+    if values.empty:
+        return "–"
+    return Bold(form(values)) if bold else form(values)
+
+
+def _mean_and_deviation(values, digits):
+    if len(values) == 1:
+        return f"{values.iloc[0]:.{digits}f}"
+    return f"{values.mean():.{digits}f} ± {values.std():.{digits}f}"

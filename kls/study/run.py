@@ -1,0 +1,224 @@
+"""Runs a plan: each trial that is not finished, one after the other or several side by side."""
+
+import sys
+from contextlib import closing
+from dataclasses import dataclass, field
+
+from kls.study.data import Sources, check_data
+from kls.study.estimate import epoch_work, steps_per_epoch, training_steps
+from kls.study.executors.in_process import train_in_turn
+from kls.study.executors.processes import describe_error, train_side_by_side
+from kls.study.outputs import Wanted, is_complete
+from kls.study.plan import Plan, PlanError
+from kls.study.progress import Watch, format_seconds, open_report
+from kls.study.report.caveats import caveats, caveats_of_plan
+from kls.study.store import RunStore, StoreError
+from kls.study.train import evaluate_again, quiet_tracing, train
+from kls.study.training import Training
+
+STOPPED = 130
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains any trial of a plan.
+
+    Attributes:
+        plan: The `Plan`.
+        store: The `RunStore`.
+        sources: The opened datasets, as `Sources`.
+        wanted: `{name of a dataset: Wanted}`, what to store.
+        own_models: `{name: OwnModel}` of the networks that are the user's own.
+        strategy: `"none"` or `"mirrored"`.
+        compile_function: As in `train`.
+        callbacks: Function of a trial that returns further Keras callbacks.
+    """
+
+    plan: Plan
+    store: RunStore
+    sources: Sources
+    wanted: dict
+    own_models: dict = field(default_factory=dict)
+    strategy: str = "none"
+    compile_function: object = None
+    callbacks: object = None
+
+    def __call__(self, trial, report):
+        """Trains a trial, whose epochs and batches it tells a report, and returns its record."""
+        training = self.training(trial)
+        watch = Watch(report, trial, steps_per_epoch(trial, training.dataset))
+        own = [] if self.callbacks is None else self.callbacks(trial)
+        with self.store.claim(trial), quiet_tracing():
+            return train(training, self.strategy, self.wanted[trial.dataset], [watch, *own], self.compile_function)
+
+    def evaluate_again(self, trial, record):
+        """Stores the outputs of a finished trial that are wanted now, and returns its record."""
+        with self.store.claim(trial), quiet_tracing():
+            record = evaluate_again(self.training(trial), record, self.wanted[trial.dataset])
+            self.store.finish(trial, self.plan.study, record)
+
+    def training(self, trial, kind=Training):
+        """Returns the `Training` of a trial, or another of its kind."""
+        dataset, others = self.sources.datasets[trial.dataset], self.sources.others_of(trial)
+        return kind(trial, dataset, self.store, self.own_models, self.plan.parents(trial), others)
+
+
+def wanted_of(sources, keep_features=False, scores=(), class_losses=False):
+    """Returns `{name of a dataset: Wanted}` of a plan's datasets: what to store of the networks trained on each."""
+    return {name: Wanted(ood, keep_features, tuple(scores), class_losses) for name, ood in sources.ood.items()}
+
+
+def check_parents(plan, store, datasets):
+    """Raises `PlanError` if a trial cannot start from its parent: weights that are gone, other classes or images.
+
+    Args:
+        plan: The `Plan`.
+        store: The `RunStore`.
+        datasets: `{name: dataset}`.
+    """
+    first_children = {}
+    for trial in plan.trials:
+        if not store.is_finished(trial):
+            for parent in plan.parents(trial):
+                _check_images(trial, parent, datasets)
+                first_children.setdefault(parent, trial)
+    for parent, trial in first_children.items():
+        if store.is_finished(parent):
+            try:
+                store.weights(parent)
+            except StoreError as error:
+                raise PlanError(f"{trial.label} cannot start from {parent.label}: {error}") from None
+
+
+def _check_images(trial, parent, datasets):
+    for what in ("classes", "image_shape"):
+        own, inherited = (getattr(datasets[name], what) for name in (trial.dataset, parent.dataset))
+        if own != inherited:
+            raise PlanError(
+                f"{trial.label} cannot start from {parent.label}: its {what.replace('_', ' ')} would have to be "
+                f"{own}. Received: {inherited}."
+            )
+
+
+def check_methods(plan, datasets):
+    """Raises `PlanError` if a method cannot be trained as a trial has it.
+
+    Args:
+        plan: The `Plan`.
+        datasets: `{name: dataset}`.
+    """
+    for trial in plan.trials:
+        dataset = datasets[trial.dataset]
+        if steps_per_epoch(trial, dataset) < 1:
+            raise PlanError(
+                f"`batch_size` must be at most {dataset.counts['train']}, the training images of {trial.dataset}. "
+                f"Received: {trial.batch_size}."
+            )
+        try:
+            trial.method.check(trial, dataset)
+        except ValueError as error:
+            raise PlanError(f"{trial.label}: {error}") from None
+
+
+def run(trainer, workers=1):
+    """Trains what is not finished, and keeps going when a trial fails.
+
+    Args:
+        trainer: The `Trainer` of the plan; finished trials see OOD data that are new, too.
+        workers: How many trials to train side by side, in processes of their own; a single one stays in this process.
+
+    Returns:
+        Exit code: 0, 1 if a trial failed, 130 if stopped from the keyboard.
+
+    Raises:
+        PlanError: If a trial cannot start from its parent.
+        DataError: If data that are about to be read have changed since they were prepared.
+    """
+    plan, store, datasets = trainer.plan, trainer.store, trainer.sources.datasets
+    check_parents(plan, store, datasets)
+    waiting = [trial for trial in plan.trials if not store.is_finished(trial)]
+    finished = len(plan.trials) - len(waiting)
+    if finished:
+        print(f"{finished} of {len(plan.trials)} trials are finished already in {store.out}.")
+        store.write_results()
+    incomplete = _incomplete(trainer)
+    check_data([*waiting, *incomplete], trainer.sources)
+    failed = _evaluate_again(incomplete, trainer)
+    steps = {trial: training_steps(trial, datasets[trial.dataset]) for trial in waiting}
+    print("".join(f"{caveat}\n" for caveat in caveats_of_plan(steps)), end="")
+    work = {trial: epoch_work(trial, datasets[trial.dataset]) for trial in waiting}
+    with open_report(len(plan.trials), work, workers) as report:
+        if workers > 1:
+            trained = train_side_by_side(waiting, trainer, report, workers)
+        else:
+            trained = train_in_turn(waiting, trainer, report)
+        try:
+            with closing(trained):
+                for trial, record, reason in trained:
+                    reason = reason or _failure_to_finish(trial, plan.study, record, store)
+                    if reason is not None:
+                        failed += 1
+                        with store.going_on_if_unwritten():
+                            store.fail(trial, reason)
+                    report.print(f"{report.name(trial)}  {_outcome(trial, record, reason)}")
+                    report.trial_ends(trial)
+        except KeyboardInterrupt:
+            stopped = [str(report.numbers[trial]) for trial in report.under_way]
+            report.print(
+                f"Stopped in trial{'s' if len(stopped) > 1 else ''} {', '.join(stopped)} of {len(plan.trials)}. "
+                "Finished epochs are kept: run the same command again to go on."
+            )
+            return STOPPED
+    if failed:
+        print(
+            f"{failed} of {len(plan.trials)} trials failed; run the same command again to retry them.", file=sys.stderr
+        )
+    return 1 if failed else 0
+
+
+def _outcome(trial, record, reason):
+    """Returns what to say of a trial that has ended."""
+    if reason is not None:
+        return f"FAILED  {reason.splitlines()[0][:300]}"
+    facts = {**trial.recipe, **record, "starts_anew": trial.method.starts_anew}
+    return "; ".join(
+        [
+            f"done in {format_seconds(record['seconds'])}, best {record['accuracy_best']:.2%}, "
+            f"last {record['accuracy_last']:.2%}",
+            *caveats(facts),
+        ]
+    )
+
+
+def _failure_to_finish(trial, study, record, store):
+    """Writes the record of a trained trial, and returns why that failed, as on a full disk, or `None`."""
+    try:
+        store.finish(trial, study, record)
+    except OSError as error:
+        return describe_error(error)
+    return None
+
+
+def _incomplete(trainer):
+    """Returns `{trial: record}` of the finished trials that lack something that is wanted; damaged ones are named."""
+    trials, store = trainer.plan.trials, trainer.store
+    records = {trial: record for trial in trials if (record := store.found(trial)) is not None}
+    return {
+        trial: record for trial, record in records.items() if not is_complete(record, trainer.wanted[trial.dataset])
+    }
+
+
+def _evaluate_again(incomplete, trainer):
+    """Evaluates finished trials on what is asked for now, and returns the number of those where that failed."""
+    failed = 0
+    for trial, record in incomplete.items():
+        print(f"{trial.label}  evaluating from its weights", flush=True)
+        try:
+            trainer.evaluate_again(trial, record)
+        except StoreError as error:
+            failed += 1
+            print(f"{trial.label}  FAILED  {error}")
+        except Exception as error:  # whatever ends one, the others go on
+            failed += 1
+            print(f"{trial.label}  FAILED  {describe_error(error).splitlines()[0][:300]}")
+    return failed

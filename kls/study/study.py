@@ -1,0 +1,315 @@
+"""`kls.Study`: many trainings and one comparison."""
+
+import inspect
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+
+import decathlon
+from kls.ood.scores import SCORES
+from kls.study.data import Sources, as_dataset, ood_of, open_others
+from kls.study.executors.processes import check_importable, check_workers
+from kls.study.methods import CrossEntropy, LabelSmoothing, Method, check_registered, parse
+from kls.study.models import describe_model, find
+from kls.study.plan import Plan, PlanError, with_parents
+from kls.study.precision import PRECISIONS, resolve_precision
+from kls.study.results import Results
+from kls.study.run import STOPPED, Trainer, check_methods, run, wanted_of
+from kls.study.store import RunStore
+from kls.study.train import STRATEGIES, check_strategy
+from kls.study.trial import Trial, normalisation_of
+from kls.utils.arrays import check_choice, check_whole, shown
+from kls.utils.files import as_path
+from kls.utils.sources import definitions_hash
+
+SCALING = {
+    "mean": "pixels are scaled to [0, 1] and the mean training image is subtracted before it",
+    "scale": "pixels are scaled to [0, 1] before it",
+    "none": "it gets pixels in 0..255",
+}
+
+
+class Study:
+    """Trains a network by several methods and seeds, and compares what comes of it.
+
+    Each training is a trial, named by its recipe. Finished trials are kept in `out`: what has been trained is never
+    trained again, and a study that was stopped goes on where it was, with the same bits.
+
+    Args:
+        model: A registered name (`kls.models.names()`), a function `(input_shape, classes) -> keras.Model`,
+            `"package.module:function"`, or `"path/to/file.py:function"`. The model may end in a softmax or not. Unless
+            it has a `Rescaling` or `Normalization` layer, pixels are scaled to [0, 1] and centred before it.
+        data: Name of a prepared dataset, a folder of images, `(x, y)`, `((x, y), (x_validation, y_validation))`, a
+            mapping of the splits `train`, `validation` and `test` to such pairs, or a `decathlon.Dataset`. Images are
+            uint8; float arrays of any shape are features, which are neither scaled nor augmented.
+        methods: `kls.study.methods`, or their text forms; by default cross-entropy, and label smoothing with gamma 0.9.
+        seeds: How many seeds, from 0 on, or the seeds themselves.
+        epochs: Number of epochs.
+        batch_size: Samples per step.
+        optimizer: `"adam"`, `"momentum"` or `"nesterov"` (SGD).
+        learning_rate: First learning rate.
+        schedule: `"cosine"`, or pairs `(epoch, factor)` of the learning rate; `()` keeps it.
+        weight_decay: That of all trainable weights, as in PyTorch's SGD; `None` leaves the model's own penalty.
+        shift: Largest random shift of images, as a share of the side.
+        flip: Whether images are mirrored at random; by default, unless the dataset's entry in the catalogue forbids it.
+        ood: Names of prepared datasets, or `{name: data}`, data being such a name, an array or a dataset.
+        out: Directory of the results.
+        precision: `"float32"`, `"mixed_bfloat16"`, or `"auto"`: the latter where this machine has units for it.
+        scores: Names of `kls.ood.scores` to store, of those that need more than logits.
+        features: Whether to store features beside logits.
+        image_size: Side in pixels, of a name or a folder.
+        compile: A function `(model, loss, trial)` that compiles the model with an optimizer, and a rate, of your own.
+            What its module defines is part of the recipe. Loss and metrics of the compiled model are the study's.
+        callbacks: A function of a trial that returns Keras callbacks, such as a tracker's. They must not change the
+            training: they are no part of the recipe.
+        normalisation: What stands before the network: `"mean"` (pixels to [0, 1], minus the mean training image),
+            `"scale"` or `"none"`; by default the first, unless the model has layers of its own for that.
+        data_dir: Directory of prepared data; `$KLS_DATA` or `~/.cache/kls` by default.
+        name: Name of the study in the results.
+
+    Raises:
+        PlanError: If it cannot be run as asked; nothing has been trained.
+
+    Example:
+
+    ```python
+    def build(input_shape, classes):
+        return keras.Sequential([
+            keras.layers.Input(input_shape),
+            keras.layers.Conv2D(32, 3, activation="relu"),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(classes, activation="softmax"),
+        ])
+
+    methods = [kls.study.methods.CrossEntropy(), kls.study.methods.LabelSmoothing(0.9)]
+    study = kls.Study(build, (x, y), methods, seeds=3, epochs=10, out="runs/mine")
+    results = study.run()
+    results.to_frame()
+    ```
+    """
+
+    def __init__(
+        self,
+        model,
+        data,
+        methods=None,
+        seeds=1,
+        epochs=20,
+        batch_size=64,
+        optimizer="adam",
+        learning_rate=1e-3,
+        schedule="cosine",
+        weight_decay=None,
+        shift=0.1,
+        flip=None,
+        ood=(),
+        out="runs/study",
+        precision="float32",
+        scores=(),
+        features=False,
+        image_size=None,
+        compile=None,
+        callbacks=None,
+        normalisation=None,
+        data_dir=None,
+        name="study",
+    ):
+        if not (isinstance(name, str) and name):
+            raise PlanError(f"`name` must be a text. Received: name={shown(name)}")
+        out = as_path(out, "out")
+        scores = tuple(check_choice(score, "scores", SCORES) for score in _as_list(scores))
+        if not (callbacks is None or callable(callbacks)):
+            raise PlanError(f"`callbacks` must be a function of a trial. Received: callbacks={shown(callbacks)}")
+        data_dir = Path(data_dir) if data_dir is not None else decathlon.store.default_data_dir()
+        dataset = as_dataset(data, image_size, data_dir)
+        methods = _checked_methods(methods)
+        model_name, own = find(model)
+        entry = decathlon.CATALOG.get(dataset.name)
+        are_images = getattr(dataset, "are_images", True)
+        trial = Trial(
+            dataset=dataset.name,
+            image_size=dataset.size,
+            data=dataset.fingerprint,
+            model=model_name,
+            method=methods[0],
+            epochs=epochs,
+            schedule=tuple(map(tuple, schedule)) if isinstance(schedule, list) else schedule,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            compile=None if compile is None else _describe_function(compile),
+            shift=shift if are_images else 0.0,
+            flip=are_images and ((entry is None or entry.flip) if flip is None else flip),
+            normalisation=normalisation or (normalisation_of(entry) if are_images else "none"),
+            precision=resolve_precision(check_choice(precision, "precision", (*PRECISIONS, "auto"))),
+            backend=keras.backend.backend(),
+        )
+        if own is not None:
+            found = describe_model(own, dataset.image_shape, dataset.classes)
+            own = replace(own, ending=found.ending)
+            scales = found.has_preprocessing and normalisation is None and are_images
+            trial = replace(trial, architecture=found.architecture, own_preprocessing=scales)
+            _check_features_of(model_name, found, methods, features, scores)
+            if are_images:
+                print(f"{model_name}: {SCALING['none' if scales else trial.normalisation]}")
+        others = _others(methods, dataset, data_dir)
+        fingerprints = {other: opened.fingerprint for (_, other), opened in others.items()}
+        chains = [
+            with_parents(replace(trial, method=method, seed=seed), fingerprints)
+            for seed in _checked_seeds(seeds)
+            for method in methods
+        ]
+        trials = tuple(found for chain in chains for found in chain)
+        plan = Plan(name, trials, frozenset(chain[-1].id for chain in chains))
+        sources = Sources({dataset.name: dataset}, {dataset.name: ood_of(ood, dataset, data_dir)}, others)
+        own_models = {} if own is None else {model_name: own}
+        self._set(plan, sources, out, features, scores, False, own_models, compile, callbacks)
+
+    @classmethod
+    def of(cls, plan, sources, out, features=False, scores=(), class_losses=False):
+        """Returns the study of a plan, as the papers have it.
+
+        Args:
+            plan: The `Plan`.
+            sources: Its opened datasets, as `Sources`.
+            out: Directory of the results.
+            features: Whether to store features beside logits.
+            scores: Names of `kls.ood.scores` to store.
+            class_losses: Whether to store the loss of each class after each epoch.
+        """
+        study = cls.__new__(cls)
+        study._set(plan, sources, out, features, scores, class_losses)
+        return study
+
+    def _set(self, plan, sources, out, features, scores, class_losses, own_models=None, compile=None, callbacks=None):
+        check_methods(plan, sources.datasets)
+        _check_features(plan, features, scores)
+        self.trainer = Trainer(
+            plan,
+            RunStore(out),
+            sources,
+            wanted_of(sources, features, scores, class_losses),
+            own_models or {},
+            compile_function=compile,
+            callbacks=callbacks,
+        )
+
+    @property
+    def store(self):
+        """The `RunStore` of its results."""
+        return self.trainer.store
+
+    def plan(self):
+        """Returns the `Plan`: all trials, in the order in which they run."""
+        return self.trainer.plan
+
+    def run(self, workers=1, strategy="none"):
+        """Trains what is not finished, and returns the `Results`. A study that is run again goes on where it was.
+
+        Args:
+            workers: How many networks to train side by side, each in a process with its share of the cores.
+            strategy: `"none"`, or `"mirrored"`: each batch is shared among all devices of this machine (TensorFlow).
+
+        Raises:
+            PlanError: If it cannot be run so.
+            StoreError: If another process is writing into the directory.
+            KeyboardInterrupt: If it was stopped; finished epochs are kept.
+        """
+        with self.store.writing():
+            if self.execute(workers, strategy) == STOPPED:
+                raise KeyboardInterrupt
+        return self.results()
+
+    def execute(self, workers=1, strategy="none"):
+        """Trains what is not finished, for whoever holds `store.writing()`, and returns the exit code of `run.run`."""
+        trials = self.trainer.plan.trials
+        check_choice(strategy, "strategy", STRATEGIES)
+        check_workers(check_whole(workers, "workers", 1), strategy)
+        for batch_size in {trial.batch_size for trial in trials}:
+            check_strategy(strategy, batch_size)
+        alone = next((trial for trial in trials if trial.method.one_replica), None)
+        if strategy != "none" and alone is not None:
+            raise PlanError(f"{alone.label} keeps the memory of one replica. Received: strategy={strategy!r}.")
+        if workers > 1:
+            self._check_importable()
+        return run(replace(self.trainer, strategy=strategy), workers)
+
+    def _check_importable(self):
+        trainer = self.trainer
+        things = [(own.function, "model") for own in trainer.own_models.values() if own.path is None]
+        things += [(type(trial.method), "methods") for trial in trainer.plan.trials]
+        things += [(trainer.compile_function, "compile"), (trainer.callbacks, "callbacks")]
+        for thing, argument in things:
+            if thing is not None:
+                check_importable(thing, argument)
+
+    def results(self):
+        """Returns the `Results` of the trials that are finished."""
+        return Results(self.trainer)
+
+
+def _checked_methods(methods):
+    methods = [CrossEntropy(), LabelSmoothing(0.9)] if methods is None else methods
+    methods = [parse(method) if isinstance(method, str) else method for method in _as_list(methods)]
+    wrong = [method for method in methods if not isinstance(method, Method)]
+    if wrong or not methods:
+        raise PlanError(
+            f"`methods` must be `kls.study.methods`, or texts. Received: {shown(wrong[0]) if wrong else 'none'}"
+        )
+    for method in methods:
+        check_registered(method)
+    labels = [method.label for method in dict.fromkeys(methods)]
+    if len(set(labels)) < len(labels):
+        raise PlanError(f"`methods` must differ in their labels: give each a `title`. Received: {', '.join(labels)}")
+    return methods
+
+
+def _need_features(features, scores):
+    return features or any(SCORES[name]().uses_features for name in scores)
+
+
+def _check_features_of(name, description, methods, features, scores):
+    """Raises `PlanError` if the inputs of a last `Dense` layer are needed of a model that has none."""
+    need = [method.label for method in methods if method.dropout or method.needs_features]
+    if not description.has_features and (need or _need_features(features, scores)):
+        what = need[0] if need else "`features`, and scores of features,"
+        raise PlanError(f"{what} need a model that ends in Dense. Received: {name}")
+
+
+def _check_features(plan, features, scores):
+    for trial in plan.trials:
+        if trial.method.dropout and _need_features(features, scores):
+            raise PlanError(
+                f"`features`, and scores of features, cannot be had of {trial.label}, which has no one set."
+            )
+
+
+def _as_list(values):
+    return list(values) if isinstance(values, list | tuple) else [values]
+
+
+def _checked_seeds(seeds):
+    if isinstance(seeds, list | tuple | range) and len(seeds):
+        return [check_whole(seed, "seeds", 0) for seed in seeds]
+    return range(check_whole(seeds, "seeds", 1))
+
+
+def _others(methods, dataset, data_dir):
+    """Returns `{(name, other): dataset}` of what methods, and the methods that they start from, read besides."""
+    names = dict.fromkeys(name for method in methods for name in _all_datasets(method))
+    opened = open_others(names, dataset, data_dir, "methods:")
+    return {(dataset.name, name): other for name, other in opened.items()}
+
+
+def _all_datasets(method):
+    inner = [value for value in vars(method).values() if isinstance(value, Method)]
+    return [*method.datasets, *(name for part in inner for name in _all_datasets(part))]
+
+
+def _describe_function(function):
+    """Returns a function's name and the hash of what its module defines."""
+    if not inspect.isfunction(function):
+        raise PlanError(f"`compile` must be a function (model, loss, trial). Received: {shown(function)}")
+    return f"{function.__qualname__} {definitions_hash(function)}"

@@ -1,0 +1,144 @@
+"""A trial: one network trained once, named by its recipe."""
+
+import hashlib
+import json
+from dataclasses import dataclass, fields
+from functools import cached_property, partial
+
+from decathlon.augmentation import FILLS
+from kls.study.methods.base import Method, check_schedule
+from kls.study.precision import PRECISIONS
+from kls.utils.arrays import check_bool, check_choice, check_number, check_whole
+
+OPTIMIZERS = ("adam", "momentum", "nesterov")
+NORMALISATIONS = ("mean", "scale", "none")
+CHECKS = {
+    "epochs": partial(check_whole, least=1),
+    "batch_size": partial(check_whole, least=1),
+    "seed": partial(check_whole, least=0),
+    "schedule": check_schedule,
+    "optimizer": partial(check_choice, choices=OPTIMIZERS),
+    "learning_rate": partial(check_number, allowed="(0, inf)"),
+    "weight_decay": partial(check_number, allowed="[0, inf)"),
+    "shift": partial(check_number, allowed="[0, 0.5)"),
+    "flip": check_bool,
+    "fill": partial(check_choice, choices=FILLS),
+    "normalisation": partial(check_choice, choices=NORMALISATIONS),
+    "precision": partial(check_choice, choices=PRECISIONS),
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What all trainings share, and the method. Equal recipes have equal ids.
+
+    Attributes:
+        dataset: Name of the dataset.
+        image_size: Side in pixels, or `HxW`.
+        data: Fingerprint of the arrays, so that other images under the same name are another trial.
+        model: Name of the network.
+        method: The `Method`: its labels, its loss, its batches and what it starts from.
+        epochs: Number of epochs.
+        schedule: Pairs `(epoch, factor)`: from that epoch on, counted from 0, the rate is `learning_rate * factor`; or
+            `cosine`: down to 1e-6 along half a cosine, step by step.
+        architecture: Hash of what a network of the user's own is; `None` for a registered one.
+        batch_size: Images per step, over all replicas.
+        optimizer: `adam`; `momentum`: SGD with momentum 0.9; or `nesterov`: with Nesterov's.
+        learning_rate: Its first learning rate.
+        weight_decay: That of all trainable weights, as in PyTorch's SGD, in place of the model's own penalty.
+        compile: What a compile function of the user's own is: its name and the hash of its source.
+        shift: Largest shift of the augmentation, as a share of the side.
+        flip: Whether images are mirrored at random.
+        fill: What lies outside a shifted image: `zero`, which is the mean image, or `reflect`.
+        normalisation: What networks do with pixels first: `mean` (scale them to [0, 1] and subtract the mean training
+            image), `scale`, or `none`.
+        own_preprocessing: Whether the network has layers of its own for that, and takes pixels as they are.
+        statistics: Share of all training steps that batch normalisation's moving statistics average over at most;
+            see `networks.follow_steps`.
+        seed: Seed of initialisation, order, augmentation and dropout.
+        precision: `float32` or `mixed_bfloat16`.
+        backend: Keras's backend, since each draws other random numbers.
+        parents: Ids of the trials that this one starts from.
+        others: Pairs of name and fingerprint of the further datasets that the method reads.
+    """
+
+    dataset: str
+    image_size: str
+    data: str
+    model: str
+    method: Method
+    epochs: int
+    schedule: tuple[tuple[int, float], ...] | str = ()
+    architecture: str | None = None
+    batch_size: int = 64
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    weight_decay: float | None = None
+    compile: str | None = None
+    shift: float = 0.1
+    flip: bool = True
+    fill: str = "zero"
+    normalisation: str = "mean"
+    own_preprocessing: bool = False
+    statistics: float = 0.1
+    seed: int = 0
+    precision: str = "float32"
+    backend: str = "tensorflow"
+    parents: tuple[str, ...] = ()
+    others: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self):
+        for name, check in CHECKS.items():
+            value = getattr(self, name)
+            if value is not None:
+                checked = check(value, name)
+                object.__setattr__(self, name, value if checked is None else checked)
+
+    @property
+    def scaling(self):
+        """What stands before its network: as `normalisation`."""
+        return "none" if self.own_preprocessing else self.normalisation
+
+    @cached_property
+    def recipe(self):
+        """All that decides what the training ends with, by name: values that JSON knows."""
+        left_out = ("method", *(("optimizer", "learning_rate", "schedule") if self.compile else ()))
+        shared = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
+        return {**shared, "method": self.method.recipe}
+
+    @cached_property
+    def id(self):
+        """The `recipe_id` of its recipe."""
+        return recipe_id(self.recipe)
+
+    @property
+    def label(self):
+        """What a person calls it."""
+        return f"{self.dataset} {self.model} {self.method.label} seed={self.seed}"
+
+    def rate_factor(self, epoch):
+        """Returns the factor of the learning rate in an epoch, counted from 0, of a schedule of pairs."""
+        return next((factor for start, factor in reversed(self.schedule) if epoch >= start), 1.0)
+
+
+def normalisation_of(entry):
+    """Returns what a network does first with images of a dataset.
+
+    Args:
+        entry: The dataset's entry in the catalogue, or `None`.
+    """
+    return "mean" if entry is None or entry.subtract_mean else "scale"
+
+
+def recipe_id(recipe):
+    """Returns the hash of a recipe, 12 hexadecimal digits; what a trial has no use for, and titles, are not in it.
+
+    Args:
+        recipe: `Trial.recipe`, also as it comes back from JSON.
+    """
+    return hashlib.sha256(json.dumps(_used(recipe), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _used(recipe):
+    values = {name: _used(value) if isinstance(value, dict) else value for name, value in recipe.items()}
+    return {name: value for name, value in values.items() if value not in (None, [], ()) and name != "title"}

@@ -1,0 +1,398 @@
+"""A Keras classifier taken apart: its features, logits and last layer, from one pass over data."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import keras
+import numpy as np
+from keras import ops
+
+from kls.calibration.samples import SUM_TOLERANCE
+from kls.utils.arrays import shown
+from kls.utils.data import full_batches
+
+FINAL_ACTIVATIONS = (keras.activations.linear, keras.activations.softmax)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a classifier makes of a data set.
+
+    Attributes:
+        logits: Shape `(N, K)`. Where the model returns probabilities and has no last layer to take the logits from,
+            their logarithms, a 0 being 1.2e-38.
+        labels: Labels as they came, or `None`.
+        features: float32 of shape `(N, D)`, or `None` if not asked for.
+        exact_logits: Whether the logits are the network's own, not known only up to a constant per sample.
+        head: `(kernel, bias)` with `logits = features @ kernel + bias`, or `None` where the features are others.
+        scores: Scores that need the images, by name.
+        sample: The images of the first batch, by which their scale is judged; `None` without images.
+    """
+
+    logits: np.ndarray
+    labels: np.ndarray | None = None
+    features: np.ndarray | None = None
+    exact_logits: bool = True
+    head: tuple | None = None
+    scores: dict = field(default_factory=dict)
+    sample: np.ndarray | None = None
+
+
+class Network:
+    """Finds the last layer of a classifier and computes features and logits, compiled once.
+
+    The last layer is the last `Dense` of a functional or `Sequential` model, the model nested in its end included;
+    after it one softmax or linear activation may come. Its inputs are the features. Any other model (a subclass of
+    `keras.Model`) gives logits, or the logarithms of its probabilities, but no features.
+
+    Args:
+        model: A Keras classifier that returns logits or probabilities of shape `(N, K)`.
+        features: Name of another layer to take the features from; its outputs of shape `(N, H, W, C)` are averaged
+            over height and width.
+
+    Attributes:
+        gives_probabilities: Whether the model's outputs, as far as seen, are probabilities that `logits` cannot undo.
+        gives_log_probabilities: Whether they are the logarithms of such.
+
+    Raises:
+        ValueError: If this is no Keras model or one of several inputs or outputs, if there is no layer of that name, or
+            if the last layer's activation is neither linear nor softmax.
+    """
+
+    def __init__(self, model, features=None):
+        _check_model(model)
+        self.model = model
+        self.feature_layer = features
+        found = last_dense(model)
+        self._dense, self._trunk = found if found else (None, None)
+        self._features = self._trunk if features is None else _named_features(model, features)
+        self.gives_probabilities = self.gives_log_probabilities = False
+        self._compiled = {}
+
+    @property
+    def has_features(self):
+        return self._features is not None
+
+    @property
+    def head(self):
+        """`(kernel, bias)` of the last layer as arrays, or `None` where the features are not its input."""
+        if self._dense is None or self.feature_layer is not None:
+            return None
+        kernel = ops.convert_to_numpy(self._dense.kernel).astype(np.float32)
+        bias = ops.convert_to_numpy(self._dense.bias) if self._dense.use_bias else np.zeros(kernel.shape[1])
+        return kernel, np.asarray(bias, np.float32)
+
+    @cached_property
+    def first_norm(self):
+        """The first batch normalisation and the model up to its input, or `None`: see `first_batch_norm`."""
+        return first_batch_norm(self.model)
+
+    def check(self, data, batch_size=128):
+        """Checks the first batch of a data set, and the model's outputs by their shape; computes nothing.
+
+        Args:
+            data: As `kls.utils.data.batches_of` takes it.
+            batch_size: Images per batch, for arrays.
+
+        Returns:
+            The first labels, or `None`, and the number of classes K.
+
+        Raises:
+            ValueError: As `outputs` does.
+        """
+        images, labels, count = next(full_batches(data, batch_size), (None, None, 0))
+        _check_any(count)
+        self._check_images(images)
+        _check_no_nan(np.asarray(images), "images")
+        image = keras.KerasTensor(images.shape, keras.backend.standardize_dtype(images.dtype))
+        outputs = keras.tree.flatten(self.model.compute_output_spec(image))
+        if len(outputs) != 1:
+            raise ValueError(f"`model` must have one output. Received: a model of {len(outputs)}")
+        _check_shape(outputs[0].shape)
+        return labels, outputs[0].shape[1]
+
+    def outputs(self, data, features=False, batch_size=128, image_scores=None):
+        """Returns the `Outputs` of a data set, from one pass over it.
+
+        Args:
+            data: As `kls.utils.data.batches_of` takes it.
+            features: Whether to keep features.
+            batch_size: Images per batch, for arrays; smaller last batches are filled up, so that nothing is compiled
+                for them.
+            image_scores: `{name: function of (network, images)}`, computed per batch.
+
+        Raises:
+            ValueError: If features are asked for and there are none, or if the model's outputs are no logits or
+                probabilities of shape `(N, K)`.
+        """
+        if features and not self.has_features:
+            raise ValueError(
+                "Features need a functional or Sequential model that ends in a Dense layer, or the name of the layer "
+                f"to take them from. Received: a {type(self.model).__name__} named {self.model.name!r}"
+            )
+        image_scores = image_scores or {}
+        run = self._compiled_once(self._forward_with_features if features else self._forward)
+
+        def begin():
+            first = 0
+            for images, labels, count in full_batches(data, batch_size):
+                if first == 0:
+                    self._check_images(images)
+                _check_no_nan(images, "images", first)
+                first += count
+                yield images, labels, count, run(ops.convert_to_tensor(images))
+
+        parts, sample, done = [], None, 0
+        begun = begin() if image_scores else _one_behind(begin())  # scores may draw too, each after its own batch
+        for images, labels, count, tensors in begun:
+            found = [ops.convert_to_numpy(tensor)[:count] for tensor in tensors]
+            if not parts:
+                self._check_outputs(found[0])
+                sample = images[:count]
+            _check_no_nan(found[0], "logits", done)
+            done += count
+            parts.append((labels, found, [score(self, images)[:count] for score in image_scores.values()]))
+        _check_any(len(parts))
+        labels = None if parts[0][0] is None else np.concatenate([labels for labels, _, _ in parts])
+        logits, *rest = (np.concatenate(arrays) for arrays in zip(*(found for _, found, _ in parts), strict=True))
+        scores = (np.concatenate(arrays) for arrays in zip(*(scores for _, _, scores in parts), strict=True))
+        if self.gives_probabilities:
+            logits = np.log(np.maximum(logits, np.finfo(np.float32).tiny))
+        return Outputs(
+            logits=logits,
+            labels=labels,
+            features=rest[0] if rest else None,
+            exact_logits=not (self.gives_probabilities or self.gives_log_probabilities),
+            head=self.head,
+            scores=dict(zip(image_scores, scores, strict=True)),
+            sample=sample,
+        )
+
+    def logits(self, images):
+        """Returns the logits of a batch as a tensor that gradients flow through; of a model whose last layer is not
+        found, what it returns."""
+        if self._dense is None:
+            outputs = self.model(images, training=False)
+            if not hasattr(outputs, "shape"):
+                raise ValueError(f"`model` must have one output. Received: a {type(outputs).__name__} of outputs")
+            return outputs
+        return project(self._dense, self._trunk(images, training=False))
+
+    def compiled(self, function, argument=None):
+        """Returns `function(images)`, a method of tensors, compiled by the backend and returning NumPy arrays.
+
+        Args:
+            function: Function of a batch of images to tensors; compiled once per function.
+            argument: What tells it from other compiled functions of the same name, such as its settings.
+        """
+        run = self._compiled_once(function, argument)
+        return lambda images: [ops.convert_to_numpy(array) for array in run(ops.convert_to_tensor(images))]
+
+    def _compiled_once(self, function, argument=None):
+        """Returns `function` of a tensor, compiled; an accelerator may still be computing what it returns."""
+        key = (getattr(function, "__name__", function), argument)
+        if key not in self._compiled:
+            self._compiled[key] = _compile(function, self.model)
+        return self._compiled[key]
+
+    def _forward(self, images):
+        return (ops.cast(self.logits(images), "float32"),)
+
+    def _forward_with_features(self, images):
+        if self.feature_layer is None:
+            features = self._trunk(images, training=False)
+            logits = project(self._dense, features)
+        else:
+            features, logits = self._features(images, training=False), self.logits(images)
+        if len(features.shape) == 4:
+            features = ops.mean(features, axis=(1, 2))
+        return ops.cast(logits, "float32"), ops.cast(ops.reshape(features, (len(features), -1)), "float32")
+
+    def _check_images(self, images):
+        """Keras's own message comes from its first call alone; later ones are compiled."""
+        expected = self.model.inputs[0].shape if is_graph(self.model) and len(self.model.inputs) == 1 else None
+        if expected is None or None in expected[1:]:
+            return
+        if [side for side in images.shape[1:] if side != 1] != [side for side in expected[1:] if side != 1]:
+            raise ValueError(f"`data` must hold images of shape {expected}. Received: shape {images.shape}")
+
+    def _check_outputs(self, outputs):
+        """Finds out from the first batch whether a model whose last layer is not known gives probabilities."""
+        _check_shape(outputs.shape)
+        if self._dense is None:
+            self.gives_probabilities = looks_like_probabilities(outputs)
+            self.gives_log_probabilities = (outputs <= 0).all() and looks_like_probabilities(np.exp(outputs))
+
+
+def _one_behind(items):
+    """Yields each item when the next one is there too, for which an accelerator computes meanwhile."""
+    waiting = deque()
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > 1:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def looks_like_probabilities(values):
+    """Returns whether no value is negative and all rows sum to 1."""
+    return bool((values >= 0).all() and (np.abs(values.sum(axis=1) - 1) <= SUM_TOLERANCE).all())
+
+
+def last_dense(model):
+    """Returns the `Dense` layer that a graph of layers ends in and the model up to its input, or `None`.
+
+    Args:
+        model: A Keras model. One that is not functional or built `Sequential`, of one input and output, has none.
+
+    Raises:
+        ValueError: If the layer's activation is neither linear nor softmax.
+    """
+    if not is_graph(model) or len(model.inputs) != 1 or len(model.outputs) != 1:
+        return None
+    layer, input_tensor = _origin(model.outputs[0])
+    if _is_final_activation(layer):
+        layer, input_tensor = _origin(input_tensor)
+    if type(layer) is keras.layers.Dense and layer.quantization_mode is None:
+        if layer.activation not in FINAL_ACTIVATIONS:
+            raise ValueError(
+                "`model` must return logits, or probabilities by softmax. "
+                f"Received: a last layer with activation {layer.activation.__name__}"
+            )
+        return layer, keras.Model(model.inputs, input_tensor)
+    if isinstance(layer, keras.Model) and (found := last_dense(layer)) is not None:
+        dense, trunk = found
+        return dense, keras.Model(model.inputs, trunk(input_tensor))
+    return None
+
+
+def first_batch_norm(model):
+    """Returns the first `BatchNormalization` of a graph of layers and the model up to its input, or `None`.
+
+    Args:
+        model: A Keras model. One that is not functional or built `Sequential`, of one input, has none; a model nested
+            in it is looked into.
+    """
+    if not is_graph(model) or len(model.inputs) != 1:
+        return None
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            return layer, keras.Model(model.inputs[0], _node_of(layer, model).input_tensors[0])
+        if isinstance(layer, keras.Model) and (found := first_batch_norm(layer)) is not None:
+            norm, trunk = found
+            return norm, keras.Model(model.inputs[0], trunk(_node_of(layer, model).input_tensors[0]))
+    return None
+
+
+def project(dense, features):
+    """Returns what a `Dense` layer makes of features without its activation.
+
+    Args:
+        dense: A built `keras.layers.Dense`.
+        features: Tensor of shape `(..., D)`.
+    """
+    outputs = ops.matmul(ops.cast(features, dense.compute_dtype), ops.cast(dense.kernel, dense.compute_dtype))
+    return outputs + ops.cast(dense.bias, dense.compute_dtype) if dense.use_bias else outputs
+
+
+def random_states(model):
+    """Returns the variables of a model that are no weights: the states of its random generators."""
+    weights = {id(variable) for variable in model.weights}
+    return [variable for variable in model.variables if id(variable) not in weights]
+
+
+def is_graph(model):
+    """Whether a model does what its layers do: a functional or built `Sequential` one whose `call` is Keras's own."""
+    return bool(getattr(model, "outputs", None)) and type(model).call.__module__.partition(".")[0] == "keras"
+
+
+def _origin(tensor):
+    """Returns the layer that made a symbolic tensor, and the tensor that it made it from, or `None`."""
+    history = tensor._keras_history
+    inputs = history.operation._inbound_nodes[history.node_index].input_tensors
+    return history.operation, inputs[0] if inputs else None
+
+
+def _node_of(layer, model):
+    """Returns the first call of a layer in a model's graph; the layer may stand in other graphs too."""
+    graph = model._functional if isinstance(model, keras.Sequential) else model
+    nodes = [node for of_depth in graph._nodes_by_depth.values() for node in of_depth]
+    return next(node for node in layer._inbound_nodes if node in nodes)
+
+
+def _is_final_activation(operation):
+    """Whether an operation is softmax or nothing, as a layer or as a function."""
+    if isinstance(operation, keras.layers.Activation):
+        return operation.activation in FINAL_ACTIVATIONS
+    return type(operation).__name__ == "Softmax"
+
+
+def _check_model(model):
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"`model` must be a Keras model. Received: {shown(model)}")
+    for kind, tensors in (("input", model.inputs), ("output", model.outputs)) if is_graph(model) else ():
+        if len(tensors) != 1:
+            raise ValueError(f"`model` must have one {kind}. Received: a model of {len(tensors)}")
+
+
+def _check_shape(shape):
+    if len(shape) != 2 or shape[1] is None or shape[1] < 2:
+        raise ValueError(
+            "`model` must return logits or probabilities of shape (N, K) with K >= 2 classes. "
+            f"Received: outputs of shape {tuple(shape)}"
+        )
+
+
+def _check_any(count):
+    if count == 0:
+        raise ValueError("`data` must hold one batch at least. Received: none")
+
+
+def _check_no_nan(values, kind, first=0):
+    """Raises for NaN in an array whose first row is sample `first` of the data."""
+    if values.dtype.kind in "biu":
+        return
+    wrong = np.flatnonzero(np.isnan(values).reshape(len(values), -1).any(axis=1))
+    if len(wrong):
+        raise ValueError(f"`data` must give {kind} without NaN. Received: NaN in sample {first + wrong[0]}")
+
+
+def _named_features(model, name):
+    if not is_graph(model):
+        raise ValueError(f"`features` needs a functional or Sequential model. Received: a {type(model).__name__}")
+    names = [layer.name for layer in model.layers]
+    if name not in names:
+        raise ValueError(f"`features` must name a layer of the model: {', '.join(names)}. Received: {name!r}")
+    return keras.Model(model.inputs, _node_of(model.get_layer(name), model).outputs)
+
+
+def _compile(function, model):
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, reduce_retracing=True)
+    if backend == "jax":
+        import jax
+
+        states = random_states(model)
+
+        def stateless(values, images):
+            with keras.StatelessScope(zip(model.variables, values, strict=True)):
+                return function(images), [state.value for state in states]
+
+        compiled = jax.jit(stateless)
+
+        def run(images):
+            outputs, drawn = compiled([variable.value for variable in model.variables], images)
+            for state, value in zip(states, drawn, strict=True):
+                state.assign(value)
+            return outputs
+
+        return run
+    if backend == "torch":
+        import torch
+
+        return torch.no_grad()(function)
+    return function

@@ -1,0 +1,621 @@
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from kls.study.train import mirrored_strategy
+from kls.utils.data import batches_of
+from kls.utils.feature_extractor import Network, looks_like_probabilities
+
+TENSORFLOW = keras.backend.backend() == "tensorflow"
+on_tensorflow = pytest.mark.skipif(not TENSORFLOW, reason="what tf.data and tf.distribute give")
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(21, 6)).astype("float32")
+Y = RNG.integers(0, 3, 21)
+HIDDEN = RNG.normal(size=(6, 5)).astype("float32"), RNG.normal(size=5).astype("float32")
+HEAD = RNG.normal(size=(5, 3)).astype("float32"), RNG.normal(size=3).astype("float32")
+
+
+def expected(x=X, hidden=HIDDEN, head=HEAD):
+    """Returns features and logits of the network of `HIDDEN` and `HEAD`, by NumPy."""
+    features = np.maximum(x.astype("float64") @ hidden[0] + hidden[1], 0)
+    return features, features @ head[0] + head[1]
+
+
+def softmax(logits):
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def hidden_and_head(activation=None):
+    return [layers.Dense(5, activation="relu", name="hidden"), layers.Dense(3, activation=activation, name="head")]
+
+
+def inner(activation=None, name=None):
+    return keras.Sequential([layers.Input((6,)), *hidden_and_head(activation)], name=name)
+
+
+def with_functions(function):
+    x = keras.Input((6,))
+    hidden, head = hidden_and_head()
+    return keras.Model(x, function(head(hidden(x))))
+
+
+def twice_nested(activation=None):
+    middle = keras.Sequential([layers.Input((6,)), layers.Rescaling(2.0), inner(activation)])
+    x = keras.Input((6,))
+    return keras.Model(x, middle(layers.Rescaling(0.5)(x)))
+
+
+def without_input():
+    """A Sequential model that is built by its first call."""
+    model = keras.Sequential(hidden_and_head())
+    model(X[:1])
+    return model
+
+
+class OfLayers(keras.Model):
+    """A subclass of `keras.Model` that is functional all the same."""
+
+    def __init__(self):
+        x = keras.Input((6,))
+        hidden, head = hidden_and_head()
+        super().__init__(x, head(hidden(x)))
+
+
+LINEAR = {
+    "linear": inner,
+    "named linear": lambda: inner("linear"),
+    "functional": lambda: with_functions(lambda x: x),
+    "functional subclass": OfLayers,
+    "built by its call": without_input,
+    "nested": lambda: keras.Sequential([layers.Input((6,)), layers.Rescaling(1.0), inner()]),
+    "twice nested": twice_nested,
+    "linear activation layer": lambda: keras.Sequential([*inner().layers, layers.Activation("linear")]),
+}
+SOFTMAX = {
+    "softmax": lambda: inner("softmax"),
+    "softmax layer": lambda: keras.Sequential([layers.Input((6,)), *hidden_and_head(), layers.Softmax()]),
+    "activation layer": lambda: keras.Sequential(
+        [layers.Input((6,)), *hidden_and_head(), layers.Activation("softmax", dtype="float32")]
+    ),
+    "softmax function": lambda: with_functions(keras.activations.softmax),
+    "nested softmax": lambda: keras.Sequential([layers.Input((6,)), layers.Rescaling(1.0), inner("softmax")]),
+    "nested, softmax outside": lambda: keras.Sequential([layers.Input((6,)), inner(), layers.Softmax()]),
+    "twice nested softmax": lambda: twice_nested("softmax"),
+}
+ENDINGS = {**LINEAR, **SOFTMAX}
+
+
+class Opaque(keras.Model):
+    """A model that is not built from a graph of layers."""
+
+    def __init__(self, activation=None, **arguments):
+        super().__init__(**arguments)
+        self.hidden, self.head = hidden_and_head(activation)
+
+    def call(self, x):
+        return self.head(self.hidden(x))
+
+
+def weighted(model, weights=(*HIDDEN, *HEAD)):
+    if not model.built:
+        model(X[:1])
+    model.set_weights(weights)
+    return model
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, *batches):
+        super().__init__()
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, index):
+        return self.batches[index]
+
+
+class Watch(layers.Layer):
+    """Counts how often it is traced, and says whether in training."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def call(self, x, training=None):
+        self.seen.append((x.shape[0], training))
+        return x
+
+
+def watched():
+    """Returns a network of `Watch`, and the list of what it saw."""
+    watch = Watch()
+    model = keras.Sequential([layers.Input((6,)), watch, *hidden_and_head("softmax")])
+    model.set_weights([*HIDDEN, *HEAD])
+    network = Network(model)
+    watch.seen.clear()
+    return network, watch.seen
+
+
+@pytest.fixture(scope="module")
+def network():
+    return Network(weighted(inner("softmax")))
+
+
+@pytest.fixture(scope="module")
+def convolutional():
+    return keras.Sequential(
+        [
+            layers.Input((8, 8, 1)),
+            layers.Conv2D(3, 3, activation="relu", name="conv"),
+            layers.Reshape((36, 3), name="row"),
+            layers.Flatten(name="flat"),
+            layers.Dense(4, activation="softmax", name="head"),
+        ]
+    )
+
+
+class TestLastLayer:
+    @pytest.mark.parametrize("ending", ENDINGS)
+    def test_features_and_logits_of_every_ending(self, ending):
+        model = weighted(ENDINGS[ending]())
+        found = Network(model).outputs(X, features=True, batch_size=8)
+        features, logits = expected()
+        np.testing.assert_allclose(found.features, features, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(found.logits, logits, rtol=1e-5, atol=1e-5)
+        assert (found.features.dtype, found.logits.dtype, found.exact_logits) == (np.float32, np.float32, True)
+        np.testing.assert_array_equal(found.head[0], HEAD[0])
+        np.testing.assert_array_equal(found.head[1], HEAD[1])
+        given = softmax(found.logits) if ending in SOFTMAX else found.logits
+        np.testing.assert_allclose(given, model.predict(X, verbose=0), rtol=1e-5, atol=1e-6)
+
+    def test_logits_alone_are_the_same(self, network):
+        np.testing.assert_array_equal(network.outputs(X).logits, network.outputs(X, features=True).logits)
+        assert network.outputs(X).features is None
+
+    def test_without_a_bias(self):
+        model = keras.Sequential([layers.Input((6,)), layers.Dense(3, use_bias=False, activation="softmax")])
+        model.set_weights([HIDDEN[0][:, :3]])
+        found = Network(model).outputs(X, features=True)
+        np.testing.assert_array_equal(found.features, X)  # the images themselves
+        np.testing.assert_array_equal(found.head[1], np.zeros(3))
+        np.testing.assert_allclose(found.logits, X @ HIDDEN[0][:, :3], rtol=1e-5, atol=1e-6)
+
+    def test_saturated_probabilities_still_have_logits(self):
+        model = weighted(inner("softmax"), (*HIDDEN, HEAD[0] * 1000, HEAD[1]))
+        found = Network(model).outputs(X)
+        np.testing.assert_allclose(found.logits, expected(head=(HEAD[0] * 1000, HEAD[1]))[1], rtol=1e-4, atol=0.1)
+
+    def test_a_model_that_several_models_are_made_of(self):
+        shared = weighted(inner())
+        first, second = (
+            keras.Sequential([layers.Input((6,)), layers.Rescaling(scale), shared]) for scale in (1.0, 3.0)
+        )
+        for model, scale in ((first, 1), (second, 3), (shared, 1)):
+            found = Network(model).outputs(X, features=True)
+            features, logits = expected(scale * X)
+            np.testing.assert_allclose(found.features, features, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(found.logits, logits, rtol=1e-5, atol=1e-4)
+
+    def test_a_last_layer_that_is_called_twice(self):
+        x = keras.Input((6,))
+        head = layers.Dense(3)
+        first = head(layers.Rescaling(2.0)(x))
+        second = head(layers.Rescaling(-1.0)(x))
+        assert first is not second
+        found = Network(keras.Model(x, second)).outputs(X, features=True)
+        np.testing.assert_array_equal(found.features, -X)
+        assert Network(keras.Model(x, first)).outputs(X, features=True).features == pytest.approx(2 * X)
+
+    def test_a_branched_graph(self):
+        x = keras.Input((6,))
+        joined = layers.Concatenate()([layers.Rescaling(2.0)(x), layers.Rescaling(3.0)(x)])
+        found = Network(keras.Model(x, layers.Dense(3)(joined))).outputs(X, features=True)
+        np.testing.assert_allclose(found.features, np.concatenate([2 * X, 3 * X], axis=1))
+
+    def test_a_loaded_model(self, tmp_path):
+        model = weighted(SOFTMAX["nested softmax"]())
+        model.save(tmp_path / "model.keras")
+        again = Network(keras.models.load_model(tmp_path / "model.keras")).outputs(X, features=True)
+        np.testing.assert_allclose(again.features, expected()[0], rtol=1e-5, atol=1e-5)
+
+    def test_after_another_layer_there_are_no_features(self):
+        whole = weighted(inner())
+        model = keras.Sequential([*whole.layers, layers.Rescaling(2.0)])
+        network = Network(model)
+        assert not network.has_features
+        assert network.head is None
+        np.testing.assert_allclose(network.outputs(X).logits, 2 * whole.predict(X, verbose=0), rtol=1e-5, atol=1e-6)
+        with pytest.raises(ValueError, match=r"end.* in a Dense layer"):
+            network.outputs(X, features=True)
+
+    @pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
+    def test_a_classifier_does_not_end_in_another_activation(self, activation):
+        with pytest.raises(ValueError, match=f"logits, or probabilities by softmax.*{activation}"):
+            Network(weighted(inner(activation)))
+
+
+class TestOpaqueModels:
+    def test_logits(self):
+        network = Network(weighted(Opaque()))
+        found = network.outputs(X, batch_size=8)
+        np.testing.assert_allclose(found.logits, expected()[1], rtol=1e-5, atol=1e-5)
+        assert (found.exact_logits, found.head, network.gives_probabilities) == (True, None, False)
+
+    def test_probabilities_become_their_logarithms(self):
+        network = Network(weighted(Opaque("softmax")))
+        found = network.outputs(X, batch_size=8)
+        np.testing.assert_allclose(np.exp(found.logits), softmax(expected()[1]), rtol=1e-4, atol=1e-7)
+        assert (found.exact_logits, found.head, network.gives_probabilities) == (False, None, True)
+
+    def test_a_probability_of_zero_counts_as_the_smallest_float32(self):
+        network = Network(weighted(Opaque("softmax"), (*HIDDEN, HEAD[0] * 1000, HEAD[1])))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            smallest = network.outputs(X).logits.min()
+        assert smallest == np.log(np.finfo(np.float32).tiny)
+
+    def test_features_are_refused(self):
+        with pytest.raises(ValueError, match=r"functional or Sequential.*Opaque named 'mine'"):
+            Network(weighted(Opaque(name="mine"))).outputs(X, features=True)
+
+    @pytest.mark.usefixtures("bfloat16")
+    def test_probabilities_in_bfloat16_are_still_probabilities(self):
+        # a third is 0.33398: the three sum to 1.002
+        model = weighted(Opaque("softmax"), [0 * w for w in (*HIDDEN, *HEAD)])
+        assert model.compute_dtype == "bfloat16"
+        assert not Network(model).outputs(X).exact_logits
+
+    def test_what_looks_like_probabilities(self):
+        assert looks_like_probabilities(np.array([[0.25, 0.75], [1.0, 0.0]]))
+        assert not looks_like_probabilities(np.array([[0.25, 0.75], [1.5, -0.5]]))
+        assert not looks_like_probabilities(np.array([[0.25, 0.75], [0.5, 0.6]]))
+        assert not looks_like_probabilities(np.array([[0.25, np.nan]]))
+
+
+class TestNamedFeatures:
+    @pytest.mark.parametrize(("name", "size"), [("conv", 3), ("row", 108), ("flat", 108), ("head", 4)])
+    def test_equal_those_of_a_model_up_to_that_layer(self, convolutional, name, size):
+        x = RNG.random((5, 8, 8, 1)).astype("float32")
+        network = Network(convolutional, features=name)
+        found = network.outputs(x, features=True, batch_size=2)
+        theirs = keras.Model(convolutional.inputs, convolutional.get_layer(name).output).predict(x, verbose=0)
+        theirs = theirs.mean(axis=(1, 2)) if name == "conv" else theirs.reshape(5, -1)
+        assert found.features.shape == (5, size)
+        np.testing.assert_allclose(found.features, theirs, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(softmax(found.logits), convolutional.predict(x, verbose=0), rtol=1e-5)
+        assert found.exact_logits
+        assert (found.head, network.head) == (None, None)
+
+    def test_of_a_model_whose_last_layer_is_not_found(self):
+        whole = weighted(inner())
+        model = keras.Model(whole.inputs, layers.Rescaling(2.0)(whole.outputs[0]))
+        found = Network(model, features="hidden").outputs(X, features=True)
+        np.testing.assert_allclose(found.features, expected()[0], rtol=1e-5, atol=1e-5)
+
+    def test_a_wrong_name_is_answered_with_the_right_ones(self):
+        with pytest.raises(ValueError, match=r"`features` must name a layer.*hidden, head.*'hiden'"):
+            Network(inner(), features="hiden")
+
+    def test_a_layer_of_an_opaque_model_is_not_said_to_be_missing(self):
+        with pytest.raises(ValueError, match="functional"):
+            Network(weighted(Opaque()), features="hidden")
+
+
+class TestData:
+    def check(self, network, data, labels=Y, **arguments):
+        found = network.outputs(data, features=True, **arguments)
+        features, logits = expected()
+        np.testing.assert_allclose(found.features, features, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(found.logits, logits, rtol=1e-5, atol=1e-5)
+        if labels is None:
+            assert found.labels is None
+        else:
+            np.testing.assert_array_equal(found.labels, labels)
+
+    @pytest.mark.parametrize("batch_size", [1, 4, 20, 21, 22, 128, 10**9])
+    def test_arrays_in_batches_of_any_size(self, network, batch_size):
+        self.check(network, X, None, batch_size=batch_size)
+        self.check(network, (X, Y), batch_size=batch_size)
+
+    @pytest.mark.parametrize("labels", [Y[:, None], np.eye(3)[Y], Y.astype("uint8")])
+    def test_labels_come_as_they_are(self, network, labels):
+        found = network.outputs((X, labels), batch_size=8).labels
+        np.testing.assert_array_equal(found, labels)
+        assert found.dtype == labels.dtype
+
+    def test_one_sample(self, network):
+        assert network.outputs(X[:1], features=True).features.shape == (1, 5)
+
+    def test_arrays_of_other_types(self, network):
+        for array in (X.astype("float64"), np.asfortranarray(X), keras.ops.convert_to_tensor(X)):
+            self.check(network, (array, Y), batch_size=8)
+
+    def test_a_py_dataset(self, network):
+        parts = [slice(0, 8), slice(8, 16), slice(16, 21)]
+        self.check(network, Batches(*((X[part], Y[part]) for part in parts)))
+        self.check(network, Batches(*((X[part], Y[part], np.ones(8)) for part in parts)))
+        self.check(network, Batches(*([X[part], Y[part]] for part in parts)))
+        self.check(network, Batches(*((X[part],) for part in parts)), None)
+        self.check(network, Batches(*(X[part] for part in parts)), None)
+
+    def test_batches_of_every_size(self, network):
+        parts = [slice(0, 3), slice(3, 12), slice(12, 13), slice(13, 21)]
+        self.check(network, Batches(*((X[part], Y[part]) for part in parts)))
+
+    @on_tensorflow
+    @pytest.mark.parametrize("arrays", [X, (X,), (X, Y), (X, Y, np.ones(21))], ids=["x", "(x,)", "(x, y)", "(x, y, w)"])
+    def test_tf_data(self, network, arrays):
+        import tensorflow as tf
+
+        dataset = tf.data.Dataset.from_tensor_slices(arrays).batch(8)
+        labels = Y if isinstance(arrays, tuple) and len(arrays) > 1 else None
+        self.check(network, dataset, labels)
+        self.check(network, dataset.prefetch(tf.data.AUTOTUNE), labels)
+
+    @on_tensorflow
+    def test_tf_data_is_read_with_autotuning_off(self, monkeypatch):
+        import tensorflow as tf
+
+        dataset = tf.data.Dataset.from_tensor_slices((X, Y)).map(lambda x, y: (x, y), tf.data.AUTOTUNE).batch(8)
+        seen = []
+        with_options = type(dataset).with_options
+        monkeypatch.setattr(
+            type(dataset), "with_options", lambda data, options: seen.append(options) or with_options(data, options)
+        )
+        assert [len(images) for images, _ in batches_of(dataset)] == [8, 8, 5]
+        assert [options.autotune.enabled for options in seen] == [False]
+
+    @pytest.mark.parametrize("dtype", [None, "uint8"])
+    def test_whole_numbers_with_a_rescaling_model(self, dtype):
+        images = RNG.integers(0, 256, (11, 6)).astype("uint8")
+        model = keras.Sequential([layers.Input((6,), dtype=dtype), layers.Rescaling(1 / 255), *hidden_and_head()])
+        found = Network(weighted(model)).outputs(images, features=True, batch_size=4)
+        features, logits = expected(images / 255)
+        np.testing.assert_allclose(found.features, features, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(found.logits, logits, rtol=1e-5, atol=1e-5)
+
+    def test_image_scores_see_every_image_once(self, network):
+        def sums(net, images):
+            assert net is network
+            return np.asarray(images).sum(axis=1)
+
+        found = network.outputs((X, Y), batch_size=8, image_scores={"sum": sums, "twice": lambda n, x: 2 * sums(n, x)})
+        np.testing.assert_array_equal(found.scores["sum"], X.sum(axis=1))
+        np.testing.assert_array_equal(found.scores["twice"], 2 * X.sum(axis=1))
+        assert network.outputs(X).scores == {}
+
+
+class TestOneForwardPass:
+    def test_a_call_per_batch_and_none_of_predict(self, network, monkeypatch):
+        calls = []
+        compiled_once = network._compiled_once
+
+        def counting(function):
+            run = compiled_once(function)
+            return lambda images: calls.append(len(images)) or run(images)
+
+        monkeypatch.setattr(network, "_compiled_once", counting)
+        monkeypatch.setattr(network.model, "predict", None)
+        monkeypatch.setattr(network.model, "predict_on_batch", None)
+        network.outputs((X, Y), features=True, batch_size=8)
+        assert calls == [8, 8, 8]  # the last one filled up
+
+    def test_a_batch_is_begun_before_the_one_before_is_waited_for(self, network, monkeypatch):
+        events = []
+        run, to_numpy = network._compiled_once(network._forward), keras.ops.convert_to_numpy
+        monkeypatch.setattr(
+            network, "_compiled_once", lambda function: lambda images: events.append("run") or run(images)
+        )
+        monkeypatch.setattr("keras.ops.convert_to_numpy", lambda tensor: events.append("wait") or to_numpy(tensor))
+        network.outputs(X, batch_size=8)
+        assert [event for event, _ in zip(events, range(6), strict=False)] == [
+            "run",
+            "run",
+            "wait",
+            "run",
+            "wait",
+            "wait",
+        ]
+
+    @pytest.mark.parametrize("features", [False, True])
+    def test_is_traced_once_for_all_batches_and_data_sets(self, features):
+        network, seen = watched()
+        network.outputs(X, features, batch_size=8)
+        network.outputs((X, Y), features, batch_size=8)
+        network.outputs(X[:17], features, batch_size=8)
+        assert seen == [(8, False)]
+
+    def test_further_training_is_seen_without_another_trace(self):
+        network, seen = watched()
+        network.outputs(X, features=True, batch_size=8)
+        model = network.model
+        model.compile(keras.optimizers.SGD(0.5), "sparse_categorical_crossentropy")
+        model.fit(X, Y, batch_size=8, epochs=2, verbose=0)
+        seen.clear()
+        found = network.outputs(X, features=True, batch_size=8)
+        assert seen == []
+        weights = model.get_weights()
+        assert not np.allclose(weights[2], HEAD[0])
+        features, logits = expected(hidden=weights[:2], head=weights[2:])
+        np.testing.assert_allclose(found.features, features, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found.logits, logits, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(found.head[0], weights[2])
+        model.set_weights([*HIDDEN, *HEAD])
+        found = network.outputs(X, features=True, batch_size=8)
+        np.testing.assert_allclose(found.logits, expected()[1], rtol=1e-5, atol=1e-5)
+        assert seen == []
+
+    def test_is_in_inference_mode_and_changes_no_state(self):
+        model = keras.Sequential(
+            [
+                layers.Input((6,)),
+                layers.BatchNormalization(),
+                layers.GaussianNoise(1.0),
+                layers.Dropout(0.5),
+                layers.Dense(3, activation="softmax"),
+            ]
+        )
+        model(X * 3 + 1, training=True)  # moving statistics that are none of a batch
+        before = [np.array(keras.ops.convert_to_numpy(variable.value)) for variable in model.variables]
+        network = Network(model)
+        found = network.outputs(X, features=True, batch_size=8)
+        np.testing.assert_allclose(softmax(found.logits), model.predict(X, verbose=0), rtol=1e-5)
+        np.testing.assert_array_equal(found.logits, network.outputs(X, features=True, batch_size=8).logits)
+        after = [keras.ops.convert_to_numpy(variable.value) for variable in model.variables]
+        for one, other in zip(before, after, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    def test_leaves_the_model_as_it_is(self):
+        model = weighted(SOFTMAX["nested, softmax outside"]())
+        names, nodes = [layer.name for layer in model.layers], len(model.variables)
+        Network(model, features=names[0]).outputs(X, features=True)
+        assert ([layer.name for layer in model.layers], len(model.variables)) == (names, nodes)
+        np.testing.assert_allclose(model.predict(X, verbose=0), softmax(expected()[1]), rtol=1e-5, atol=1e-6)
+
+
+@on_tensorflow
+class TestMirrored:
+    @pytest.mark.parametrize("make", [lambda: inner("softmax"), Opaque], ids=["layers", "opaque"])
+    def test_a_model_of_a_strategy_is_read_outside_of_it(self, make):
+        strategy = mirrored_strategy()
+        assert strategy.num_replicas_in_sync == 2
+        with strategy.scope():
+            model = weighted(make())
+        network = Network(model)
+        found = network.outputs((X, Y), features=network.has_features, batch_size=8)
+        assert found.logits.shape == (21, 3)
+        np.testing.assert_allclose(found.logits, expected()[1], rtol=1e-5, atol=1e-5)
+        np.testing.assert_array_equal(found.labels, Y)
+        if network.has_features:
+            np.testing.assert_allclose(found.features, expected()[0], rtol=1e-5, atol=1e-5)
+            np.testing.assert_array_equal(found.head[0], HEAD[0])
+
+    def test_training_under_the_strategy_is_seen(self):
+        with mirrored_strategy().scope():
+            model = weighted(inner("softmax"))
+            model.compile(keras.optimizers.SGD(0.5), "sparse_categorical_crossentropy")
+        network = Network(model)
+        network.outputs(X, batch_size=8)
+        model.fit(X, Y, batch_size=8, verbose=0)
+        weights = model.get_weights()
+        logits = expected(hidden=weights[:2], head=weights[2:])[1]
+        np.testing.assert_allclose(network.outputs(X, batch_size=8).logits, logits, rtol=1e-4, atol=1e-5)
+
+    def test_within_the_scope(self):
+        with mirrored_strategy().scope():
+            found = Network(weighted(inner())).outputs(X, features=True, batch_size=8)
+        np.testing.assert_allclose(found.logits, expected()[1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures("bfloat16")
+@pytest.mark.parametrize("ending", ["linear", "activation layer", "nested softmax"])
+def test_mixed_precision(ending):
+    model = weighted(ENDINGS[ending]())
+    assert model.layers[0].compute_dtype == "bfloat16"
+    found = Network(model).outputs(X, features=True, batch_size=8)
+    features, logits = expected()
+    np.testing.assert_allclose(found.features, features, rtol=0.02, atol=0.05)
+    np.testing.assert_allclose(found.logits, logits, rtol=0.02, atol=0.2)
+    assert not np.allclose(found.logits, logits, rtol=1e-5)  # it is computed in bfloat16
+    assert (found.features.dtype, found.logits.dtype) == (np.float32, np.float32)
+    given = softmax(found.logits) if ending in SOFTMAX else found.logits
+    np.testing.assert_allclose(given, np.asarray(model.predict(X, verbose=0), "float32"), rtol=0.02, atol=0.01)
+    np.testing.assert_array_equal(found.head[0], HEAD[0])
+    assert found.head[0].dtype == np.float32
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("data", "message"),
+        [
+            (None, "Received: NoneType"),
+            ("images", "Received: str"),
+            (X.tolist(), "Received: list"),
+            ([X, Y], "Received: list"),
+            ({"image": X}, "Received: dict"),
+            (iter([X]), "Received: list_iterator"),
+            ((x for x in [X]), "Received: generator"),
+            ((), "Received: a tuple of nothing"),
+            ((X, Y, Y), "Received: a tuple of ndarray, ndarray, ndarray"),
+            ((X, None), "Received: a tuple of ndarray, NoneType"),
+            ((X, 3), "Received: a tuple of ndarray, int"),
+            (np.float32(1), "Received: float32"),
+            (X[:0], "one or more images. Received: 0, none"),
+            ((X[:0], Y[:0]), "Received: 0, 0"),
+            ((X, Y[:20]), "Received: 21, 20"),
+            ((X[:20], Y), "Received: 20, 21"),
+            (Batches(), "one batch at least"),
+        ],
+    )
+    def test_what_is_no_data(self, network, data, message):
+        with pytest.raises(ValueError, match=f"`data` must .*{message}"):
+            network.outputs(data)
+
+    @pytest.mark.parametrize(
+        "batch", [{"image": X, "label": Y}, ({"image": X}, Y)], ids=["a dictionary", "images in a dictionary"]
+    )
+    def test_batches_of_dictionaries(self, network, batch):
+        with pytest.raises(ValueError, match="Batches must be images, or pairs"):
+            network.outputs(Batches(batch))
+
+    @on_tensorflow
+    def test_an_empty_tf_data(self, network):
+        import tensorflow as tf
+
+        with pytest.raises(ValueError, match="one batch at least"):
+            network.outputs(tf.data.Dataset.from_tensor_slices((X[:0], Y[:0])).batch(8))
+
+    @on_tensorflow
+    def test_an_endless_tf_data_before_it_is_read(self):
+        import tensorflow as tf
+
+        with pytest.raises(ValueError, match="`data`"):
+            batches_of(tf.data.Dataset.from_tensor_slices((X, Y)).batch(8).repeat())
+
+    @on_tensorflow
+    def test_a_tf_data_without_batches(self, network):
+        import tensorflow as tf
+
+        with pytest.raises(ValueError, match="Batches must be images, or pairs"):
+            network.outputs(tf.data.Dataset.from_tensor_slices((X, Y)))
+
+    @pytest.mark.parametrize("images", [X[:, :5], X[0], np.zeros((2, 8, 8, 1), "float32")])
+    @pytest.mark.parametrize("before", [None, X, X[:5]], ids=["at first", "after others", "after a few"])
+    def test_images_of_another_shape(self, images, before):
+        network = Network(weighted(inner()))
+        if before is not None:
+            network.outputs(before)
+        with pytest.raises(ValueError, match=r"`data` must hold images of shape \(None, 6\)"):
+            network.outputs(images)
+
+    @pytest.mark.parametrize(
+        ("last", "shape"),
+        [
+            ([layers.Dense(1)], r"\(21, 1\)"),
+            ([layers.Reshape((2, 3)), layers.Dense(4)], r"\(21, 2, 4\)"),
+            ([layers.Reshape((6, 1, 1))], r"\(21, 6, 1, 1\)"),
+        ],
+    )
+    def test_outputs_that_are_no_logits(self, last, shape):
+        with pytest.raises(ValueError, match=rf"logits or probabilities of shape \(N, K\).*{shape}"):
+            Network(keras.Sequential([layers.Input((6,)), *last])).outputs(X)
+
+    @pytest.mark.parametrize("sizes", [(3, 3), (3, 2)])
+    @pytest.mark.parametrize("kind", [list, dict])
+    def test_two_outputs(self, sizes, kind):
+        x = keras.Input((6,))
+        outputs = {f"out{i}": layers.Dense(size)(x) for i, size in enumerate(sizes)}
+        model = keras.Model(x, outputs if kind is dict else list(outputs.values()))
+        with pytest.raises(ValueError, match=r"`model` must have one output\. Received: a model of 2"):
+            Network(model).outputs(X)
+
+    def test_two_inputs(self):
+        first, second = keras.Input((6,)), keras.Input((6,))
+        model = keras.Model([first, second], layers.Dense(3)(layers.Add()([first, second])))
+        with pytest.raises(ValueError, match=r"`model` must have one input\. Received: a model of 2"):
+            Network(model)
