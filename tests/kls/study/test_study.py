@@ -53,10 +53,8 @@ class TestOwnModels:
     )
     def test_stopped_and_run_again_it_ends_with_the_same_bits(self, model, data, features, study, tmp_path):
         given = features if model is my_models.mlp else data
-        whole = study(model, given, seeds=2).run()
-        assert [(record["method"], record["seed"]) for record in whole.records] == [
-            ("gamma=1", 0), ("gamma=0.9", 0), ("gamma=1", 1), ("gamma=0.9", 1),
-        ]  # fmt: skip
+        whole = study(model, given).run()
+        assert [record["method"] for record in whole.records] == ["gamma=1", "gamma=0.9"]
 
         class Stop(keras.callbacks.Callback):
             def on_epoch_begin(self, epoch, logs=None):
@@ -67,8 +65,8 @@ class TestOwnModels:
             return [Stop()] if (trial.method.gamma, trial.seed) == (0.9, 0) else []
 
         with pytest.raises(KeyboardInterrupt):
-            study(model, given, seeds=2, callbacks=stop, out=tmp_path / "again").run()
-        resumed = study(model, given, seeds=2, out=tmp_path / "again").run()
+            study(model, given, callbacks=stop, out=tmp_path / "again").run()
+        resumed = study(model, given, out=tmp_path / "again").run()
         for one, other in zip(all_logits(whole), all_logits(resumed), strict=True):
             np.testing.assert_array_equal(one, other)
 
@@ -174,8 +172,7 @@ class TestOwnMethods:
         assert list(results.to_frame()["loss"]) == ["label_smoothing", "penalised"]
         assert "penalised beta=0.5" in repr(results)
 
-    def test_two_workers_and_the_command_line_give_the_same_bits(self, data, study, data_dir, tmp_path):
-        alone = study("resnet8v1", "stripes", [Penalised(0.5)], seeds=2, epochs=1, data_dir=data_dir).run()
+    def test_two_workers_of_the_command_line_import_it(self, data_dir, tmp_path):
         command = [sys.executable, "-m", "kls", "study", "stripes", "--model", f"{HERE / 'my_models.py'}:sequential"]
         command += ["--methods", "cross_entropy", "my_methods:Penalised:beta=0.5", "--seeds", "2", "--epochs", "1"]
         command += ["--batch-size", "16", "--workers", "2", "--data-dir", str(data_dir), "--out", str(tmp_path / "two")]
@@ -183,8 +180,7 @@ class TestOwnMethods:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, str(HERE)])}
         run = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
         assert (run.returncode, run.stderr) == (0, "")
-        assert run.stdout.count("penalised beta=0.5") == 2 * 2 + 1
-        assert len(alone.records) == 2
+        assert run.stdout.count("penalised beta=0.5") == 2 * 2 + 1  # an epoch and its end for each seed, and the table
 
 
 class TestRefusals:
