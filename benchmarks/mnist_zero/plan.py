@@ -1,4 +1,4 @@
-"""The trials of the study: per class that is left out, the ways of training that are compared."""
+"""The trials of the study: per class that is held out, the ways of training that are compared."""
 
 from dataclasses import dataclass, replace
 
