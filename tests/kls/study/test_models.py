@@ -318,6 +318,7 @@ class TestAsLogits:
         else:
             np.testing.assert_array_equal(outputs(model), before)
 
+    @pytest.mark.usefixtures("needs_bfloat16")
     @pytest.mark.parametrize("classes", [10, 1000])
     def test_the_ending_does_not_depend_on_the_precision(self, classes):
         with precision_policy("bfloat16"):
