@@ -8,6 +8,7 @@ import numpy as np
 
 from kls.study.plan import PlanError
 from kls.utils.arrays import shown
+from kls.utils.stratified import drawn_of_each_class
 
 SPLITS = ("train", "validation", "test")
 HELD_OUT_SHARE, HELD_OUT_SEED = 0.2, 0
@@ -138,9 +139,5 @@ def _checked(split, samples, labels):
 
 def _held_out(samples, labels):
     """Returns a training and a validation split, a fifth of each class and one sample at least in the latter."""
-    mask = np.zeros(len(labels), bool)
-    order = np.random.default_rng(HELD_OUT_SEED).permutation(len(labels))
-    for k in np.unique(labels):
-        of_class = order[labels[order] == k]
-        mask[of_class[: max(1, round(HELD_OUT_SHARE * len(of_class)))]] = True
+    mask = drawn_of_each_class(labels, lambda count: round(HELD_OUT_SHARE * count), HELD_OUT_SEED)
     return {"train": (samples[~mask], labels[~mask]), "validation": (samples[mask], labels[mask])}

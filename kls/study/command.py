@@ -10,7 +10,6 @@ from decathlon.store import DataError
 from kls.study.data import open_sources
 from kls.study.estimate import RATE_STEPS, Rehearsal, epoch_images, measure_rate, training_steps
 from kls.study.networks import TrainingError
-from kls.study.plan import PlanError
 from kls.study.progress import format_seconds
 from kls.study.report.caveats import caveats_of_plan
 from kls.study.report.escaping import escape_markdown
@@ -63,7 +62,7 @@ def run_command(options, make_study):
             with study.store.writing():
                 code = study.execute(options.workers, options.strategy)
                 report()
-    except (PlanError, StoreError, TrainingError, DataError, ValueError, OSError) as error:
+    except (StoreError, TrainingError, DataError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

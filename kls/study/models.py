@@ -51,17 +51,6 @@ class OwnModel:
             return _from_file, (self.path, self.name, self.ending)
         return super().__reduce__()
 
-    def check_importable(self):
-        """Raises `PlanError` unless other processes can import the function."""
-        if self.path is not None:
-            return
-        module, name = self.function.__module__, self.function.__qualname__
-        if module == "__main__" or "<" in name:
-            raise PlanError(
-                f"`model` must be importable by other processes, with `workers` above 1. Received: {name} of {module}. "
-                "Move the function to the top level of a module, my_models.py say, and pass `my_models.function`."
-            )
-
 
 def find(model):
     """Returns the name of a network and, where it is not registered, its `OwnModel`.

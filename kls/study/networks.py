@@ -1,7 +1,5 @@
 """The network of a trial: built, and if it is trained already, read from disk."""
 
-from functools import partial
-
 import keras
 
 import kls
@@ -14,11 +12,6 @@ from kls.utils.files import atomic_write
 LAST_RATE = 1e-6  # where a cosine schedule ends
 MONTE_CARLO_PASSES = 20
 MOST_UNINTERRUPTED = 32
-OPTIMIZERS = {
-    "adam": keras.optimizers.Adam,
-    "momentum": partial(keras.optimizers.SGD, momentum=0.9),
-    "nesterov": partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
-}
 
 
 class TrainingError(Exception):

@@ -3,9 +3,8 @@
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from kls.study.methods.base import OF_THE_TRIAL
 from kls.study.trial import Trial
-
-CHANGES = ("epochs", "learning_rate", "schedule")
 
 
 class PlanError(ValueError):
@@ -56,7 +55,7 @@ def with_parents(trial, fingerprints=None):
     """
     method = trial.method
     chains = [with_parents(parent, fingerprints) for parent in method.parents(trial)]
-    changes = {name: getattr(method, name) for name in CHANGES if getattr(method, name) is not None}
+    changes = {name: getattr(method, name) for name in OF_THE_TRIAL if getattr(method, name) is not None}
     if "epochs" in changes and "schedule" not in changes and trial.schedule != "cosine":
         changes["schedule"] = scale_schedule(trial.schedule, method.epochs, trial.epochs)
     own = replace(

@@ -43,9 +43,9 @@ class Results:
         self.records, self.failures = finished(plan, store)
 
     def __repr__(self):
-        finished = f"{len(self.records)} of {len(self._trainer.plan.trials)} trials finished"
+        counts = f"{len(self.records)} of {len(self._trainer.plan.trials)} trials finished"
         failed = "".join(f"\nfailed: {trial.label}: {why.splitlines()[0]}" for trial, why in self.failures.items())
-        return f"{finished}{failed}" + (f"\n\n{self.table()[0].markdown()}" if self.records else "")
+        return f"{counts}{failed}" + (f"\n\n{self.table()[0].markdown()}" if self.records else "")
 
     def to_frame(self):
         """Returns a `pandas.DataFrame` with a row per finished trial, and the columns of `results.csv`."""

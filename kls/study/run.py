@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from kls.study.data import Sources, check_data
 from kls.study.estimate import epoch_work, steps_per_epoch, training_steps
+from kls.study.executors import describe_error
 from kls.study.executors.in_process import train_in_turn
-from kls.study.executors.processes import describe_error, train_side_by_side
+from kls.study.executors.processes import train_side_by_side
 from kls.study.outputs import Wanted, is_complete
 from kls.study.plan import Plan, PlanError
 from kls.study.progress import Watch, format_seconds, open_report

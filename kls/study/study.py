@@ -304,8 +304,7 @@ def _others(methods, dataset, data_dir):
 
 
 def _all_datasets(method):
-    inner = [value for value in vars(method).values() if isinstance(value, Method)]
-    return [*method.datasets, *(name for part in inner for name in _all_datasets(part))]
+    return [*method.datasets, *(name for part in method.inner for name in _all_datasets(part))]
 
 
 def _describe_function(function):

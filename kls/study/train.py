@@ -13,7 +13,6 @@ from kls.analysis.overfitting import ClassLosses
 from kls.study import reuse
 from kls.study.devices import precision_policy
 from kls.study.networks import (
-    OPTIMIZERS,
     TrainingError,
     follow_steps,
     learning_rate,
@@ -25,6 +24,7 @@ from kls.study.networks import (
 from kls.study.outputs import Wanted, measure, write_outputs
 from kls.study.plan import PlanError
 from kls.study.records import WEIGHTS
+from kls.study.trial import OPTIMIZERS
 from kls.utils.data import feed
 
 NOTHING_ELSE = Wanted()

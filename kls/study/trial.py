@@ -5,12 +5,18 @@ import json
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
 
+import keras
+
 from decathlon.augmentation import FILLS
 from kls.study.methods.base import Method, check_schedule
 from kls.study.precision import PRECISIONS
 from kls.utils.arrays import check_bool, check_choice, check_number, check_whole
 
-OPTIMIZERS = ("adam", "momentum", "nesterov")
+OPTIMIZERS = {
+    "adam": keras.optimizers.Adam,
+    "momentum": partial(keras.optimizers.SGD, momentum=0.9),
+    "nesterov": partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
+}
 NORMALISATIONS = ("mean", "scale", "none")
 CHECKS = {
     "epochs": partial(check_whole, least=1),

@@ -1,6 +1,6 @@
 """Trials one after the other, in this process."""
 
-from kls.study.executors.processes import describe_error
+from kls.study.executors import describe_error
 
 
 def train_in_turn(trials, train, report):

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 
 from kls.study.devices import has_accelerator
+from kls.study.executors import describe_error
 from kls.study.plan import PlanError
 from kls.study.reuse import key_of
 from kls.study.threads import limit_threads, threads_per_operation
@@ -251,8 +252,3 @@ class RemoteReport:
 
 def _floats(logs):
     return {name: float(value) for name, value in logs.items()}
-
-
-def describe_error(error):
-    """Returns an error as the reason of a trial's failure."""
-    return f"{type(error).__name__}: {error}"

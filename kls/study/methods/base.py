@@ -98,6 +98,11 @@ class Method:
         shown = [f"{name}={value}" for name, value in self.recipe.items() if name not in ("name", "code")]
         return " ".join([self.name, *shown])
 
+    @property
+    def inner(self):
+        """The methods among its parameters: those that it starts from."""
+        return [value for value in vars(self).values() if isinstance(value, Method)]
+
     def parents(self, trial):
         """Returns the trials that a trial of this method starts from: copies of it with another method, say.
 

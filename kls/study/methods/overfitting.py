@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from kls.analysis.overfitting import OverfittingCE, OverfittingWeights
 from kls.study.methods.base import Method
 from kls.study.methods.registry import register
 from kls.utils.arrays import check_choice, check_whole
+from kls.utils.stratified import drawn_of_each_class
 
 HELD_OUT = 10  # one training image in so many
 
@@ -32,12 +31,7 @@ class OverfittingRatio(Method):
 
     def trained_on(self, trial, labels):
         """All but a tenth of each class, one image at least."""
-        mask = np.ones(len(labels), bool)
-        order = np.random.default_rng(trial.seed).permutation(len(labels))
-        for k in np.unique(labels):
-            of_class = order[labels[order] == k]
-            mask[of_class[: max(1, len(of_class) // HELD_OUT)]] = False
-        return mask
+        return ~drawn_of_each_class(labels, lambda count: count // HELD_OUT, trial.seed)
 
     def loss(self, training):
         return OverfittingCE(training.dataset.classes, self.mode, from_logits=training.from_logits)

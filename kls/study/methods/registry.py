@@ -50,9 +50,8 @@ def check_registered(method):
     """Raises `ValueError` unless a method, and those that it starts from, are of registered classes of their own."""
     if METHODS.get(method.name) is not type(method):
         raise ValueError(f"`methods` must be registered, with `@register(NAME)`. Received: {type(method).__name__}")
-    for value in vars(method).values():
-        if isinstance(value, Method):
-            check_registered(value)
+    for part in method.inner:
+        check_registered(part)
 
 
 def parse(text):
