@@ -1,6 +1,7 @@
 """What all tests share: a quiet backend and two logical devices, for the tests under two replicas."""
 
 import functools
+import gc
 import math
 import os
 import subprocess
@@ -37,6 +38,7 @@ from kls.study.records import WEIGHTS
 from kls.study.store import RunStore
 from kls.study.trial import Trial
 
+gc.freeze()  # Keras collects garbage for each model: half a second where it looks through all that is imported
 os.environ.setdefault("MPLBACKEND", "agg")
 settings.register_profile("kls", deadline=None, derandomize=True)
 settings.load_profile("kls")

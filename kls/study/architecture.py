@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from kls.study.plan import PlanError
+from kls.utils.sources import definitions_hash, module_of
 
 LIBRARIES = {"keras", "kls", "decathlon", "tensorflow", "jax", "flax", "torch", "numpy", *sys.stdlib_module_names}
 
@@ -22,7 +23,7 @@ def architecture_of(model, other):
         other: The same model made with another seed.
 
     Raises:
-        PlanError: If a layer cannot be described, or if the source of code of the user's own cannot be read.
+        ValueError: If a layer cannot be described, or if the source of code of the user's own cannot be read.
     """
     layers = model._flatten_layers()
     graphs = [getattr(layer, "_functional", None) or layer for layer in layers]
@@ -127,24 +128,12 @@ def _is_own(module):
 
 
 def _code(value):
-    """Returns the code of a function, or of an object's classes: the source of whole modules, for their helpers."""
+    """Returns what the code of a function, or of an object's classes, is: all of their modules, for their helpers."""
     if not inspect.isfunction(value):
-        return [
-            [one.__qualname__, _source(one, one.__module__)] for one in type(value).__mro__ if _is_own(one.__module__)
-        ]
-    module = value.__globals__["__name__"]  # a wrapper's `__module__` is that of what it wraps
-    if not _is_own(module):
+        own = [one for one in type(value).__mro__ if _is_own(one.__module__)]
+        return [[one.__qualname__, definitions_hash(one)] for one in own]
+    if not _is_own(module_of(value)):
         return []
     place = list(value.__code__.co_positions())
     cells = [cell.cell_contents for cell in value.__closure__ or () if cell.cell_contents is not value]
-    return [_source(value, module), place, *map(_described, (value.__defaults__, value.__kwdefaults__, cells))]
-
-
-def _source(value, module):
-    try:
-        return inspect.getsource(sys.modules[module])
-    except (KeyError, OSError, TypeError):
-        raise PlanError(
-            "`model` must be made of classes and functions whose source can be read. "
-            f"Received: {value.__qualname__} of {module}. Put it into a module, my_models.py say."
-        ) from None
+    return [definitions_hash(value), place, *map(_described, (value.__defaults__, value.__kwdefaults__, cells))]

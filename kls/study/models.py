@@ -138,18 +138,18 @@ def describe_model(own, input_shape, classes):
     """
     with precision_policy("float32"):
         model, other = (_built(own, input_shape, classes, seed) for seed in (0, 1))
-        architecture = architecture_of(model, other)
-        ending = _ending(model, input_shape)
-    try:
-        has_features = last_dense(as_logits(model, ending)[0]) is not None
-    except ValueError as error:
-        raise PlanError(str(error)) from None
+        try:
+            architecture = architecture_of(model, other)
+            ending = _ending(model, input_shape)
+            has_features = last_dense(as_logits(model, ending)[0]) is not None
+        except ValueError as error:
+            raise PlanError(str(error)) from None
     has_preprocessing = any(isinstance(layer, PREPROCESSING) for layer in all_layers(model))
     return Description(architecture, has_preprocessing, has_features, ending)
 
 
 def _built(own, input_shape, classes, seed):
-    keras.utils.clear_session()  # names of layers count from the start
+    keras.utils.clear_session(free_memory=False)  # names of layers count from the start
     keras.utils.set_random_seed(seed)
     model = own(input_shape, classes)
     outputs = keras.tree.flatten(model(np.zeros((1, *input_shape), np.float32)))

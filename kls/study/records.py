@@ -8,6 +8,7 @@ import json
 
 from kls.study.trial import recipe_id
 from kls.utils.arrays import check_number, check_whole, shown
+from kls.utils.files import write_atomically
 
 RECORD = "record.json"
 WEIGHTS = "weights.weights.h5"
@@ -114,3 +115,17 @@ def check_file(directory, record, name):
 def hash_file(path):
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def seal_file(path):
+    """Writes the sha256 of a file beside it, for `is_sealed`."""
+    write_atomically(_mark(path), hash_file(path))
+
+
+def is_sealed(path):
+    """Whether a file is there as it was when `seal_file` was called."""
+    return path.is_file() and _mark(path).is_file() and _mark(path).read_text() == hash_file(path)
+
+
+def _mark(path):
+    return path.with_name(f"{path.name}.sha256")

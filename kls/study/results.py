@@ -7,7 +7,7 @@ from kls.study.methods import Method
 from kls.study.networks import on_pixels, trained_network
 from kls.study.plan import PlanError
 from kls.study.report.calibration import calibration_table
-from kls.study.store import COLUMNS
+from kls.study.store import frame_of
 
 
 def finished(plan, store):
@@ -49,9 +49,7 @@ class Results:
 
     def to_frame(self):
         """Returns a `pandas.DataFrame` with a row per finished trial, and the columns of `results.csv`."""
-        frame = pd.DataFrame(self.records)
-        aurocs = sorted(name for name in frame if name.startswith("auroc_"))
-        return frame.reindex(columns=[*COLUMNS, *aurocs])
+        return frame_of(self.records)
 
     def table(self):
         """Returns accuracy, calibration and OOD detection per method: a `Table` and its numbers as a frame."""

@@ -4,14 +4,13 @@
 and logits alone. One command at a time writes into the directory; reading is always safe.
 """
 
-import csv
-import io
 import json
 import sys
 import zipfile
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
+import pandas as pd
 from filelock import FileLock, Timeout
 
 from kls.study.records import (
@@ -20,14 +19,13 @@ from kls.study.records import (
     WEIGHTS,
     StoreError,
     check_file,
-    hash_file,
     hash_files,
     how_to_go_on,
     read_record,
     seal,
 )
 from kls.study.report.escaping import escape_csv
-from kls.utils.files import atomic_write, remove_partial
+from kls.utils.files import atomic_write, remove_partial, write_atomically
 
 CLASS_LOSSES = "class_losses"
 OOD = -1  # the label of every OOD sample
@@ -219,8 +217,7 @@ class RunStore:
             if name != WEIGHTS:
                 check_file(directory, record, name)
         logits, labels = read_logits(self.outputs_path(record["trial"], record["evaluation"]))
-        with open(directory / HISTORY, newline="") as file:
-            epochs = [float(row["val_accuracy"]) for row in csv.DictReader(file)]
+        epochs = pd.read_csv(directory / HISTORY, dtype=str)["val_accuracy"].map(float)
         count = record["evaluation_images"]
         found = {
             "accuracy_last": float(np.mean(logits.argmax(axis=-1) == labels)),
@@ -248,23 +245,13 @@ class RunStore:
     def write_results(self):
         """Writes `results.csv`, a row per finished trial; a column `auroc_NAME` per OOD dataset."""
         records = self.records()
-        aurocs = sorted({name for record in records for name in record if name.startswith("auroc_")})
-        text = io.StringIO()
-        columns = (*COLUMNS, *aurocs)
-        writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: escape_csv(value) for name, value in record.items()} for record in records)
         with self.going_on_if_unwritten():
-            write_atomically(self.out / "results.csv", text.getvalue())
+            write_atomically(self.out / "results.csv", frame_of(records).map(escape_csv).to_csv(index=False))
 
     def write_history(self, trial, history):
         """Writes `history.csv`, a row of logs per epoch."""
-        text = io.StringIO()
-        names = list(dict.fromkeys(name for logs in history for name in logs))
-        writer = csv.DictWriter(text, ["epoch", *names], restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({"epoch": i, **logs} for i, logs in enumerate(history, start=1))
-        write_atomically(self.directory(trial) / HISTORY, text.getvalue())
+        frame = pd.DataFrame([{"epoch": i, **logs} for i, logs in enumerate(history, start=1)])
+        write_atomically(self.directory(trial) / HISTORY, frame.to_csv(index=False))
 
     def write_class_losses(self, trial, losses, accuracies):
         """Keeps the mean loss and the accuracy of each class after each epoch, both of shape `(E, K)`."""
@@ -349,6 +336,13 @@ class RunStore:
             figure.savefig(file, dpi=dpi, format="png")
 
 
+def frame_of(records):
+    """Returns a row per record with the columns of `results.csv`, the last of which are `auroc_NAME`."""
+    frame = pd.DataFrame(records)
+    aurocs = sorted(name for name in frame if name.startswith("auroc_"))
+    return frame.reindex(columns=[*COLUMNS, *aurocs])
+
+
 def read_outputs(path):
     """Returns the arrays of a file that `RunStore.write_outputs` wrote.
 
@@ -383,26 +377,6 @@ def _stored_logits(path, logits, deviation):
     )
 
 
-def mark_whole(path):
-    """Writes the sha256 of a file beside it, for `is_whole`."""
-    write_atomically(_mark(path), hash_file(path))
-
-
-def is_whole(path):
-    """Whether a file is there as it was when `mark_whole` was called."""
-    return path.is_file() and _mark(path).is_file() and _mark(path).read_text() == hash_file(path)
-
-
-def _mark(path):
-    return path.with_name(f"{path.name}.sha256")
-
-
 def _write_arrays(path, arrays):
     with atomic_write(path) as file:
         np.savez(file, **arrays)
-
-
-def write_atomically(path, text):
-    """Writes a text file aside and renames it, so that it is there whole or not at all."""
-    with atomic_write(path) as file:
-        file.write(text.encode())

@@ -13,7 +13,7 @@ from decathlon.mixing import mixing_named
 from kls.study.data import conformed
 from kls.study.networks import MONTE_CARLO_PASSES, TrainingError, build_network, decay_weights, trained_network
 from kls.study.outputs import evaluation_batches
-from kls.study.store import is_whole, mark_whole
+from kls.study.records import is_sealed, seal_file
 
 
 @dataclass
@@ -128,7 +128,7 @@ class Training:
     def parent_logits(self):
         """Returns what the parents make of the unvaried training images, computed once: shape `(N, T, K)`."""
         path = self.store.teacher_logits_path(self.parent_trials)
-        if not is_whole(path):
+        if not is_sealed(path):
             kls.teacher_logits(self.parents(), self.evaluation_batches(self.images, self.labels), path)
-            mark_whole(path)
+            seal_file(path)
         return np.load(path, mmap_mode="r", allow_pickle=False)

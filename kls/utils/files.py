@@ -63,6 +63,12 @@ def atomic_write(path):
         raise
 
 
+def write_atomically(path, text):
+    """Writes a text file aside and renames it, so that it is there whole or not at all."""
+    with atomic_write(path) as file:
+        file.write(text.encode())
+
+
 def remove_partial(directory):
     """Removes what killed processes left of atomic writes in a directory and below; none may be under way there."""
     for path in Path(directory).rglob(f"{PARTIAL}*"):

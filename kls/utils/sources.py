@@ -5,13 +5,11 @@ import hashlib
 import inspect
 import sys
 
-LITERALS = (ast.Constant, ast.Tuple, ast.List, ast.Dict, ast.Set, ast.UnaryOp)
-
 
 def definitions_hash(*things):
-    """Returns a hash of all that the modules of classes or functions define: functions, classes, constants and imports.
+    """Returns a hash of classes or functions and of all in their modules that they use.
 
-    What a script does beside is not in it, nor how its code is laid out.
+    What a module does or defines beside is not in it, nor how its code is laid out.
 
     Args:
         *things: Classes or functions.
@@ -20,21 +18,39 @@ def definitions_hash(*things):
         ValueError: If there is no source of them, as in some interactive sessions.
     """
     digest = hashlib.sha256()
-    for name in dict.fromkeys(thing.__module__ for thing in things):
+    for thing in things:
         try:
-            tree = ast.parse(inspect.getsource(sys.modules[name]))
+            tree = ast.parse(inspect.getsource(sys.modules[module_of(thing)]))
         except (OSError, TypeError, KeyError, SyntaxError):
-            shown = ", ".join(thing.__qualname__ for thing in things if thing.__module__ == name)
             raise ValueError(
-                f"The source of your own code is part of the recipe: put it into a module. Received: {shown} of {name}"
+                "The source of your own code is part of the recipe: put it into a module. "
+                f"Received: {thing.__qualname__} of {module_of(thing)}"
             ) from None
-        for node in tree.body:
-            if _defines(node):
-                digest.update(ast.dump(node).encode())
+        for statement in _used_by(thing.__qualname__.partition(".")[0], tree.body):
+            digest.update(ast.dump(statement).encode())
     return digest.hexdigest()[:12]
 
 
-def _defines(node):
-    if isinstance(node, ast.Assign | ast.AnnAssign):
-        return isinstance(node.value, LITERALS)
-    return isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom)
+def module_of(thing):
+    """Returns the name of the module in which a class or function is written."""
+    return thing.__globals__["__name__"] if inspect.isfunction(thing) else thing.__module__  # a wrapper's is another's
+
+
+def _used_by(name, statements):
+    """Returns the statements that define a name, what these use, and so on; all where none defines it."""
+    used, found = {name, "*"}, []
+    while more := [node for node in statements if node not in found and _defined(node) & used]:
+        found += more
+        used |= {part.id for node in more for part in ast.walk(node) if isinstance(part, ast.Name)}
+    defines_it = any(name in _defined(node) for node in found)
+    return [node for node in statements if node in found] if defines_it else statements
+
+
+def _defined(statement):
+    """Returns the names that a statement of a module defines, perhaps with names within; `*` for those of all names."""
+    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+        return {statement.name}
+    parts = list(ast.walk(statement))
+    names = {part.id for part in parts if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
+    names |= {part.name for part in parts if isinstance(part, ast.FunctionDef | ast.ClassDef)}
+    return names | {(part.asname or part.name).partition(".")[0] for part in parts if isinstance(part, ast.alias)}

@@ -17,8 +17,8 @@ ALIASES = {"cross_entropy": ("label_smoothing", {"gamma": 1.0})}
 def register(name):
     """Returns a decorator that gives a `Method` a name, by which studies, records and the command line know it.
 
-    A method from outside this package is known by the source of its module too: once that is edited, its trials are
-    others.
+    A method from outside this package is known by its code too, and by what that uses in its module: once these are
+    edited, its trials are others.
 
     Args:
         name: Letters, digits and underscores.

@@ -7,7 +7,7 @@ from tabulate import tabulate
 import decathlon
 from kls.study.report.caveats import caveats
 from kls.study.report.escaping import escape_csv, escape_html, escape_latex, escape_markdown
-from kls.study.store import write_atomically
+from kls.utils.files import write_atomically
 
 DEVIATION = (
     "±: standard deviation over the networks of a cell, with n - 1 in the denominator; published ones as printed."

@@ -192,7 +192,7 @@ class TestDescription:
         names = {"__name__": "__notebook__"}
         exec(source_of("x", 0), names)
         with pytest.raises(
-            PlanError, match=r"source can be read. Received: Inner of __notebook__. Put it into a module"
+            PlanError, match=r"part of the recipe: put it into a module. Received: Inner of __notebook__"
         ):
             describe_model(OwnModel("build", names["build"]), SHAPE, CLASSES)
 

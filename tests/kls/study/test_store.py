@@ -8,7 +8,7 @@ import pytest
 
 from kls.study import store as store_module
 from kls.study.records import seal
-from kls.study.store import COLUMNS, StoreError, is_whole, mark_whole
+from kls.study.store import COLUMNS, StoreError
 
 
 def rows(store):
@@ -200,15 +200,6 @@ class TestDamagedFiles:
         (store.directory(trial) / "record.json").unlink()
         with pytest.raises(StoreError, match="has to be trained first"):
             store.weights(trial)
-
-    def test_a_mark_tells_whether_a_file_is_whole(self, tmp_path):
-        path = tmp_path / "logits.npy"
-        path.write_bytes(b"logits")
-        assert not is_whole(path)
-        mark_whole(path)
-        assert is_whole(path)
-        flip_a_bit(path)
-        assert not is_whole(path)
 
 
 class TestNewOutputsOfAFinishedTrial:
