@@ -1,11 +1,13 @@
 """A run that is really killed, and one without TensorFlow: both in processes of their own."""
 
 import csv
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,32 +41,15 @@ from kls.study import networks
 networks.has_accelerator = lambda: True
 sys.exit(main(sys.argv[1:]))
 """
+MODELS = Path(__file__).with_name("my_models.py")
 TIMES = {"seconds", "images_per_second"}
 
 
 def run_study(out, data_dir, *program, epochs=4, backend="tensorflow"):
-    arguments = [
-        "study",
-        "stripes",
-        "--model",
-        "resnet8v1",
-        "--gamma",
-        "1",
-        "--epochs",
-        str(epochs),
-        "--batch-size",
-        "16",
-    ]
+    options = {"--model": f"{MODELS}:with_state", "--gamma": "1", "--epochs": str(epochs), "--batch-size": "16"}
+    options |= {"--data-dir": data_dir, "--out": out}
     return subprocess.run(
-        [
-            sys.executable,
-            *(program or ("-m", "kls")),
-            *arguments,
-            "--data-dir",
-            data_dir,
-            "--out",
-            out,
-        ],
+        [sys.executable, *(program or ("-m", "kls")), "study", "stripes", *itertools.chain(*options.items())],
         env={**os.environ, "KERAS_BACKEND": backend},
         capture_output=True,
         text=True,
