@@ -13,7 +13,8 @@ from kls import plots
 from kls.calibration import metrics as calibration
 from kls.calibration.reliability import check_binning
 from kls.calibration.samples import as_indices
-from kls.calibration.scaling import SCALERS, Scaler, cross_fitted
+from kls.calibration.scaling import SCALERS
+from kls.calibration.scaling.base import Scaler, cross_fitted
 from kls.ood import metrics as detection
 from kls.ood.scores import SCORES, Score, get
 from kls.utils.arrays import check_choice, check_whole, naming, shown

@@ -12,9 +12,15 @@ from functools import partial
 
 import numpy as np
 
-from kls.calibration.reliability import check_binning, error_interval, reliability
-from kls.calibration.samples import as_indices, as_matrix, as_result, as_weights, per_sample, softmax
-from kls.utils.arrays import check_number
+from kls.calibration.errors import (
+    classwise_calibration_error,
+    debiased_calibration_error,
+    expected_calibration_error,
+    maximum_calibration_error,
+    uncertainty_calibration_error,
+)
+from kls.calibration.reliability import error_interval, reliability
+from kls.calibration.samples import as_result, per_sample
 from kls.utils.bootstrap import check_resampling, percentile_interval
 from kls.utils.proportions import proportion_interval
 
@@ -39,210 +45,7 @@ def accuracy(y_true, probabilities, from_logits=False, sample_weight=None):
     >>> accuracy([0, 1], [[0.9, 0.1], [0.7, 0.3]])
     0.5
     """
-    samples = per_sample(y_true, probabilities, from_logits)
-    return _mean(samples.correct, as_weights(sample_weight, len(samples.correct)))
-
-
-def expected_calibration_error(
-    y_true,
-    probabilities,
-    bins=15,
-    binning="width",
-    norm=1,
-    from_logits=False,
-    convention="guo",
-    sample_weight=None,
-):
-    """Returns the expected calibration error of the predicted class.
-
-    `ECE = sum_m |B_m| / N |acc(B_m) - conf(B_m)|` over bins of the confidence (Naeini et al. 2015; Guo et al. 2017,
-    equation 3). `norm=2` is the root of the mean square gap (RMS calibration error, Hendrycks et al. 2019), `"max"`
-    the largest gap of a bin.
-
-    Args:
-        y_true: Class indices of shape `(N,)` or `(N, 1)`, or one-hot labels of shape `(N, K)`.
-        probabilities: Class probabilities of shape `(N, K)`, or logits.
-        bins: Number of bins.
-        binning: `"width"` for bins of equal width in [0, 1], `"mass"` for bins of equally many samples (equal
-            confidences share a bin).
-        norm: 1, 2 or `"max"`.
-        from_logits: Whether `probabilities` are logits.
-        convention: Where bins of equal width are closed: `"guo"` right, (lo, hi], with 0 in the first bin; `"netcal"`
-            left, with 1 in the last bin; `"torchmetrics"` left, with exactly 1 in a bin of its own.
-        sample_weight: Weights of shape `(N,)`, or `(R, N)` for R results.
-
-    Returns:
-        Float in [0, 1] (not percent), or an array of shape `(R,)`.
-
-    Raises:
-        ValueError: If an argument is not as above.
-
-    Example:
-
-    >>> round(expected_calibration_error([0, 1, 1], [[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]], bins=10), 4)
-    0.4
-    """
-    samples = per_sample(y_true, probabilities, from_logits)
-    weights = as_weights(sample_weight, len(samples.correct))
-    return as_result(reliability(samples.confidence, samples.correct, weights, bins, binning, convention).error(norm))
-
-
-def maximum_calibration_error(
-    y_true, probabilities, bins=15, binning="width", from_logits=False, convention="guo", sample_weight=None
-):
-    """Returns the largest gap of a bin, `MCE = max_m |acc(B_m) - conf(B_m)|` (Guo et al. 2017, equation 5).
-
-    It is `expected_calibration_error` with `norm="max"`; a bin with a single sample counts like any other.
-
-    Args:
-        y_true: Class indices of shape `(N,)` or `(N, 1)`, or one-hot labels of shape `(N, K)`.
-        probabilities: Class probabilities of shape `(N, K)`, or logits.
-        bins: Number of bins.
-        binning: `"width"` or `"mass"`.
-        from_logits: Whether `probabilities` are logits.
-        convention: As in `expected_calibration_error`.
-        sample_weight: Weights of shape `(N,)`, or `(R, N)` for R results.
-
-    Returns:
-        Float in [0, 1], or an array of shape `(R,)`.
-
-    Raises:
-        ValueError: If an argument is not as above.
-
-    Example:
-
-    >>> round(maximum_calibration_error([0, 1, 1], [[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]], bins=10), 4)
-    0.8
-    """
-    return expected_calibration_error(
-        y_true, probabilities, bins, binning, "max", from_logits, convention, sample_weight
-    )
-
-
-def debiased_calibration_error(y_true, probabilities, bins=15, binning="mass", from_logits=False, sample_weight=None):
-    """Returns the debiased L2 calibration error of the predicted class (Kumar et al. 2019, definition 5.1).
-
-    `E^2 = sum_m |B_m| / N ((acc - conf)^2 - acc (1 - acc) / (|B_m| - 1))`: the plug-in estimate is too large since
-    a bin's accuracy is itself estimated; the second term is what that adds on average. Returned is the root of E^2,
-    or 0 where noise makes E^2 negative. Bins of one sample or none are left out of the sum.
-
-    Args:
-        y_true: Class indices of shape `(N,)` or `(N, 1)`, or one-hot labels of shape `(N, K)`.
-        probabilities: Class probabilities of shape `(N, K)`, or logits.
-        bins: Number of bins.
-        binning: `"mass"` as its authors, or `"width"`.
-        from_logits: Whether `probabilities` are logits.
-        sample_weight: Whole numbers, how often each sample is there, of shape `(N,)`, or `(R, N)` for R results.
-
-    Returns:
-        Float in [0, 1], or an array of shape `(R,)`.
-
-    Raises:
-        ValueError: If an argument is not as above.
-
-    Example:
-
-    >>> round(debiased_calibration_error([0, 0, 1, 1], [[0.9, 0.1]] * 4, bins=1), 4)
-    0.2769
-    """
-    samples = per_sample(y_true, probabilities, from_logits)
-    weights = as_weights(sample_weight, len(samples.correct))
-    if (weights != np.floor(weights)).any():
-        raise ValueError(
-            f"`sample_weight` must hold whole numbers here. Received: {weights[weights != np.floor(weights)][0]}"
-        )
-    found = reliability(samples.confidence, samples.correct, weights, bins, binning)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        squares = found.gap**2 - found.accuracy * (1 - found.accuracy) / (found.weight - 1)
-    total = np.where(found.weight > 1, found.share * squares, 0.0).sum(axis=-1)
-    return as_result(np.sqrt(np.maximum(total, 0)))
-
-
-def classwise_calibration_error(
-    y_true,
-    probabilities,
-    bins=15,
-    binning="width",
-    threshold=0.0,
-    from_logits=False,
-    convention="guo",
-    sample_weight=None,
-):
-    """Returns the calibration error of every class's probability, averaged over classes (Nixon et al. 2019).
-
-    `1/K sum_k sum_m |B_mk| / N_k |acc(B_mk) - conf(B_mk)|`, where acc is the share of samples of class k. With bins
-    of equal width it is the static calibration error (SCE), with bins of equal mass the adaptive one (ACE, whose bins
-    its authors weigh alike, which differs by ties alone), with a
-    threshold on top (its authors' is 1e-3) the thresholded adaptive one (TACE). N_k counts the probabilities of class k
-    that are above the threshold; a class with none adds 0.
-
-    Args:
-        y_true: Class indices of shape `(N,)` or `(N, 1)`, or one-hot labels of shape `(N, K)`.
-        probabilities: Class probabilities of shape `(N, K)`, or logits.
-        bins: Number of bins.
-        binning: `"width"` or `"mass"`.
-        threshold: Only probabilities above it count, in [0, 1); 0 counts all.
-        from_logits: Whether `probabilities` are logits.
-        convention: As in `expected_calibration_error`.
-        sample_weight: Weights of shape `(N,)`, or `(R, N)` for R results.
-
-    Returns:
-        Float in [0, 1], or an array of shape `(R,)`.
-
-    Raises:
-        ValueError: If an argument is not as above.
-
-    Example:
-
-    >>> round(classwise_calibration_error([0, 1], [[0.8, 0.2], [0.4, 0.6]], bins=5), 4)
-    0.3
-    """
-    check_binning(bins, binning, convention)
-    check_number(threshold, "threshold", "[0, 1)")
-    samples = per_sample(y_true, probabilities, from_logits)  # checks them
-    matrix = as_matrix(probabilities, "probabilities")
-    matrix = softmax(matrix).astype(matrix.dtype) if from_logits else np.minimum(matrix, 1)
-    labels = as_indices(y_true, *matrix.shape)
-    weights = as_weights(sample_weight, len(samples.correct))
-    total = np.zeros(weights.shape[:-1])
-    for k in range(matrix.shape[1]):
-        kept = matrix[:, k] > threshold if threshold else slice(None)
-        values, kept_weights = matrix[kept, k], weights[..., kept]
-        present = kept_weights.sum(axis=-1) > 0
-        if present.any():
-            with np.errstate(invalid="ignore"):
-                error = reliability(values, labels[kept] == k, kept_weights, bins, binning, convention).error()
-            total += np.where(present, error, 0.0)
-    return as_result(total / matrix.shape[1])
-
-
-def uncertainty_calibration_error(y_true, probabilities, bins=15, from_logits=False, sample_weight=None):
-    """Returns the uncertainty calibration error (Laves et al. 2019, "Well-calibrated model uncertainty").
-
-    `UCE = sum_m |B_m| / N |err(B_m) - uncert(B_m)|` over equal-width bins of the normalised entropy
-    `-sum_k p_k log p_k / log K`; err is the share of wrong predictions, uncert the mean normalised entropy.
-
-    Args:
-        y_true: Class indices of shape `(N,)` or `(N, 1)`, or one-hot labels of shape `(N, K)`.
-        probabilities: Class probabilities of shape `(N, K)`, or logits.
-        bins: Number of bins.
-        from_logits: Whether `probabilities` are logits.
-        sample_weight: Weights of shape `(N,)`, or `(R, N)` for R results.
-
-    Returns:
-        Float in [0, 1], or an array of shape `(R,)`.
-
-    Raises:
-        ValueError: If an argument is not as above.
-
-    Example:
-
-    >>> uncertainty_calibration_error([0, 1], [[0.5, 0.5], [0.5, 0.5]])
-    0.5
-    """
-    samples = per_sample(y_true, probabilities, from_logits)
-    weights = as_weights(sample_weight, len(samples.correct))
-    return as_result(reliability(samples.uncertainty, ~samples.correct, weights, bins).error())
+    return per_sample(y_true, probabilities, from_logits, sample_weight).mean("correct")
 
 
 def brier_score(y_true, probabilities, from_logits=False, sample_weight=None):
@@ -265,8 +68,7 @@ def brier_score(y_true, probabilities, from_logits=False, sample_weight=None):
     >>> round(brier_score([0], [[0.7, 0.2, 0.1]]), 4)
     0.14
     """
-    samples = per_sample(y_true, probabilities, from_logits)
-    return _mean(samples.brier, as_weights(sample_weight, len(samples.correct)))
+    return per_sample(y_true, probabilities, from_logits, sample_weight).mean("brier")
 
 
 def brier_top(y_true, probabilities, from_logits=False, sample_weight=None):
@@ -289,8 +91,7 @@ def brier_top(y_true, probabilities, from_logits=False, sample_weight=None):
     >>> round(brier_top([0], [[0.7, 0.2, 0.1]]), 4)
     0.09
     """
-    samples = per_sample(y_true, probabilities, from_logits)
-    return _mean(_top_squares(samples), as_weights(sample_weight, len(samples.correct)))
+    return per_sample(y_true, probabilities, from_logits, sample_weight).mean("brier_top")
 
 
 def negative_log_likelihood(y_true, probabilities, from_logits=False, sample_weight=None):
@@ -316,8 +117,7 @@ def negative_log_likelihood(y_true, probabilities, from_logits=False, sample_wei
     >>> negative_log_likelihood([0], [[0.0, 1000.0]], from_logits=True)
     1000.0
     """
-    samples = per_sample(y_true, probabilities, from_logits)
-    return _mean(samples.nll, as_weights(sample_weight, len(samples.correct)))
+    return per_sample(y_true, probabilities, from_logits, sample_weight).mean("nll")
 
 
 def area_under_risk_coverage(y_true, probabilities, from_logits=False, sample_weight=None):
@@ -344,8 +144,7 @@ def area_under_risk_coverage(y_true, probabilities, from_logits=False, sample_we
     >>> area_under_risk_coverage([0, 1], [[0.9, 0.1], [0.8, 0.2]])
     0.25
     """
-    samples = per_sample(y_true, probabilities, from_logits)
-    return _area_under_risk_coverage(samples, as_weights(sample_weight, len(samples.correct)))
+    return _area_under_risk_coverage(per_sample(y_true, probabilities, from_logits, sample_weight))
 
 
 def summarize(y_true, probabilities, bins=15, from_logits=False, convention="guo", sample_weight=None):
@@ -372,19 +171,17 @@ def summarize(y_true, probabilities, bins=15, from_logits=False, convention="guo
     >>> {name: round(value, 2) for name, value in summary.items() if name in ("accuracy", "ece", "brier")}
     {'accuracy': 0.5, 'ece': 0.45, 'brier': 0.65}
     """
-    samples = per_sample(y_true, probabilities, from_logits)
-    weights = as_weights(sample_weight, len(samples.correct))
-    confident = reliability(samples.confidence, samples.correct, weights, bins, "width", convention)
-    uncertain = reliability(samples.uncertainty, ~samples.correct, weights, bins)
+    samples = per_sample(y_true, probabilities, from_logits, sample_weight)
+    confident = reliability(samples.confidence, samples.correct, samples.weights, bins, "width", convention)
     return {
-        "accuracy": _mean(samples.correct, weights),
-        "ece": as_result(confident.error()),
-        "mce": as_result(confident.error("max")),
-        "uce": as_result(uncertain.error()),
-        "nll": _mean(samples.nll, weights),
-        "brier": _mean(samples.brier, weights),
-        "brier_top": _mean(_top_squares(samples), weights),
-        "aurc": _area_under_risk_coverage(samples, weights),
+        "accuracy": samples.mean("correct"),
+        "ece": confident.error(),
+        "mce": confident.error("max"),
+        "uce": reliability(samples.uncertainty, ~samples.correct, samples.weights, bins).error(),
+        "nll": samples.mean("nll"),
+        "brier": samples.mean("brier"),
+        "brier_top": samples.mean("brier_top"),
+        "aurc": _area_under_risk_coverage(samples),
     }
 
 
@@ -421,13 +218,11 @@ def interval(metric, y_true, probabilities, n=1000, level=0.95, seed=0, **option
     check_resampling(metric, n, level, seed)
     if metric in _CLOSED and options.get("norm", 1) == 1:
         return _CLOSED[metric](level, y_true, probabilities, **options)
-    return percentile_interval(
-        lambda weights: metric(y_true, probabilities, sample_weight=weights, **options),
-        [len(probabilities)],
-        n,
-        level,
-        seed,
-    )
+
+    def resampled(weights):
+        return metric(y_true, probabilities, sample_weight=weights, **options)
+
+    return percentile_interval(resampled, [len(probabilities)], n, level, seed)
 
 
 def _accuracy_interval(level, y_true, probabilities, from_logits=False):
@@ -435,11 +230,9 @@ def _accuracy_interval(level, y_true, probabilities, from_logits=False):
     return proportion_interval(int(correct.sum()), len(correct), level)
 
 
-def _confidence_interval(
-    level, y_true, probabilities, bins=15, binning="width", norm=1, from_logits=False, convention="guo"
-):
+def _confidence_interval(level, y_true, probabilities, norm=1, from_logits=False, **binning):
     samples = per_sample(y_true, probabilities, from_logits)
-    return error_interval(samples.confidence, samples.correct, level, bins, binning, convention)
+    return error_interval(samples.confidence, samples.correct, level, **binning)
 
 
 def _uncertainty_interval(level, y_true, probabilities, bins=15, from_logits=False):
@@ -474,17 +267,16 @@ def risk_coverage(y_true, probabilities, from_logits=False):
     >>> coverage.tolist(), risk.tolist()
     ([0.5, 1.0], [0.0, 0.5])
     """
-    samples = per_sample(y_true, probabilities, from_logits)
-    _, covered, risk, last = _risks(samples, np.ones(len(samples.correct)))
+    _, covered, risk, last = _risks(per_sample(y_true, probabilities, from_logits))
     distinct = np.unique(last)
     return covered[distinct] / covered[-1], risk[distinct]
 
 
-def _risks(samples, weights):
+def _risks(samples):
     """Returns, most confident sample first: weights, covered weight and risk so far, and the last of its equals."""
     order = np.argsort(-samples.confidence)
     descending = -samples.confidence[order]
-    weights = weights[..., order]
+    weights = samples.weights[..., order]
     covered = np.cumsum(weights, axis=-1)
     wrong = np.cumsum(weights * ~samples.correct[order], axis=-1)
     with np.errstate(invalid="ignore"):
@@ -492,19 +284,9 @@ def _risks(samples, weights):
     return weights, covered, risk, np.searchsorted(descending, descending, side="right") - 1
 
 
-def _area_under_risk_coverage(samples, weights):
-    weights, covered, risk, last = _risks(samples, weights)
+def _area_under_risk_coverage(samples):
+    weights, covered, risk, last = _risks(samples)
     return as_result((weights * risk[..., last]).sum(axis=-1) / covered[..., -1])
-
-
-def _top_squares(samples):
-    return (samples.confidence.astype(np.float64) - samples.correct) ** 2
-
-
-def _mean(values, weights):
-    with np.errstate(invalid="ignore"):
-        weighted = np.where(weights > 0, weights * values, 0.0) if np.isinf(values).any() else weights * values
-    return as_result(weighted.sum(axis=-1) / weights.sum(axis=-1))
 
 
 METRICS = {

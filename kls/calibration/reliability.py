@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kls.calibration.samples import as_result
 from kls.utils.arrays import check_choice, check_whole
 from kls.utils.bootstrap import Interval
 
@@ -42,10 +43,10 @@ class Reliability:
         """Returns the calibration error: L1 (`norm=1`), root mean square (2) or largest gap (`"max"`)."""
         check_choice(norm, "norm", NORMS)
         if norm == 1:
-            return (self.share * np.abs(self.gap)).sum(axis=-1)
+            return as_result((self.share * np.abs(self.gap)).sum(axis=-1))
         if norm == 2:
-            return np.sqrt((self.share * self.gap**2).sum(axis=-1))
-        return np.abs(self.gap).max(axis=-1)
+            return as_result(np.sqrt((self.share * self.gap**2).sum(axis=-1)))
+        return as_result(np.abs(self.gap).max(axis=-1))
 
 
 def reliability(values, outcomes, weights, bins=15, binning="width", convention="guo"):

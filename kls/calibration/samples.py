@@ -21,6 +21,7 @@ class Samples:
         uncertainty: Entropy of the class probabilities divided by `log K`, in the precision of the input.
         nll: `-log p_true` in nats, float64.
         brier: Squared distance of the class probabilities to the one-hot label, float64.
+        weights: The samples' weights, float64 of shape `(N,)`, or `(R, N)` for R results.
     """
 
     confidence: np.ndarray
@@ -28,6 +29,19 @@ class Samples:
     uncertainty: np.ndarray
     nll: np.ndarray
     brier: np.ndarray
+    weights: np.ndarray
+
+    @property
+    def brier_top(self):
+        """Squared distance of the confidence to whether the class is right, float64."""
+        return (self.confidence.astype(np.float64) - self.correct) ** 2
+
+    def mean(self, name):
+        """Returns the weighted mean of a quantity; what weighs nothing does not count, be it infinite."""
+        values, weights = getattr(self, name), self.weights
+        with np.errstate(invalid="ignore"):
+            weighted = np.where(weights > 0, weights * values, 0.0) if np.isinf(values).any() else weights * values
+        return as_result(weighted.sum(axis=-1) / weights.sum(axis=-1))
 
 
 def as_matrix(values, name):
@@ -65,13 +79,8 @@ def as_indices(y_true, count, classes):
     """
     labels = as_numbers(y_true, "y_true")
     if labels.shape == (count, classes):
-        hot = (labels == 1).sum(axis=1) == 1
-        wrong = np.flatnonzero(~(hot & ((labels != 0).sum(axis=1) == 1)))
-        if len(wrong):
-            raise ValueError(
-                "`y_true` of shape (N, K) must be one-hot, a single 1 among 0 in each row. "
-                f"Received: y_true[{wrong[0]}]={labels[wrong[0]]}"
-            )
+        hot = ((labels == 1).sum(axis=1) == 1) & ((labels != 0).sum(axis=1) == 1)
+        _refuse_first(labels, ~hot, "`y_true` of shape (N, K) must be one-hot, a single 1 among 0 in each row")
         return labels.argmax(axis=1)
     if labels.shape not in ((count,), (count, 1)):
         raise ValueError(
@@ -79,12 +88,16 @@ def as_indices(y_true, count, classes):
             f"({count}, {classes}). Received: shape {labels.shape}"
         )
     labels = labels.reshape(count)
-    wrong = np.flatnonzero(~((labels >= 0) & (labels < classes) & (labels == np.floor(labels))))
-    if len(wrong):
-        raise ValueError(
-            f"`y_true` must hold whole numbers in 0..{classes - 1}. Received: y_true[{wrong[0]}]={labels[wrong[0]]}"
-        )
+    index = (labels >= 0) & (labels < classes) & (labels == np.floor(labels))
+    _refuse_first(labels, ~index, f"`y_true` must hold whole numbers in 0..{classes - 1}")
     return labels.astype(np.int64)
+
+
+def _refuse_first(labels, wrong, rule):
+    """Raises `ValueError` with the first label that is wrong, if there is one."""
+    if wrong.any():
+        first = wrong.argmax()
+        raise ValueError(f"{rule}. Received: y_true[{first}]={labels[first]}")
 
 
 def as_weights(sample_weight, count):
@@ -115,17 +128,18 @@ def as_result(value):
     return float(value) if np.ndim(value) == 0 else value
 
 
-def per_sample(y_true, probabilities, from_logits=False):
+def per_sample(y_true, probabilities, from_logits=False, sample_weight=None):
     """Returns the `Samples` of predictions: one pass over them, in pieces that need next to no memory.
 
     Args:
         y_true: Class indices of shape `(N,)` or `(N, 1)`, or one-hot labels of shape `(N, K)`.
         probabilities: Class probabilities of shape `(N, K)`, or logits. Computed with in float64.
         from_logits: Whether `probabilities` are logits; one of `-inf` is a probability of 0.
+        sample_weight: As in `as_weights`.
 
     Raises:
-        ValueError: If labels or probabilities are not as above: NaN, a negative probability, a row that does not
-            sum to 1 (within 1 %), a label outside 0..K-1.
+        ValueError: If labels, probabilities or weights are not as above: NaN, a negative probability, a row that does
+            not sum to 1 (within 1 %), a label outside 0..K-1.
     """
     from_logits = check_bool(from_logits, "from_logits")
     name = "logits" if from_logits else "probabilities"
@@ -144,7 +158,7 @@ def per_sample(y_true, probabilities, from_logits=False):
         confidence[part], entropy, nll[part], p_true, squares = describe(chunk.astype(np.float64), labels[part], start)
         uncertainty[part] = np.minimum(entropy / np.log(classes), 1)
         brier[part] = squares - 2 * p_true + 1
-    return Samples(confidence, correct, uncertainty, nll, brier)
+    return Samples(confidence, correct, uncertainty, nll, brier, as_weights(sample_weight, count))
 
 
 def softmax(logits):
