@@ -37,7 +37,7 @@ __all__ = [
 
 def __getattr__(name):
     if name in ("Batches", "Denoising", "WithOutliers"):
-        from decathlon import batches
+        from decathlon import wrappers
 
-        return getattr(batches, name)
+        return getattr(wrappers, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,29 +12,38 @@ from decathlon import preparation, store
 from decathlon.catalog import CATALOG
 from decathlon.sources import SourceError
 
+REFUSALS = (store.DataError, SourceError, ValueError)
+
 
 def main(arguments=None):
     """Runs a command and returns its exit code: 0, 1 if a check failed, 2 if it could not be done."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _leave_by_exception)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return options.command(options)
-    except (store.DataError, SourceError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except REFUSALS as error:
+        return _refused(error)
     except OSError as error:
-        print(
-            f"error: {error.strerror or error}: {error.filename or options.data_dir}. Nothing was kept.",
-            file=sys.stderr,
-        )
-        return 2
+        return _refused(f"{error.strerror or error}: {error.filename or options.data_dir}. Nothing was kept.")
     except KeyboardInterrupt:
         print("\nStopped. Nothing half-made was kept.", file=sys.stderr)
         return 130
 
 
-def _leave_by_exception(*_):
-    raise KeyboardInterrupt
+def _refused(why):
+    print(f"error: {why}", file=sys.stderr)
+    return 2
+
+
+def _each(names, command):
+    """Calls a command with each name and returns the exit code; one that cannot be done does not stop the others."""
+    code = 0
+    for name in names:
+        try:
+            command(name)
+        except REFUSALS as error:
+            code = _refused(error)
+    return code
 
 
 def _parser():
@@ -79,13 +88,8 @@ def list_datasets(options):
     from rich.table import Table
 
     table = Table("name", "classes", "images per split", "source", "prepared, or the command that prepares it")
-    code = 0
-    for name in [*CATALOG, *(n for n in store.prepared_names(options.data_dir) if n not in CATALOG)]:
-        try:
-            table.add_row(name, *map(escape, _describe(name, options.data_dir)))
-        except store.DataError as error:
-            print(f"error: {error}", file=sys.stderr)
-            code = 2
+    names = [*CATALOG, *(name for name in store.prepared_names(options.data_dir) if name not in CATALOG)]
+    code = _each(names, lambda name: table.add_row(name, *map(escape, _describe(name, options.data_dir))))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     return code
 
@@ -106,17 +110,10 @@ def _counts(counts):
 
 
 def prepare(options):
-    """Prepares the named data sets; one that cannot be does not stop the others."""
+    """Prepares the named data sets."""
     if (options.folder or options.npz) and len(options.names) > 1:
         raise ValueError(f"--folder and --npz prepare one data set. Received: {' '.join(options.names)}")
-    code = 0
-    for name in options.names:
-        try:
-            prepare_one(name, options)
-        except (store.DataError, SourceError, ValueError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            code = 2
-    return code
+    return _each(options.names, lambda name: prepare_one(name, options))
 
 
 def prepare_one(name, options):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 REAL = "buif"  # kinds of dtypes
+SAMPLE = 1000  # images that are looked at to tell on what scale all are
 
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 80
@@ -83,6 +84,31 @@ def check_images(value, name):
     if check_array(value, name).ndim != 4 or value.dtype.kind not in REAL:
         raise ValueError(f"`{name}` must be real numbers of shape (N, H, W, C). Received: {name}={shown(value)}")
     return value
+
+
+def check_pixels(images, name):
+    """Raises `ValueError` for images that are no bytes and do not look like ones, and for features that are not finite.
+
+    Floats are told by `SAMPLE` images, evenly spaced from the first to the last, lest a large array be read.
+    """
+    if 0 in images.shape or images.ndim < 2 or (images.ndim != 4 and images.dtype.kind != "f"):
+        raise ValueError(
+            f"`{name}` must be images of shape (N, H, W, C), or float features of shape (N, ...). Received: "
+            f"{images.dtype} of shape {images.shape}"
+        )
+    if images.dtype == np.uint8:
+        return
+    allowed = f"`{name}` must be uint8, or floats in 0..255" if images.ndim == 4 else f"`{name}` must be finite"
+    if images.dtype.kind != "f":
+        raise ValueError(f"{allowed}. Received: {images.dtype}")
+    rows = np.linspace(0, len(images) - 1, min(len(images), SAMPLE)).astype(int)
+    extremes = np.array([(image.min(), image.max()) for image in map(images.__getitem__, rows)])
+    least, most = extremes[:, 0].min(), extremes[:, 1].max()  # NaN if there is one
+    low, high = (0, 255) if images.ndim == 4 else np.finfo(np.float32).max * np.array([-1, 1])
+    if not (least >= low and most <= high):
+        raise ValueError(f"{allowed}. Received: {images.dtype} in [{least:.4g}, {most:.4g}]")
+    if images.ndim == 4 and most <= 1:
+        raise ValueError(f"{allowed}. Received: {images.dtype} in [0, 1]: multiply them by 255")
 
 
 def as_blank(value, images):

@@ -5,20 +5,31 @@ import math
 import keras
 import numpy as np
 
-from decathlon.arguments import as_blank, check_array, check_bool, check_kind, check_whole
-from decathlon.augmentation import LEVELS, Augmentation, Noise, augment
+from decathlon.arguments import as_blank, check_array, check_bool, check_kind, check_pixels, check_whole
+from decathlon.augmentation import Augmentation, augment
 from decathlon.display import Shown
 from decathlon.mixing import Mixing
 
-__all__ = ["Batches", "Denoising", "WithOutliers"]
+__all__ = ["Batches"]
 
-SAMPLE = 1000  # images that are looked at to tell on what scale all are
 # Streams of random numbers that never meet.
 ORDER, AUGMENTATION, OUTLIER_ORDER, OUTLIER_OFFSET, OUTLIER_AUGMENTATION, MIXING, NOISE = range(7)
-OUTLIER = -1  # the label of an outlier
 
 
-class Batches(Shown, keras.utils.PyDataset):
+class SeededBatches(Shown, keras.utils.PyDataset):
+    """What all batches share: those of the `epoch` come by their index, and the next epoch follows on it."""
+
+    def __len__(self):
+        return self.num_batches
+
+    def __getitem__(self, index):
+        return self.batch(self.epoch, index)
+
+    def on_epoch_end(self):
+        self.epoch += 1
+
+
+class Batches(SeededBatches):
     """Batches of images as they are stored, with pixels in 0..255, or of features, and labels.
 
     Images are uint8 where the array is and where no mixing blends them, else float32. Scaling, and subtracting a mean,
@@ -92,12 +103,12 @@ class Batches(Shown, keras.utils.PyDataset):
         check_whole(epoch, "epoch", 0)
         _check_labels(images, labels, classes)
         check_whole(batch_size, "batch_size", 1, len(images) if training else math.inf)
-        _check_images(images, "images")
+        check_pixels(images, "images")
         if images.ndim != 4:
             _check_features(images, augmentation=augmentation, mixing=mixing, blank=blank)
         if blank is not None:
             as_blank(blank, images)
-            _check_images(blank[None], "blank")
+            check_pixels(blank[None], "blank")
         if appended is not None:
             _check_appended(images, appended, mixing)
         self.images = images
@@ -122,15 +133,6 @@ class Batches(Shown, keras.utils.PyDataset):
     def has_class_indices(self):
         """Whether the labels of a batch are class indices, not distributions."""
         return self.labels.ndim == 1 and self.mixing is None and self.appended is None
-
-    def __len__(self):
-        return self.num_batches
-
-    def __getitem__(self, index):
-        return self.batch(self.epoch, index)
-
-    def on_epoch_end(self):
-        self.epoch += 1
 
     def batch(self, epoch, index):
         """Returns `(images, labels)` of batch `index` of an epoch."""
@@ -169,7 +171,7 @@ class Batches(Shown, keras.utils.PyDataset):
         if self.has_class_indices:
             return np.array(labels, np.int64)
         if labels.ndim == 1:
-            labels = _one_hot(labels, self.classes)
+            labels = labels[:, None] == np.arange(self.classes)
         parts = [labels] if self.appended is None else [labels, self.appended[rows].reshape(len(labels), -1)]
         return np.concatenate(parts, axis=1, dtype=np.float32)
 
@@ -190,187 +192,9 @@ class Batches(Shown, keras.utils.PyDataset):
         return order
 
 
-class Wrapper(Shown, keras.utils.PyDataset):
-    """Batches made from other batches: as many, of the same epoch."""
-
-    def __init__(self, batches):
-        super().__init__()
-        self.batches = check_kind(batches, "batches", Batches, "`Batches`")
-
-    @property
-    def epoch(self):
-        return self.batches.epoch
-
-    @epoch.setter
-    def epoch(self, epoch):
-        self.batches.epoch = epoch
-
-    @property
-    def num_batches(self):
-        return len(self.batches)
-
-    def __len__(self):
-        return self.num_batches
-
-    def __getitem__(self, index):
-        return self.batch(self.epoch, index)
-
-    def on_epoch_end(self):
-        self.batches.on_epoch_end()
-
-
-class WithOutliers(Wrapper):
-    """In-distribution (ID) batches with outliers among them, labelled -1, for one forward pass (Hendrycks et al. 2019).
-
-    Outliers are augmented as the ID images are. As in the authors' code they are read in one fixed order, from an
-    offset that each epoch draws anew, and from the start again after the last; the order is drawn here, since files of
-    a folder are sorted by class. ID images and outliers are spread evenly over a batch, so that replicas that share it
-    all get the same mixture.
-
-    Args:
-        batches: Training `Batches` whose labels are class indices: without a mixing, and with nothing appended.
-        images: Array of outliers of shape `(M, H, W, C)` with the H, W, C of the ID images: uint8, or floats in
-            [0, 255].
-        batch_size: Outliers per batch, added to the ID images.
-
-    Raises:
-        ValueError: If the ID labels are distributions, if the outliers are of another type or shape or on another
-            scale, or if there are none.
-
-    Example:
-
-    >>> digits = decathlon.open("digits")
-    >>> batches = decathlon.Batches(*digits.split("train"), classes=10, batch_size=4, training=True)
-    >>> outliers = 255 - digits.split("train")[0]
-    >>> images, labels = decathlon.WithOutliers(batches, outliers, batch_size=8)[0]
-    >>> len(images), (labels == -1).nonzero()[0].tolist()
-    (12, [1, 2, 4, 5, 7, 8, 10, 11])
-    """
-
-    def __init__(self, batches, images, batch_size):
-        super().__init__(batches)
-        if not batches.has_class_indices:
-            raise ValueError(
-                "`batches` must have class indices as labels, beside which -1 marks an outlier. Received: labels of "
-                f"shape {batches.labels.shape}, mixing={batches.mixing}, "
-                f"appended={batches.appended if batches.appended is None else batches.appended.shape}"
-            )
-        if check_array(images, "images").shape[1:] != batches.images.shape[1:] or len(images) == 0:
-            raise ValueError(
-                f"`images` must hold outliers of shape {batches.images.shape[1:]}. Received: shape {images.shape}"
-            )
-        check_whole(batch_size, "batch_size", 1)
-        _check_images(images, "images")
-        self.images = images
-        self.batch_size = batch_size
-        self._order = np.random.default_rng([OUTLIER_ORDER, batches.seed]).permutation(len(images))
-
-    def batch(self, epoch, index):
-        """Returns `(images, labels)` of batch `index` of an epoch."""
-        images, labels = self.batches.batch(epoch, index)
-        seed = self.batches.seed
-        offset = np.random.default_rng([OUTLIER_OFFSET, seed, epoch]).integers(len(self.images))
-        places = offset + index * self.batch_size + np.arange(self.batch_size)
-        rng = np.random.default_rng([OUTLIER_AUGMENTATION, seed, epoch, index])
-        outliers = self.batches.varied(self.images[self._order[places % len(self.images)]], rng)
-        spread = _evenly(len(labels), self.batch_size)
-        labels = np.concatenate([labels, np.full(self.batch_size, OUTLIER)])
-        return np.concatenate([images, outliers])[spread], labels[spread]
-
-    def _facts(self):
-        return {"batches": self.batches, "images": self.images.shape, "batch_size": self.batch_size}
-
-
-class Denoising(Wrapper):
-    """Noised images with two targets, for a classifier and a denoising autoencoder on one trunk (Song, section 3).
-
-    A batch is `(noised, {"class": labels, "image": images / 255})`: the labels and images are those of the wrapped
-    batches. Noised images are float32 with pixels around 0..255, images as targets float32 in [0, 1]. What noise a
-    batch gets depends on `(seed, epoch, index)` and nothing else; evaluation batches get the same in every epoch.
-
-    Args:
-        batches: `Batches` of images, for training or evaluation.
-        noise: A `Noise`, or `None`: the images are given as they are.
-
-    Raises:
-        ValueError: If the largest square does not fit into the images, or if an argument is of another type.
-
-    Example:
-
-    >>> images, labels = decathlon.open("digits").split("train")
-    >>> batches = decathlon.Batches(images, labels, classes=10, batch_size=64, training=True)
-    >>> noised, targets = decathlon.Denoising(batches, decathlon.Noise(deviation=0.3, sides=(3, 4)))[0]
-    >>> noised.shape, {name: target.shape for name, target in targets.items()}
-    ((64, 8, 8, 1), {'class': (64,), 'image': (64, 8, 8, 1)})
-    """
-
-    def __init__(self, batches, noise):
-        super().__init__(batches)
-        check_kind(noise, "noise", Noise | None, "a `Noise` or None")
-        if batches.images.ndim != 4:
-            raise ValueError(
-                f"`batches` must hold images of shape (N, H, W, C). Received: features of shape {batches.images.shape}"
-            )
-        height, width = batches.images.shape[1:3]
-        if noise is not None and noise.sides[1] > min(height, width):
-            raise ValueError(
-                f"`noise` must have sides of at most {min(height, width)} pixels, for images of {height}x{width}. "
-                f"Received: sides={noise.sides}"
-            )
-        self.noise = noise
-
-    def batch(self, epoch, index):
-        """Returns `(noised, {"class": labels, "image": images / 255})` of batch `index` of an epoch."""
-        images, labels = self.batches.batch(epoch, index)
-        targets = {"class": labels, "image": images / np.float32(LEVELS)}
-        if self.noise is None:
-            return images, targets
-        rng = np.random.default_rng([NOISE, self.batches.seed, epoch if self.batches.training else 0, index])
-        return self.noise(images, rng), targets
-
-    def _facts(self):
-        return {"batches": self.batches, "noise": self.noise}
-
-
-def _evenly(first, second):
-    """Returns the order that spreads `first` things and the `second` that follow them evenly over one row."""
-    return np.argsort(np.concatenate([np.arange(first) / first, np.arange(second) / second]), kind="stable")
-
-
 def _own(images):
     """Returns a copy of images in memory: uint8, or float32."""
     return np.array(images, np.uint8 if images.dtype == np.uint8 else np.float32)
-
-
-def _one_hot(labels, classes):
-    distributions = np.zeros((len(labels), classes), np.float32)
-    distributions[np.arange(len(labels)), labels] = 1
-    return distributions
-
-
-def _check_images(images, name):
-    """Raises `ValueError` for images that are no bytes and do not look like ones, and for features that are not finite.
-
-    Floats are told by `SAMPLE` images, evenly spaced from the first to the last, lest a large array be read.
-    """
-    if 0 in images.shape or images.ndim < 2 or (images.ndim != 4 and images.dtype.kind != "f"):
-        raise ValueError(
-            f"`{name}` must be images of shape (N, H, W, C), or float features of shape (N, ...). Received: "
-            f"{images.dtype} of shape {images.shape}"
-        )
-    if images.dtype == np.uint8:
-        return
-    allowed = f"`{name}` must be uint8, or floats in 0..255" if images.ndim == 4 else f"`{name}` must be finite"
-    if images.dtype.kind != "f":
-        raise ValueError(f"{allowed}. Received: {images.dtype}")
-    rows = np.linspace(0, len(images) - 1, min(len(images), SAMPLE)).astype(int)
-    extremes = np.array([(image.min(), image.max()) for image in map(images.__getitem__, rows)])
-    least, most = extremes[:, 0].min(), extremes[:, 1].max()  # NaN if there is one
-    low, high = (0, 255) if images.ndim == 4 else np.finfo(np.float32).max * np.array([-1, 1])
-    if not (least >= low and most <= high):
-        raise ValueError(f"{allowed}. Received: {images.dtype} in [{least:.4g}, {most:.4g}]")
-    if images.ndim == 4 and most <= 1:
-        raise ValueError(f"{allowed}. Received: {images.dtype} in [0, 1]: multiply them by 255")
 
 
 def _check_features(features, **for_images):
@@ -398,26 +222,23 @@ def _check_labels(images, labels, classes):
             f"`labels` must be integers, or distributions of shape ({len(labels)}, {classes}). Received: dtype "
             f"{labels.dtype}"
         )
-    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
-    if len(wrong) == len(labels) and (labels[wrong] == -1).all():
+    if (labels == -1).all():
         raise ValueError(f"`labels` must be in 0..{classes - 1}. Received: -1 for all, a split without labels")
-    if len(wrong):
-        raise ValueError(
-            f"`labels` must be in 0..{classes - 1}. Received: {len(wrong)} others, the first labels[{wrong[0]}]="
-            f"{labels[wrong[0]]}"
-        )
+    _refuse_others(labels, (labels >= 0) & (labels < classes), f"`labels` must be in 0..{classes - 1}")
 
 
 def _check_distributions(labels, classes):
     if labels.shape[1] != classes:
         raise ValueError(f"`labels` must be of shape ({len(labels)}, {classes}). Received: shape {labels.shape}")
     right = (labels >= 0).all(axis=1) & (np.abs(labels.sum(axis=1, dtype=np.float64) - 1) <= 1e-3)
-    if not right.all():
-        wrong = np.flatnonzero(~right)
-        raise ValueError(
-            f"Float `labels` must be distributions: not negative, of sum 1. Received: {len(wrong)} others, the first "
-            f"labels[{wrong[0]}]={labels[wrong[0]]}"
-        )
+    _refuse_others(labels, right, "Float `labels` must be distributions: not negative, of sum 1")
+
+
+def _refuse_others(labels, right, rule):
+    """Raises `ValueError` with the number of labels that are not right, and the first of them, if there is one."""
+    wrong = np.flatnonzero(~right)
+    if len(wrong):
+        raise ValueError(f"{rule}. Received: {len(wrong)} others, the first labels[{wrong[0]}]={labels[wrong[0]]}")
 
 
 def _check_appended(images, appended, mixing):

@@ -46,8 +46,9 @@ def _decathlon(name, classes, train, validation, test, **options):
     return Entry(name, classes, counts, tfds_name=f"visual_domain_decathlon/{name}", **options)
 
 
-def _tfds(name, classes, counts, url, tfds_name=None, **options):
-    return Entry(name, classes, counts, tfds_name=tfds_name or name, url=url, **options)
+def _tfds(name, classes, train, others, url, tfds_name=None, evaluation="test", **options):
+    counts = {"train": train, evaluation: others}
+    return Entry(name, classes, counts, tfds_name=tfds_name or name, url=url, evaluation=evaluation, **options)
 
 
 def _bundled(name, classes, train, validation, **options):
@@ -65,32 +66,21 @@ _ENTRIES = (
     _decathlon("svhn", 10, 47217, 26040, 26032),
     _decathlon("ucf101", 101, 7585, 1952, 3783),
     _decathlon("vgg-flowers", 102, 1020, 1020, 6149),
-    _tfds("mnist", 10, {"train": 60000, "test": 10000}, "https://storage.googleapis.com", evaluation="test"),
-    _tfds("cifar10", 10, {"train": 50000, "test": 10000}, "https://www.cs.toronto.edu", evaluation="test"),
-    _tfds(
-        "cifar100_full",
-        100,
-        {"train": 50000, "test": 10000},
-        "https://www.cs.toronto.edu",
-        "cifar100",
-        evaluation="test",
-    ),
-    _tfds(
-        "fashion_mnist",
-        10,
-        {"train": 60000, "test": 10000},
-        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
-        evaluation="test",
-    ),
-    _tfds("svhn_cropped", 10, {"train": 73257, "test": 26032}, "http://ufldl.stanford.edu", evaluation="test"),
-    _tfds("stl10", 10, {"train": 5000, "test": 8000}, "http://ai.stanford.edu", evaluation="test"),
-    _tfds("lsun", 1, {"train": 168103, "validation": 300}, "http://dl.yf.io", "lsun/classroom", size=64),
+    _tfds("mnist", 10, 60000, 10000, "https://storage.googleapis.com"),
+    _tfds("cifar10", 10, 50000, 10000, "https://www.cs.toronto.edu"),
+    _tfds("cifar100_full", 100, 50000, 10000, "https://www.cs.toronto.edu", "cifar100"),
+    _tfds("fashion_mnist", 10, 60000, 10000, "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"),
+    _tfds("svhn_cropped", 10, 73257, 26032, "http://ufldl.stanford.edu"),
+    _tfds("stl10", 10, 5000, 8000, "http://ai.stanford.edu"),
+    _tfds("lsun", 1, 168103, 300, "http://dl.yf.io", "lsun/classroom", "validation", size=64),
     _tfds(
         "imagenet_resized",
         1000,
-        {"train": 1281167, "validation": 50000},
+        1281167,
+        50000,
         "https://image-net.org",
         "imagenet_resized/64x64",
+        "validation",
         subtract_mean=False,
     ),
     Entry(

@@ -1,20 +1,13 @@
 """Mixing of images and labels, cutting out, and any augmentation layer of Keras or keras-cv, for training batches."""
 
 import ast
-import contextlib
-import difflib
-import importlib
-import inspect
 import itertools
 from dataclasses import astuple, dataclass
 
 import numpy as np
 
 from decathlon.arguments import as_blank, check_array, check_images, check_kind, check_number, check_rng, check_whole
-from decathlon.quiet import quiet_tensorflow
-from decathlon.replacing import replaced
-
-MIX_LABELS = ("CutMix", "FourierMix", "MixUp", "Mosaic")  # the layers that change labels too
+from decathlon.layers import build_layer
 
 
 class Mixing:
@@ -50,7 +43,16 @@ class Mixing:
 
 
 @dataclass(frozen=True)
-class MixUp(Mixing):
+class _Weighted(Mixing):
+    """What draws its lambda from `Beta(alpha, alpha)`."""
+
+    alpha: float = 1.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "alpha", check_number(self.alpha, "alpha", "(0, inf)"))
+
+
+class MixUp(_Weighted):
     """Blends each image of a batch, and its label, with another one of the batch.
 
     `x = lambda x_i + (1 - lambda) x_j` and `y = lambda y_i + (1 - lambda) y_j` with `lambda ~ Beta(alpha, alpha)`
@@ -72,19 +74,13 @@ class MixUp(Mixing):
     True
     """
 
-    alpha: float = 1.0
-
-    def __post_init__(self):
-        object.__setattr__(self, "alpha", check_number(self.alpha, "alpha", "(0, inf)"))
-
     def mix(self, images, labels, rng, blank):
         images, weight = images.astype(np.float32), np.float32(rng.beta(self.alpha, self.alpha))
         partners = rng.permutation(len(images))
         return _blend(images, images[partners], weight), _blend(labels, labels[partners], weight)
 
 
-@dataclass(frozen=True)
-class CutMix(Mixing):
+class CutMix(_Weighted):
     """Pastes a box of another image of the batch into each image, and mixes the labels by area.
 
     The box has `sqrt(1 - lambda)` of each side, rounded down to whole pixels, with `lambda ~ Beta(alpha, alpha)`; its
@@ -106,11 +102,6 @@ class CutMix(Mixing):
     >>> np.array_equal(mixed.mean(axis=(1, 2)), labels)
     True
     """
-
-    alpha: float = 1.0
-
-    def __post_init__(self):
-        object.__setattr__(self, "alpha", check_number(self.alpha, "alpha", "(0, inf)"))
 
     def mix(self, images, labels, rng, blank):
         height, width = images.shape[1:3]
@@ -226,17 +217,7 @@ class KerasLayer(Mixing):
     comes_first = True
 
     def __init__(self, name, **arguments):
-        import keras
-
-        layer_class = _layer_class(name)
-        build = _from_keras_cv if name.startswith("keras_cv.") else _from_keras
-        arguments_of_layer = _complete(name, layer_class, arguments)
-        try:
-            with keras.device("cpu:0"), _float32_policy():
-                self._seed, self._run = build(layer_class, **arguments_of_layer)
-        except Exception as error:  # layers check their arguments in all sorts of ways
-            raise ValueError(f"`{name}` cannot be made with {arguments}: {error}") from error
-        self._mixes_labels = layer_class.__name__ in MIX_LABELS
+        self._seed, self._run, self._mixes_labels = build_layer(name, arguments)
         self.name = name
         self.arguments = arguments
 
@@ -332,123 +313,3 @@ def _crop(patch, side, rng):
 
 def _area(rows, columns):
     return (rows.stop - rows.start) * (columns.stop - columns.start)
-
-
-def _layer_class(name):
-    """Returns the augmentation layer of a name, or tells the nearest names."""
-    package = check_kind(name, "name", str, "a string").partition(".")[0]
-    if package not in ("keras", "keras_cv"):
-        raise ValueError(f"`name` must begin with keras. or keras_cv. Received: name={name!r}")
-    with quiet_tensorflow():
-        layers = importlib.import_module(package).layers
-    known = {
-        f"{package}.{key}": layer
-        for key, layer in vars(layers).items()
-        if any(hasattr(layer, method) for method in ("transform_images", "augment_image", "augment_images"))
-        and "Base" not in key
-    }
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or sorted(known)
-        raise ValueError(
-            f"`name` must be an augmentation layer of {package}: {', '.join(sorted(known))}. Received: name={name!r}. "
-            f"Did you mean {' or '.join(near)}?"
-        )
-    return known[name]
-
-
-def _complete(name, layer_class, arguments):
-    """Returns a layer's arguments with the range of values, or says which it needs."""
-    parameters = [
-        parameter
-        for parameter in list(inspect.signature(layer_class.__init__).parameters.values())[1:]
-        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) and parameter.name != "seed"
-    ]
-    known = {parameter.name for parameter in parameters}
-    complete = ({"value_range": (0, 255)} if "value_range" in known else {}) | arguments
-    needed = {parameter.name for parameter in parameters if parameter.default is parameter.empty}
-    if not needed <= complete.keys() <= known:
-        raise ValueError(
-            f"`{name}` needs the arguments {sorted(needed - {'value_range'})} and may have {sorted(known - needed)}. "
-            f"Received: {sorted(arguments)}"
-        )
-    return complete
-
-
-@contextlib.contextmanager
-def _float32_policy():
-    """Makes layers, and the layers within them, compute in float32 whatever networks compute in."""
-    import keras
-
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(policy)
-
-
-def _from_keras(layer_class, **arguments):
-    """Returns functions that seed and that run a layer of Keras."""
-    import keras
-
-    layer = layer_class(**arguments)
-    states = [variable for variable in layer.variables if variable.name == "seed_generator_state"]
-
-    def seed(rng):
-        for state in states:
-            state.assign([rng.integers(2**31), 0])
-
-    if keras.backend.backend() != "tensorflow":
-        return seed, layer
-    import tensorflow as tf
-
-    return seed, tf.function(layer)
-
-
-def _from_keras_cv(layer_class, **arguments):
-    """Returns functions that seed and that run a layer of keras-cv.
-
-    Its layers draw from TensorFlow's global streams. These cannot be set back without emptying TensorFlow's cache of
-    kernels, the training step among them: so one generator takes their place while the layer is made and traced.
-    """
-    import tensorflow as tf
-
-    generator = tf.random.Generator.from_seed(0)
-
-    def seed(rng):
-        generator.reset_from_seed(int(rng.integers(2**31)))
-
-    @tf.function
-    def run(inputs):
-        with _drawing_from(generator):
-            return layer(inputs)
-
-    with _drawing_from(generator):
-        layer = layer_class(**arguments)
-    return seed, run
-
-
-@contextlib.contextmanager
-def _drawing_from(generator):
-    """Puts a generator in the place of TensorFlow's global streams."""
-    import tensorflow as tf
-
-    def unseeded(draw):
-        return lambda *args, seed=None, **options: draw(*args, **options)
-
-    def gamma(shape, alpha):
-        shape = (*shape, *tf.convert_to_tensor(alpha).shape)
-        return tf.random.stateless_gamma(shape, generator.make_seeds()[:, 0], alpha)
-
-    def shuffle(values):
-        return tf.gather(values, tf.argsort(generator.uniform(tf.shape(values)[:1])))
-
-    with replaced(
-        tf.random,
-        get_global_generator=lambda: generator,
-        uniform=unseeded(generator.uniform),
-        normal=unseeded(generator.normal),
-        gamma=gamma,
-        shuffle=unseeded(shuffle),
-    ):
-        yield

@@ -23,31 +23,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from decathlon import store
 from decathlon.arguments import check_kind, check_path, check_whole, shown
 from decathlon.sources import Source, listed, open_image
 from decathlon.sources.bundled import VERSION as BUNDLED_VERSION
 from decathlon.sources.bundled import open_bundled
-from decathlon.store import (
-    DIRECTORY_PATTERN,
-    IMAGES,
-    LABELS,
-    LARGEST_SIDE,
-    MEAN,
-    NAME_PATTERN,
-    SMALLEST_SIDE,
-    UNLABELLED,
-    DataError,
-    check_data_dir,
-    check_name,
-    file_hash,
-    load,
-    read,
-    record_hash,
-    size_label,
-)
 
-SCRATCH_PATTERN = re.compile(rf"\.partial-{NAME_PATTERN.pattern}@([^@/\\]*)@([0-9a-f]{{8}})@([0-9]+)")
-FILE_PATTERN = re.compile(rf"meta\.json|mean\.npy|{NAME_PATTERN.pattern}\.(?:images|labels)\.npy")
+SCRATCH_PATTERN = re.compile(rf"\.partial-{store.NAME_PATTERN.pattern}@([^@/\\]*)@([0-9a-f]{{8}})@([0-9]+)")
+FILE_PATTERN = re.compile(rf"meta\.json|mean\.npy|{store.NAME_PATTERN.pattern}\.(?:images|labels)\.npy")
 RUN = secrets.token_hex(4)  # tells this process from an earlier one of the same number, as happens in containers
 
 
@@ -74,7 +57,7 @@ def prepare(name, source, size=None, data_dir=None, skip_bad=0, progress=None):
     Warns:
         UserWarning: Of each of the source's remarks.
     """
-    data_dir = check_data_dir(data_dir)
+    data_dir = store.check_data_dir(data_dir)
     check_request(name, size, data_dir, skip_bad)
     size = None if size is None else int(size)
     check_kind(source, "source", Source, "a `Source`, such as `decathlon.sources.folder.open_folder` returns")
@@ -96,23 +79,22 @@ def prepare(name, source, size=None, data_dir=None, skip_bad=0, progress=None):
             "evaluation": source.evaluation,
             "skipped": writer.bad,
             "left_out": source.left_out,
-            "sha256": {file.name: file_hash(file) for file in sorted(scratch.glob("*.npy"))},
+            "sha256": {file.name: store.file_hash(file) for file in sorted(scratch.glob("*.npy"))},
         }
-        meta["hash"] = record_hash(meta)
+        meta["hash"] = store.record_hash(meta)
         (scratch / "meta.json").write_text(json.dumps(meta, indent=1))
-        target = data_dir / f"{name}-{size_label(writer.image_shape)}"
+        target = data_dir / f"{name}-{store.size_label(writer.image_shape)}"
         _refuse_existing(target)
         scratch.rename(target)
-    return load(target)
+    return store.load(target)
 
 
 def check_request(name, size, data_dir, skip_bad=0):
     """Raises what `prepare` would raise for its arguments, so that a source need not be opened to know."""
-    check_name(name)
-    if size is not None:
-        check_whole(size, "size", SMALLEST_SIDE, LARGEST_SIDE)
+    store.check_name(name)
     check_whole(skip_bad, "skip_bad", 0)
     if size is not None:
+        check_whole(size, "size", store.SMALLEST_SIDE, store.LARGEST_SIDE)
         _refuse_existing(Path(data_dir) / f"{name}-{size}")
 
 
@@ -162,13 +144,13 @@ class _Writer:
         self.classes = len(source.class_names)
         self.size = size
         self.progress = progress
-        self.image_shape = (size, size, source.channels) if size is not None else None
+        self.image_shape = None
         self.counts = {}
         self.bad = []
         self.missing = 0
 
     def write(self, split, examples, expected):
-        check_name(split, "split")
+        store.check_name(split, "split")
         labels, read = [], 0
         decode_example = partial(_try_decode, channels=self.channels, size=self.size)
         with open(self.directory / f"{split}.images.npy", "wb") as file:
@@ -189,15 +171,15 @@ class _Writer:
                 file.seek(0)
                 _write_header(file, len(labels), self.image_shape)
         if not labels:
-            raise DataError(f"{split}: none of the {read} images could be read. {'; '.join(self.bad[:3])}")
-        np.save(self.directory / f"{split}.labels.npy", np.array(labels, LABELS))
+            raise store.DataError(f"{split}: none of the {read} images could be read. {'; '.join(self.bad[:3])}")
+        np.save(self.directory / f"{split}.labels.npy", np.array(labels, store.LABELS))
         self.counts[split] = len(labels)
         self.missing += max(0, expected - read)
 
     def _check_label(self, split, key, label):
-        if not (isinstance(label, Integral) and UNLABELLED <= label < self.classes):
-            raise DataError(
-                f"{split}: the label of {key} must be in 0..{self.classes - 1}, or {UNLABELLED} for none. "
+        if not (isinstance(label, Integral) and store.UNLABELLED <= label < self.classes):
+            raise store.DataError(
+                f"{split}: the label of {key} must be in 0..{self.classes - 1}, or {store.UNLABELLED} for none. "
                 f"Received: {shown(label)}"
             )
 
@@ -205,9 +187,9 @@ class _Writer:
         if self.image_shape is None:
             self.image_shape = image.shape
         if image.shape != self.image_shape:
-            raise DataError(
-                f"Images differ in size: {key} is {size_label(image.shape)}, the first "
-                f"{size_label(self.image_shape)}. Give --size to bring them to one."
+            raise store.DataError(
+                f"Images differ in size: {key} is {store.size_label(image.shape)}, the first "
+                f"{store.size_label(self.image_shape)}. Give --size to bring them to one."
             )
 
 
@@ -233,7 +215,7 @@ def _in_order(function, items):
 
 def _write_header(file, count, shape):
     """Writes a .npy header; NumPy pads it so that one for more rows fits in the same place."""
-    description = {"descr": IMAGES.str, "fortran_order": False, "shape": (count, *shape)}
+    description = {"descr": store.IMAGES.str, "fortran_order": False, "shape": (count, *shape)}
     np.lib.format.write_array_header_1_0(file, description)
 
 
@@ -242,7 +224,7 @@ def _check_bad(name, writer, skip_bad):
         return
     shown = "\n  ".join(writer.bad[:20]) + ("\n  ..." if len(writer.bad) > 20 else "")
     missing = f" and {writer.missing} missing" if writer.missing else ""
-    raise DataError(
+    raise store.DataError(
         f"{name}: {len(writer.bad)} corrupt{missing} images:\n  {shown}\n"
         f"To leave them out: --skip-bad {len(writer.bad) + writer.missing}"
     )
@@ -250,10 +232,8 @@ def _check_bad(name, writer, skip_bad):
 
 def _write_mean(directory):
     images = np.load(directory / "train.images.npy", mmap_mode="r")
-    total = np.zeros(images.shape[1:], np.float64)
-    for start in range(0, len(images), 4096):
-        total += images[start : start + 4096].sum(axis=0, dtype=np.float64)
-    np.save(directory / "mean.npy", (total / (255 * len(images))).astype(MEAN))
+    total = images.sum(axis=0, dtype=np.float64)
+    np.save(directory / "mean.npy", (total / (255 * len(images))).astype(store.MEAN))
 
 
 @contextmanager
@@ -262,7 +242,7 @@ def _scratch_directory(data_dir, name):
     data_dir.mkdir(parents=True, exist_ok=True)
     for leftover in data_dir.glob(".partial-*"):
         if _is_abandoned(leftover.name):
-            with suppress(DataError):
+            with suppress(store.DataError):
                 _remove(leftover)
     scratch = data_dir / f".partial-{name}@{platform.node()}@{RUN}@{os.getpid()}"
     scratch.mkdir()
@@ -284,16 +264,14 @@ def _is_abandoned(scratch):
 def _is_running(pid):
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
+    except (ProcessLookupError, PermissionError) as error:  # that of another user is running
+        return isinstance(error, PermissionError)
     return True
 
 
 def _refuse_existing(path):
     if path.exists():
-        raise DataError(f"{path} is there already. To prepare it anew, delete it first.")
+        raise store.DataError(f"{path} is there already. To prepare it anew, delete it first.")
 
 
 def open_or_make_bundled(name, size, data_dir):
@@ -326,7 +304,7 @@ def open_or_make(data_dir, directory, is_current, make):
         ValueError: If `directory` is no such name.
         DataError: If something is there that cannot be one that `make` has made.
     """
-    if not DIRECTORY_PATTERN.fullmatch(directory):
+    if not store.DIRECTORY_PATTERN.fullmatch(directory):
         raise ValueError(f"`directory` must be NAME-SIZE. Received: directory={directory!r}")
     path = check_path(data_dir, "data_dir") / directory
     found = _current(path, is_current)
@@ -335,21 +313,21 @@ def open_or_make(data_dir, directory, is_current, make):
     _remove(path)
     try:
         make()
-    except DataError:
+    except store.DataError:
         if _current(path, is_current) is None:  # else another process has just made it
             raise
-    return load(path)
+    return store.load(path)
 
 
 def _current(path, is_current):
     """Returns the data set of a directory, or `None` if it is not current or is damaged."""
     try:
-        dataset = read(path)
-    except DataError:
+        dataset = store.read(path)
+    except store.DataError:
         return None
     if is_current(dataset):
-        with suppress(DataError):
-            return load(path)
+        with suppress(store.DataError):
+            return store.load(path)
     return None
 
 
@@ -359,15 +337,17 @@ def _remove(path):
     Raises:
         DataError: If it is anything else.
     """
-    name_is_ours = DIRECTORY_PATTERN.fullmatch(path.name) or SCRATCH_PATTERN.fullmatch(path.name)
+    name_is_ours = store.DIRECTORY_PATTERN.fullmatch(path.name) or SCRATCH_PATTERN.fullmatch(path.name)
     if not name_is_ours or path.is_symlink() or path.is_file():
-        raise DataError(f"{path} was not removed: it is no directory of a data set.")
+        raise store.DataError(f"{path} was not removed: it is no directory of a data set.")
     try:
         foreign = sorted(entry.name for entry in os.scandir(path) if not _is_own_file(entry))
     except FileNotFoundError:  # there is none, or another process has just removed it
         return
     if foreign:
-        raise DataError(f"{path} was not removed: it holds files of no data set, {listed(foreign)}. Move them away.")
+        raise store.DataError(
+            f"{path} was not removed: it holds files of no data set, {listed(foreign)}. Move them away."
+        )
     shutil.rmtree(path, ignore_errors=True)
 
 

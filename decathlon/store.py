@@ -158,10 +158,10 @@ def open_dataset(name, size=None, data_dir=None):
     sizes = prepared_sizes(name, data_dir)
     if size is not None and str(size) not in sizes:
         size = _check_size(size)
-    if size is None and len(sizes) > 1 and entry is not None and str(entry.size) in sizes:
-        size = entry.size
     if size is None and len(sizes) > 1:
-        raise DataError(f"{name} is prepared in several sizes, {', '.join(sizes)}: say which.")
+        if entry is None or str(entry.size) not in sizes:
+            raise DataError(f"{name} is prepared in several sizes, {', '.join(sizes)}: say which.")
+        size = entry.size
     wanted = str(size) if size is not None else next(iter(sizes), None)
     if wanted not in sizes:
         at_size = f" at {size} pixels" if size is not None else ""
@@ -304,19 +304,17 @@ def load(path):
     dataset = read(path)
     record = path / "meta.json"
     if "hash" not in dataset.meta:
-        raise _damaged(record, "it was prepared by an earlier version, whose records have no hash", path)
+        raise _damaged(record, "it was prepared by an earlier version, whose records have no hash")
     if not _is_whole(dataset.meta):
-        raise _damaged(record, "it has been changed since it was prepared", path)
+        raise _damaged(record, "it has been changed since it was prepared")
     if repeated(dataset.class_names):
-        raise _damaged(
-            record, f"its class names must differ. Found twice: {listed(repeated(dataset.class_names))}", path
-        )
+        raise _damaged(record, f"its class names must differ. Found twice: {listed(repeated(dataset.class_names))}")
     arrays = {"mean.npy": (MEAN, dataset.image_shape)}
     for split, count in dataset.counts.items():
         arrays[f"{split}.images.npy"] = IMAGES, (count, *dataset.image_shape)
         arrays[f"{split}.labels.npy"] = LABELS, (count,)
     if arrays.keys() != dataset.meta["sha256"].keys():
-        raise _damaged(record, f"it must have hashes of {listed(sorted(arrays), len(arrays))}", path)
+        raise _damaged(record, f"it must have hashes of {listed(sorted(arrays), len(arrays))}")
     for name, (dtype, shape) in arrays.items():
         _check_header(path / name, dtype, shape)
     return dataset
@@ -336,7 +334,7 @@ def read(path):
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{file} is damaged: delete {path} and prepare it anew.") from error
     if directory != path.name:
-        raise _damaged(file, f"it must be that of {path.name}. Found: that of {directory!r}", path)
+        raise _damaged(file, f"it must be that of {path.name}. Found: that of {directory!r}")
     return Dataset(meta["name"], path, meta)
 
 
@@ -346,18 +344,18 @@ def _check_header(file, dtype, shape):
     try:
         array = np.lib.format.open_memmap(file, mode="r")
     except Exception as error:  # damaged headers make NumPy's parser raise anything
-        raise _damaged(file, f"it must hold {expected}. Found: {error}", file.parent) from error
+        raise _damaged(file, f"it must hold {expected}. Found: {error}") from error
     if not (array.dtype == dtype and array.shape == shape and array.flags.c_contiguous):
         order = "" if array.flags.c_contiguous else ", columns first"
         found = f"{array.dtype} of shape {array.shape}{order}"
-        raise _damaged(file, f"it must hold {expected}. Found: {found}", file.parent)
+        raise _damaged(file, f"it must hold {expected}. Found: {found}")
     length = array.offset + array.nbytes
     if file.stat().st_size != length:
-        raise _damaged(file, f"it must have {length:,} bytes. Found: {file.stat().st_size:,}", file.parent)
+        raise _damaged(file, f"it must have {length:,} bytes. Found: {file.stat().st_size:,}")
 
 
-def _damaged(file, why, path):
-    return DataError(f"{file}: {why}. Delete {path} and prepare it anew.")
+def _damaged(file, why):
+    return DataError(f"{file}: {why}. Delete {file.parent} and prepare it anew.")
 
 
 def _is_whole(meta):

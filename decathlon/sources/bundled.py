@@ -1,7 +1,6 @@
 """Data sets that need no download: made from what scikit-learn and matplotlib bring along."""
 
 import string
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +42,9 @@ def open_bundled(name, size):
     return {"digits": _digits, "glyphs": _glyphs, "photos": _photos, "noise": _noise}[name](size)
 
 
-def _source(description, class_names, channels, arrays):
-    """Makes a source of `{split: (images, labels)}`."""
+def _source(description, class_names, channels, train, validation):
+    """Makes a source of the `(images, labels)` of both splits."""
+    arrays = {"train": train, "validation": validation}
 
     def read(split):
         for i, (image, label) in enumerate(zip(*arrays[split], strict=True)):
@@ -63,16 +63,13 @@ def _digits(_size):
     x_train, x_validation, y_train, y_validation = train_test_split(
         images, labels, test_size=0.2, stratify=labels, random_state=SEED
     )
-    arrays = {"train": (x_train, y_train), "validation": (x_validation, y_validation)}
-    return _source("scikit-learn digits", list(string.digits), 1, arrays)
+    train, validation = (x_train, y_train), (x_validation, y_validation)
+    return _source("scikit-learn digits", list(string.digits), 1, train, validation)
 
 
 def _glyphs(size):
-    arrays = {
-        "train": _draw_split(TRAIN_FONTS, size, seed=0),
-        "validation": _draw_split(VALIDATION_FONTS, size, seed=1),
-    }
-    return _source("synthetic glyphs, matplotlib fonts", list(GLYPHS), 1, arrays)
+    train, validation = _draw_split(TRAIN_FONTS, size, seed=0), _draw_split(VALIDATION_FONTS, size, seed=1)
+    return _source("synthetic glyphs, matplotlib fonts", list(GLYPHS), 1, train, validation)
 
 
 def _draw_split(fonts, size, seed):
@@ -114,14 +111,12 @@ def _photos(size):
 
     photos = load_sample_images()
     names = [Path(name).stem for name in photos.filenames]
-    train_columns = [image.shape[1] * 2 // 3 for image in photos.images]
-    left = [image[:, :columns] for image, columns in zip(photos.images, train_columns, strict=True)]
-    right = [image[:, columns:] for image, columns in zip(photos.images, train_columns, strict=True)]
+    left, right = zip(*(np.split(image, [image.shape[1] * 2 // 3], axis=1) for image in photos.images), strict=True)
     largest = min(side for image in left + right for side in image.shape[:2])
     if size > largest:
         raise SourceError(f"photos: patches are at most {largest} pixels wide. Received: size={size}.")
-    arrays = {"train": _patches(left, 1000, size, seed=2), "validation": _patches(right, 500, size, seed=3)}
-    return _source("patches of scikit-learn's photographs", names, 3, arrays)
+    train, validation = _patches(left, 1000, size, seed=2), _patches(right, 500, size, seed=3)
+    return _source("patches of scikit-learn's photographs", names, 3, train, validation)
 
 
 def _patches(images, count, size, seed):
@@ -135,12 +130,11 @@ def _patches(images, count, size, seed):
 
 
 def _noise(size):
-    make = partial(_noise_split, size=size)
-    arrays = {"train": make(1000, seed=4), "validation": make(500, seed=5)}
-    return _source("synthetic noise", ["uniform", "gaussian"], 3, arrays)
+    train, validation = _noise_split(1000, size, seed=4), _noise_split(500, size, seed=5)
+    return _source("synthetic noise", ["uniform", "gaussian"], 3, train, validation)
 
 
-def _noise_split(count, seed, size):
+def _noise_split(count, size, seed):
     rng = np.random.default_rng([SEED, seed])
     shape = (count, size, size, 3)
     uniform = rng.integers(256, size=shape, dtype=np.uint8)

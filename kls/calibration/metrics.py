@@ -12,13 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from kls.calibration.errors import (
-    classwise_calibration_error,
-    debiased_calibration_error,
-    expected_calibration_error,
-    maximum_calibration_error,
-    uncertainty_calibration_error,
-)
+from kls.calibration import errors
 from kls.calibration.reliability import error_interval, reliability
 from kls.calibration.samples import as_result, per_sample
 from kls.utils.bootstrap import check_resampling, percentile_interval
@@ -242,8 +236,8 @@ def _uncertainty_interval(level, y_true, probabilities, bins=15, from_logits=Fal
 
 _CLOSED = {
     accuracy: _accuracy_interval,
-    expected_calibration_error: _confidence_interval,
-    uncertainty_calibration_error: _uncertainty_interval,
+    errors.expected_calibration_error: _confidence_interval,
+    errors.uncertainty_calibration_error: _uncertainty_interval,
 }
 
 
@@ -291,12 +285,12 @@ def _area_under_risk_coverage(samples):
 
 METRICS = {
     "accuracy": accuracy,
-    "ece": expected_calibration_error,
-    "mce": maximum_calibration_error,
-    "rmsce": partial(expected_calibration_error, norm=2),
-    "debiased": debiased_calibration_error,
-    "classwise": classwise_calibration_error,
-    "uce": uncertainty_calibration_error,
+    "ece": errors.expected_calibration_error,
+    "mce": errors.maximum_calibration_error,
+    "rmsce": partial(errors.expected_calibration_error, norm=2),
+    "debiased": errors.debiased_calibration_error,
+    "classwise": errors.classwise_calibration_error,
+    "uce": errors.uncertainty_calibration_error,
     "brier": brier_score,
     "brier_top": brier_top,
     "nll": negative_log_likelihood,

@@ -272,13 +272,11 @@ def interval(metric, id_scores, ood_scores, n=1000, level=0.95, seed=0, **option
     id_scores, ood_scores = as_scores(id_scores, "id_scores"), as_scores(ood_scores, "ood_scores")
     if metric in _CLOSED:
         return _CLOSED[metric](level, id_scores, ood_scores, **options)
-    return percentile_interval(
-        lambda *weights: metric(id_scores, ood_scores, sample_weight=weights, **options),
-        [len(id_scores), len(ood_scores)],
-        n,
-        level,
-        seed,
-    )
+
+    def resampled(*weights):
+        return metric(id_scores, ood_scores, sample_weight=weights, **options)
+
+    return percentile_interval(resampled, [len(id_scores), len(ood_scores)], n, level, seed)
 
 
 def _rate_interval(level, id_scores, ood_scores, tpr=0.95, convention="odin"):

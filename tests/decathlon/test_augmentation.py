@@ -8,7 +8,8 @@ from scipy import stats
 
 from decathlon import batches as module
 from decathlon.augmentation import Augmentation, Noise, augment
-from decathlon.batches import Batches, Denoising
+from decathlon.batches import Batches
+from decathlon.wrappers import Denoising
 from kls.layers import Pixels
 
 from .helpers import all_variants, assert_same, contents

@@ -444,7 +444,7 @@ class TestKerasCV:
     def test_streams_draw_the_distributions_of_the_global_ones(self, keras_cv):
         import tensorflow as tf
 
-        from decathlon.mixing import _drawing_from
+        from decathlon.layers import _drawing_from
 
         with _drawing_from(tf.random.Generator.from_seed(0)):
             gamma = tf.random.gamma((2000,), alpha=tf.constant([1.0, 4.0])).numpy()

@@ -89,8 +89,7 @@ class KNN(_FeatureScore):
 
     def __init__(self, k=50, features=None):
         super().__init__(features)
-        check_whole(k, "k", 1)
-        self.k = k
+        self.k = check_whole(k, "k", 1)
 
     def _learn(self, outputs):
         if len(outputs.features) < self.k:
@@ -129,9 +128,7 @@ class ViM(_FeatureScore):
 
     def __init__(self, dimension=None):
         super().__init__()
-        if dimension is not None:
-            check_whole(dimension, "dimension", 1)
-        self.dimension = dimension
+        self.dimension = None if dimension is None else check_whole(dimension, "dimension", 1)
 
     def _learn(self, outputs):
         kernel, bias = (array.astype(np.float64) for array in outputs.head)

@@ -86,9 +86,8 @@ class GEN(Score):
 
     def __init__(self, gamma=0.1, top=100):
         check_number(gamma, "gamma", "(0, 1)")
-        check_whole(top, "top", 1)
         self.gamma = gamma
-        self.top = top
+        self.top = check_whole(top, "top", 1)
 
     def _score(self, outputs):
         p = np.sort(softmax(outputs.logits), axis=1)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from decathlon.augmentation import Noise
-from decathlon.batches import Denoising as DenoisingBatches
+from decathlon.wrappers import Denoising as DenoisingBatches
 from kls.losses import FocalStd
 from kls.study.methods.base import Method
 from kls.study.methods.registry import register

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from decathlon.batches import Wrapper
+from decathlon.wrappers import Wrapper
 from kls.losses import SmoothedCE
 from kls.study.methods.base import Method
 from kls.study.methods.registry import register

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
-from decathlon.batches import WithOutliers
+from decathlon.wrappers import WithOutliers
 from kls.losses import OutlierExposure as OutlierExposureLoss
 from kls.study.methods.base import Method
 from kls.study.methods.cross_entropy import CrossEntropy
