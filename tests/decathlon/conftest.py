@@ -97,3 +97,8 @@ def training(images, labels):
         return Batches(images, labels, 7, **options)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def keras_cv():
+    return pytest.importorskip("keras_cv")

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 import decathlon
 from decathlon import preparation, store
@@ -127,132 +127,6 @@ class TestRoundTrip:
         assert told == [("train", 256, 600), ("train", 512, 600), ("train", 600, 600), ("validation", 3, 3)]
 
 
-class TestDecode:
-    @pytest.mark.parametrize("form", ["PNG", "WEBP", "BMP", "TIFF"])
-    def test_lossless_files_come_back_exactly(self, encode, pixels, form):
-        image = pixels(13, 17, 3)
-        options = {"lossless": True, "exact": True} if form == "WEBP" else {}
-        np.testing.assert_array_equal(decode(encode(image, form, **options), 3, None), image)
-
-    @pytest.mark.parametrize("form", ["JPEG", "WEBP"])
-    def test_lossy_files_are_what_pillow_reads(self, encode, pixels, form):
-        encoded = encode(pixels(13, 17, 3), form)
-        np.testing.assert_array_equal(decode(encoded, 3, None), np.asarray(Image.open(io.BytesIO(encoded))))
-
-    @pytest.mark.parametrize(
-        ("width", "height", "size", "resized", "left", "top"),
-        [
-            (90, 60, 30, (45, 30), 7, 0),
-            (60, 90, 30, (30, 45), 0, 7),
-            (72, 72, 64, (64, 64), 0, 0),
-            (100, 72, 64, (89, 64), 12, 0),
-            (72, 641, 64, (64, 570), 0, 253),
-            (8, 16, 16, (16, 32), 0, 8),
-            (64, 70, 64, (64, 70), 0, 3),
-            (500, 3, 8, (1333, 8), 662, 0),
-        ],
-    )
-    def test_shorter_side_is_resized_and_the_centre_cut_out(
-        self, encode, pixels, width, height, size, resized, left, top
-    ):
-        image = pixels(height, width, 3)
-        whole = np.asarray(Image.fromarray(image).resize(resized, Image.Resampling.BILINEAR))
-        expected = whole[top : top + size, left : left + size]
-        np.testing.assert_array_equal(decode(encode(image), 3, size), expected)
-        np.testing.assert_array_equal(decode(image, 3, size), expected)
-
-    @settings(deadline=None, max_examples=60)
-    @given(st.integers(1, 200), st.integers(1, 200), st.integers(1, 64), st.sampled_from([1, 3]))
-    def test_any_shape_is_brought_to_the_size(self, height, width, size, channels):
-        image = np.full((height, width, channels), 77, np.uint8)
-        np.testing.assert_array_equal(decode(image, channels, size), np.full((size, size, channels), 77))
-
-    def test_palette_is_looked_up(self, encode):
-        image = Image.fromarray(np.array([[0, 1], [2, 1]], np.uint8))
-        image.putpalette([255, 0, 0, 0, 255, 0, 10, 20, 30])
-        expected = [[[255, 0, 0], [0, 255, 0]], [[10, 20, 30], [0, 255, 0]]]
-        assert decode(encode(image), 3, None).tolist() == expected
-
-    def test_alpha_is_dropped(self, encode, pixels):
-        image = pixels(9, 9, 4)
-        np.testing.assert_array_equal(decode(encode(image), 3, None), image[..., :3])
-
-    def test_grey_with_alpha_keeps_its_grey(self, encode, pixels):
-        grey = pixels(9, 9)
-        image = Image.merge("LA", [Image.fromarray(grey), Image.fromarray(pixels(9, 9, seed=1))])
-        np.testing.assert_array_equal(decode(encode(image), 1, None)[..., 0], grey)
-
-    def test_sixteen_bits_keep_their_upper_eight(self, encode):
-        image = np.array([[0, 255, 256], [0x1234, 0x8000, 0xFFFF]], np.uint16)
-        expected = np.array([[0, 0, 1], [0x12, 0x80, 0xFF]], np.uint8)
-        np.testing.assert_array_equal(decode(encode(image), 1, None)[..., 0], expected)
-        np.testing.assert_array_equal(decode(encode(image), 3, None), np.repeat(expected[..., None], 3, axis=2))
-
-    @pytest.mark.parametrize("dtype", [np.float32, np.int32])
-    def test_pixels_without_a_known_range_are_refused(self, encode, dtype):
-        with pytest.raises(ValueError, match=r"pixels of mode [FI] have no known range"):
-            decode(encode(np.ones((4, 4), dtype), "TIFF"), 3, None)
-
-    def test_of_several_frames_the_first_is_taken(self, pixels):
-        first, second = (Image.fromarray(pixels(9, 9, 3, seed=seed)) for seed in (0, 1))
-        buffer = io.BytesIO()
-        first.save(buffer, "TIFF", save_all=True, append_images=[second])
-        np.testing.assert_array_equal(decode(buffer.getvalue(), 3, None), np.asarray(first))
-
-    @pytest.mark.parametrize("form", ["GIF", "EPS", "PPM", "TGA", "ICO"])
-    def test_no_other_decoder_sees_a_file_whatever_it_is_called(self, tmp_path, encode, pixels, form, monkeypatch):
-        monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("Ghostscript was called"))
-        encoded = encode(Image.fromarray(pixels(16, 16, 3)), form)
-        (tmp_path / "image.png").write_bytes(encoded)
-        for image in (encoded, tmp_path / "image.png"):
-            with pytest.raises(UnidentifiedImageError):
-                decode(image, 3, None)
-
-    def test_photographs_of_two_pictures_are_jpegs(self, pixels):
-        left, right = (Image.fromarray(pixels(16, 16, 3, seed=seed)) for seed in (0, 1))
-        buffer = io.BytesIO()
-        left.save(buffer, "MPO", save_all=True, append_images=[right])
-        assert decode(buffer.getvalue(), 3, None).shape == (16, 16, 3)
-
-    def test_one_bit_becomes_black_and_white(self, encode):
-        bits = np.array([[True, False], [False, False]])
-        assert decode(encode(bits), 1, None)[..., 0].tolist() == [[255, 0], [0, 0]]
-
-    def test_colours_become_grey_by_their_luminance(self):
-        image = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9]]], np.uint8)
-        assert decode(image, 1, None)[0, :, 0].tolist() == [76, 150, 29, 9]
-
-    def test_grey_array_is_repeated_for_three_channels(self, pixels):
-        grey = pixels(5, 6)
-        for image in (grey, grey[..., None]):
-            np.testing.assert_array_equal(decode(image, 3, None), np.stack([grey] * 3, axis=2))
-
-    @pytest.mark.parametrize(
-        ("orientation", "turn"),
-        [
-            (1, lambda a: a),
-            (2, np.fliplr),
-            (3, lambda a: np.rot90(a, 2)),
-            (4, np.flipud),
-            (5, lambda a: a.swapaxes(0, 1)),
-            (6, lambda a: np.rot90(a, -1)),
-            (7, lambda a: np.rot90(a, 2).swapaxes(0, 1)),
-            (8, np.rot90),
-        ],
-    )
-    def test_photographs_are_turned_upright(self, encode, pixels, orientation, turn):
-        exif = Image.Exif()
-        exif[0x0112] = orientation
-        image = pixels(12, 20, 3)
-        upright = turn(decode(encode(image, "JPEG"), 3, None))
-        np.testing.assert_array_equal(decode(encode(image, "JPEG", exif=exif), 3, None), upright)
-
-    def test_file_is_read_from_its_path(self, encode, pixels, tmp_path):
-        image = pixels(5, 6, 3)
-        (tmp_path / "image.png").write_bytes(encode(image))
-        np.testing.assert_array_equal(decode(tmp_path / "image.png", 3, None), image)
-
-
 class TestCorruptImages:
     @pytest.fixture
     def damaged(self, make_source, encode, pixels):
@@ -362,18 +236,6 @@ class TestRefusals:
         assert listing(data_dir) == ["mine-8"]
         assert before.check() == []
 
-    @pytest.mark.parametrize("size", [-1, 0, 7, 1025])
-    def test_size_out_of_range_is_refused(self, small, data_dir, size):
-        with pytest.raises(ValueError, match=rf"`size` must be a whole number in 8..1024. Received: size={size}"):
-            prepare("mine", small, size, data_dir)
-        assert listing(data_dir) == []
-
-    @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "-dash", "a b", "a\n", "ä"])
-    def test_name_that_is_no_plain_file_name_is_refused(self, small, data_dir, name):
-        with pytest.raises(ValueError, match=r"`name` must consist of letters, digits, '-', '_' and '\.'\. Received: "):
-            prepare(name, small, data_dir=data_dir)
-        assert listing(data_dir) == []
-
     @pytest.mark.parametrize("label", [2, -2, 1.0, "1", None])
     def test_label_of_no_class_is_refused(self, data_dir, pixels, label):
         def read(_):
@@ -406,24 +268,6 @@ class TestRefusals:
             DataError, match=r"none of the 3 images .*ValueError: `image` must be uint8 of shape \(H, W\)"
         ):
             prepare("mine", make_source({"train": np.zeros((3, 8, 8), dtype)}), data_dir=data_dir)
-
-    @pytest.mark.parametrize(
-        ("arguments", "message"),
-        [
-            ({"name": 5}, "`name` must consist of letters"),
-            ({"source": "folder"}, "`source` must be a `Source`"),
-            ({"size": "8"}, "`size` must be a whole number in 8..1024. Received: size='8'"),
-            ({"size": 8.0}, "`size` must be a whole number in 8..1024. Received: size=8.0"),
-            ({"size": True}, "`size` must be a whole number in 8..1024. Received: size=True"),
-            ({"skip_bad": 0.5}, "`skip_bad` must be a whole number of at least 0. Received: skip_bad=0.5"),
-            ({"data_dir": 5}, "`data_dir` must be a path. Received: data_dir=5"),
-            ({"data_dir": ""}, "`data_dir` must be a path. Received: data_dir=''"),
-        ],
-    )
-    def test_arguments_of_another_type_are_refused(self, small, data_dir, arguments, message):
-        with pytest.raises(ValueError, match=message):
-            prepare(**{"name": "mine", "source": small, "data_dir": data_dir, **arguments})
-        assert listing(data_dir) == []
 
 
 class TestNothingHalfMade:
