@@ -83,6 +83,11 @@ class TestAsIndices:
         assert as_indices([1], 1, 2).tolist() == [1]
         assert as_indices([[0, 1]], 1, 2).tolist() == [1]
 
+    @pytest.mark.parametrize("row", [[1, 1, 0], [0, 0, 0], [0.5, 0.5, 0], [2, -1, 0], [math.nan, 1, 0], [0, 2, 0]])
+    def test_the_first_row_that_is_not_one_hot_is_named(self, row):
+        with pytest.raises(ValueError, match=rf"`y_true` .*must be one-hot, .* Received: y_true\[1\]=.*{row[0]}"):
+            as_indices([[1, 0, 0], row, [1, 1, 1]], 3, 3)
+
     @pytest.mark.parametrize("wrong", [-1, 3, 2.5, -0.5, math.nan, math.inf, -math.inf])
     def test_the_first_wrong_label_is_named(self, wrong):
         with pytest.raises(
@@ -184,6 +189,45 @@ class TestPerSample:
         for row in ([0.5, 0.511], [0.5, 0.489]):
             with pytest.raises(ValueError, match="`probabilities` must sum to 1"):
                 per_sample([0], [row])
+
+    @pytest.mark.parametrize(
+        ("row", "received"),
+        [
+            ([0.5, math.nan], "nan"),
+            ([0.5, math.inf], "inf"),
+            ([math.inf, -math.inf], "nan"),
+            ([1.5, -0.5], "-0.5"),
+            ([2.0, -1.0], "-1"),
+            ([0.5, 0.4], "0.9"),
+            ([0.5, 0.55], "1.05"),
+            ([0.0, 0.0], "0"),
+        ],
+    )
+    def test_what_is_no_probability_is_told_of_from_logits(self, row, received):
+        rule = rf"`probabilities` must .*from_logits=True.* Received: row 1 with {received}"
+        with pytest.raises(ValueError, match=rule):
+            per_sample([0, 1], [[0.5, 0.5], row])
+
+    @pytest.mark.parametrize(
+        ("row", "received"),
+        [
+            ([0.5, math.nan], "nan"),
+            ([0.5, math.inf], "inf"),
+            ([math.inf, math.inf], "inf"),
+            ([math.inf, -math.inf], "inf"),
+            ([-math.inf, -math.inf], "-inf"),
+        ],
+    )
+    def test_what_is_no_logit_is_named(self, row, received):
+        with pytest.raises(ValueError, match=rf"`logits` must .*infinity.*finite. Received: row 1 with {received}"):
+            per_sample([0, 1], [[0.5, 0.5], row], from_logits=True)
+
+    def test_the_row_is_that_of_the_whole_set(self, monkeypatch):
+        monkeypatch.setattr(samples, "CHUNK", 4)
+        p = np.full((9, 2), 0.5)
+        p[7] = 0.6
+        with pytest.raises(ValueError, match=r"`probabilities` must sum to 1 .* Received: row 7 with 1.2"):
+            per_sample([0] * 9, p)
 
     def test_the_smallest_negative_probability_is_refused(self):
         with pytest.raises(ValueError, match=r"`probabilities` must not be negative .*row 0 with -1e-12"):
