@@ -59,7 +59,6 @@ def prepare(name, source, size=None, data_dir=None, skip_bad=0, progress=None):
     """
     data_dir = store.check_data_dir(data_dir)
     check_request(name, size, data_dir, skip_bad)
-    size = None if size is None else int(size)
     check_kind(source, "source", Source, "a `Source`, such as `decathlon.sources.folder.open_folder` returns")
     check_kind(progress, "progress", Callable | None, "a function or None")
     for remark in source.remarks:

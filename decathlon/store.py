@@ -116,14 +116,8 @@ class Dataset(Shown):
         return sorted(wrong if record_is_whole else [*wrong, "meta.json"])
 
     def _facts(self):
-        return {
-            "name": self.name,
-            "size": self.size,
-            "classes": self.classes,
-            "counts": self.counts,
-            "evaluation": self.evaluation,
-            "source": self.meta["source"],
-        }
+        names = ("name", "size", "classes", "counts", "evaluation")
+        return {name: getattr(self, name) for name in names} | {"source": self.meta["source"]}
 
 
 def default_data_dir():

@@ -78,8 +78,7 @@ class Score:
             The score itself.
         """
         if self.uses_training_data:
-            outputs = self.network_of(model).outputs(training_data, self.uses_features, batch_size)
-            self.fit_outputs(outputs)
+            self.fit_outputs(self.network_of(model).outputs(training_data, self.uses_features, batch_size))
         return self
 
     def __call__(self, model_or_logits, x=None, batch_size=128):
