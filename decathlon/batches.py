@@ -138,15 +138,17 @@ class Batches(SeededBatches):
         """Returns `(images, labels)` of batch `index` of an epoch."""
         rows = self._rows(epoch, index)
         labels = self._labels(rows)
-        rng, mixing_rng = (
-            np.random.default_rng([stream, self.seed, epoch, index]) for stream in (AUGMENTATION, MIXING)
-        )
+        rng, mixing_rng = self.rng(AUGMENTATION, epoch, index), self.rng(MIXING, epoch, index)
         if self.mixing is None:
             return self.varied(self.images[rows], rng), labels
         if self.mixing.comes_first:
             images, labels = self.mixing(_own(self.images[rows]), labels, mixing_rng, self.blank)
             return self.varied(images, rng), labels
         return self.mixing(self.varied(self.images[rows], rng), labels, mixing_rng, self.blank)
+
+    def rng(self, stream, *place):
+        """Returns the generator of a stream's random numbers for an epoch, or for a batch of it."""
+        return np.random.default_rng([stream, self.seed, *place])
 
     def varied(self, images, rng):
         """Returns images as these batches give them: uint8 or float32, in training augmented with what `rng` draws."""
@@ -187,7 +189,7 @@ class Batches(SeededBatches):
     def _permutation(self, epoch):
         known, order = self._order
         if known != epoch:
-            order = np.random.default_rng([ORDER, self.seed, epoch]).permutation(len(self.images))
+            order = self.rng(ORDER, epoch).permutation(len(self.images))
             self._order = (epoch, order)
         return order
 

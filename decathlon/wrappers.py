@@ -73,15 +73,14 @@ class WithOutliers(Wrapper):
         check_pixels(images, "images")
         self.images = images
         self.batch_size = batch_size
-        self._order = np.random.default_rng([OUTLIER_ORDER, batches.seed]).permutation(len(images))
+        self._order = batches.rng(OUTLIER_ORDER).permutation(len(images))
 
     def batch(self, epoch, index):
         """Returns `(images, labels)` of batch `index` of an epoch."""
         images, labels = self.batches.batch(epoch, index)
-        seed = self.batches.seed
-        offset = np.random.default_rng([OUTLIER_OFFSET, seed, epoch]).integers(len(self.images))
+        offset = self.batches.rng(OUTLIER_OFFSET, epoch).integers(len(self.images))
         places = offset + index * self.batch_size + np.arange(self.batch_size)
-        rng = np.random.default_rng([OUTLIER_AUGMENTATION, seed, epoch, index])
+        rng = self.batches.rng(OUTLIER_AUGMENTATION, epoch, index)
         outliers = self.batches.varied(self.images[self._order[places % len(self.images)]], rng)
         spread = _evenly(len(labels), self.batch_size)
         labels = np.concatenate([labels, np.full(self.batch_size, OUTLIER)])
@@ -135,7 +134,7 @@ class Denoising(Wrapper):
         targets = {"class": labels, "image": images / np.float32(LEVELS)}
         if self.noise is None:
             return images, targets
-        rng = np.random.default_rng([NOISE, self.batches.seed, epoch if self.batches.training else 0, index])
+        rng = self.batches.rng(NOISE, epoch if self.batches.training else 0, index)
         return self.noise(images, rng), targets
 
     def _facts(self):
