@@ -3,6 +3,7 @@
 import os
 import unicodedata
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from decathlon.arguments import check_path
@@ -158,10 +159,7 @@ def _split(path, pairs):
 def _channels(files):
     for pairs in files.values():
         for file, _ in pairs:
-            try:
-                with open_image(file) as image:
-                    if image.mode not in ("1", "L", "I", "I;16", "I;16B"):
-                        return 3
-            except Exception:
-                continue  # the store decodes every file, and names the corrupt ones
+            with suppress(Exception), open_image(file) as image:  # what is corrupt is named when it is decoded
+                if image.mode not in ("1", "L", "I", "I;16", "I;16B"):
+                    return 3
     return 1
