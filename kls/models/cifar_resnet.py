@@ -5,14 +5,11 @@ and an L2 penalty on their kernels. Global average pooling in place of the examp
 thing at 32x32 and takes images of any size.
 """
 
-import keras
 from keras import layers
-from keras.regularizers import L2
 
-from kls.layers import BatchNormalization
-from kls.models.checks import blocks_per_stage, check_network
+from kls.models.checks import blocks_per_stage
 from kls.models.registry import register
-from kls.utils.arrays import check_number
+from kls.models.styles import KerasStyle, blocks
 
 
 def ResNetV1(
@@ -49,21 +46,15 @@ def ResNetV1(
     >>> ResNetV1(20).count_params()
     274442
     """
-    blocks = blocks_per_stage(depth, layers_per_block=6, extra_layers=2)
-    check_network(input_shape, classes, classifier_activation)
-    conv, norm = _layers(l2, synchronized)
-
-    inputs = layers.Input(input_shape)
-    x = layers.ReLU()(norm()(conv(16, 3)(inputs)))
-    for stage, filters in enumerate((16, 32, 64)):
-        for block in range(blocks):
-            halves = stage > 0 and block == 0
-            y = layers.ReLU()(norm()(conv(filters, 3, strides=2 if halves else 1)(x)))
-            y = norm()(conv(filters, 3)(y))
-            shortcut = conv(filters, 1, strides=2)(x) if halves else x
-            x = layers.ReLU()(layers.Add()([shortcut, y]))
-    outputs = _classifier(x, classes, classifier_activation)
-    return keras.Model(inputs, outputs, name=name or f"resnet{depth}v1")
+    count = blocks_per_stage(depth, layers_per_block=6, extra_layers=2)
+    net = KerasStyle(input_shape, classes, classifier_activation, l2, synchronized)
+    x = net.conv_norm_relu(net.inputs, 16, 3)
+    for filters, strides in blocks((16, 32, 64), (count,) * 3):
+        y = net.conv_norm_relu(x, filters, 3, strides)
+        y = net.norm(net.conv(y, filters, 3))
+        shortcut = net.conv(x, filters, 1, strides) if strides > 1 else x
+        x = layers.ReLU()(layers.Add()([shortcut, y]))
+    return net.model(x, name or f"resnet{depth}v1")
 
 
 def ResNetV2(
@@ -100,56 +91,18 @@ def ResNetV2(
     >>> ResNetV2(83).count_params()
     2498474
     """
-    blocks = blocks_per_stage(depth, layers_per_block=9, extra_layers=2)
-    check_network(input_shape, classes, classifier_activation)
-    conv, norm = _layers(l2, synchronized)
-
-    inputs = layers.Input(input_shape)
-    x = layers.ReLU()(norm()(conv(16, 3)(inputs)))
-    for stage, (width, filters) in enumerate(((16, 64), (64, 128), (128, 256))):
-        for block in range(blocks):
-            strides = 2 if stage > 0 and block == 0 else 1
-            preactivated = x if stage == 0 and block == 0 else layers.ReLU()(norm()(x))
-            y = conv(width, 1, strides=strides)(preactivated)
-            y = conv(width, 3)(layers.ReLU()(norm()(y)))
-            y = conv(filters, 1)(layers.ReLU()(norm()(y)))
-            shortcut = conv(filters, 1, strides=strides)(x) if block == 0 else x
-            x = layers.Add()([shortcut, y])
-    outputs = _classifier(layers.ReLU()(norm()(x)), classes, classifier_activation)
-    return keras.Model(inputs, outputs, name=name or f"resnet{depth}v2")
+    count = blocks_per_stage(depth, layers_per_block=9, extra_layers=2)
+    net = KerasStyle(input_shape, classes, classifier_activation, l2, synchronized)
+    x = stem = net.conv_norm_relu(net.inputs, 16, 3)
+    for (width, filters), strides in blocks(((16, 64), (64, 128), (128, 256)), (count,) * 3):
+        y = net.conv_norm_relu(x if x is stem else net.norm_relu(x), width, 1, strides)
+        y = net.conv_norm_relu(y, width, 3)
+        y = net.conv(y, filters, 1)
+        shortcut = net.conv(x, filters, 1, strides) if x.shape[-1] != filters else x
+        x = layers.Add()([shortcut, y])
+    return net.model(net.norm_relu(x), name or f"resnet{depth}v2")
 
 
-def _layers(l2, synchronized):
-    """Returns the two layer functions of a network: `conv(filters, kernel_size, strides=1)` and `norm()`."""
-    check_number(l2, "l2", "[0, inf)")
-
-    def conv(filters, kernel_size, strides=1):
-        return layers.Conv2D(
-            filters,
-            kernel_size,
-            strides=strides,
-            padding="same",
-            kernel_initializer="he_normal",
-            kernel_regularizer=L2(float(l2)) if l2 else None,
-        )
-
-    def norm():
-        return BatchNormalization(synchronized=synchronized)
-
-    return conv, norm
-
-
-def _classifier(x, classes, activation):
-    x = layers.GlobalAveragePooling2D(name="features")(x)
-    return layers.Dense(
-        int(classes), activation=activation, kernel_initializer="he_normal", dtype="float32", name="classifier"
-    )(x)
-
-
-register("resnet8v1", ResNetV1, depth=8)
-register("resnet20v1", ResNetV1, depth=20)
-register("resnet32v1", ResNetV1, depth=32)
-register("resnet44v1", ResNetV1, depth=44)
-register("resnet56v1", ResNetV1, depth=56)
-register("resnet110v1", ResNetV1, depth=110)
+for depth in (8, 20, 32, 44, 56, 110):
+    register(f"resnet{depth}v1", ResNetV1, depth=depth)
 register("resnet83v2", ResNetV2, depth=83)

@@ -3,10 +3,9 @@
 import keras
 from keras import layers
 
-from kls.models.checks import check_network
 from kls.models.registry import register
 from kls.models.resnet import basic_block
-from kls.models.torch_style import torch_style_layers
+from kls.models.styles import TorchStyle
 from kls.utils.arrays import shown
 
 WIDTHS = (32, 64, 128)
@@ -62,27 +61,24 @@ def DenoisingClassifier(
     model.fit(decathlon.Denoising(batches, decathlon.Noise()), epochs=10)
     ```
     """
-    check_network(input_shape, classes, classifier_activation)
+    net = TorchStyle(input_shape, classes, classifier_activation, l2, synchronized)
     if input_shape[0] % 4 or input_shape[1] % 4:
         raise ValueError(f"`input_shape` must have sides that 4 divides. Received: input_shape={input_shape}")
-    conv, norm, classify = torch_style_layers(l2, synchronized)
 
     def stage(x, filters, strides):
         for block in range(BLOCKS):
-            x = basic_block(x, filters, strides if block == 0 else 1, conv, norm)
+            x = basic_block(net, x, filters, strides if block == 0 else 1)
         return x
 
     narrow, middle, wide = WIDTHS
-    inputs = layers.Input(input_shape)
-    x = layers.ReLU()(norm(conv(narrow, 3)(inputs)))
-    shared = stage(stage(x, narrow, 1), middle, 2)
-    outputs = classify(stage(shared, wide, 2), classes, classifier_activation)
+    shared = stage(stage(net.conv_norm_relu(net.inputs, narrow, 3), narrow, 1), middle, 2)
+    outputs = net.classify(stage(shared, wide, 2))
 
-    x = layers.ReLU()(norm(conv(wide, 3, strides=2)(shared)))
+    x = net.conv_norm_relu(shared, wide, 3, strides=2)
     for filters in (middle, narrow):
-        x = layers.ReLU()(norm(conv(filters, 3)(layers.UpSampling2D()(x))))
+        x = net.conv_norm_relu(layers.UpSampling2D()(x), filters, 3)
     image = layers.Conv2D(input_shape[-1], 3, padding="same", dtype="float32", name="image")(x)
-    return keras.Model(inputs, {"class": outputs, "image": image}, name=name)
+    return keras.Model(net.inputs, {"class": outputs, "image": image}, name=name)
 
 
 def classifier_of(model):

@@ -1,12 +1,11 @@
 """Densely connected networks for small images (Huang et al. 2017)."""
 
-import keras
 from keras import layers
 
 from kls.layers import Dropout
-from kls.models.checks import blocks_of_depth, blocks_per_stage, check_network
+from kls.models.checks import blocks_of_depth, blocks_per_stage
 from kls.models.registry import register
-from kls.models.torch_style import torch_style_layers
+from kls.models.styles import TorchStyle
 from kls.utils.arrays import check_number, check_whole
 
 LAYERS_OF_BLOCKS = {121: (6, 12, 24, 16), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32)}
@@ -58,13 +57,9 @@ def DenseNet(
     'densenet10-12'
     """
     layers_per_block = blocks_per_stage(depth, layers_per_block=3, extra_layers=4)
-    check_network(input_shape, classes, classifier_activation)
-    conv, norm, classify = torch_style_layers(l2, synchronized)
-
-    inputs = layers.Input(input_shape)
-    x = _dense_blocks(inputs, (layers_per_block,) * 3, growth_rate, False, dropout, conv, norm)
-    outputs = classify(x, classes, classifier_activation)
-    return keras.Model(inputs, outputs, name=name or f"densenet{depth}-{growth_rate}")
+    net = TorchStyle(input_shape, classes, classifier_activation, l2, synchronized)
+    x = _dense_blocks(net, (layers_per_block,) * 3, growth_rate, False, dropout)
+    return net.model(x, name or f"densenet{depth}-{growth_rate}")
 
 
 def DenseNetBC(
@@ -111,34 +106,29 @@ def DenseNetBC(
     (None, 128)
     """
     layers_of_blocks = blocks_of_depth(depth, LAYERS_OF_BLOCKS)
-    check_network(input_shape, classes, classifier_activation)
-    conv, norm, classify = torch_style_layers(l2, synchronized)
-
-    inputs = layers.Input(input_shape)
-    x = _dense_blocks(inputs, layers_of_blocks, growth_rate, True, dropout, conv, norm)
-    outputs = classify(x, classes, classifier_activation)
-    return keras.Model(inputs, outputs, name=name or f"densenet{depth}")
+    net = TorchStyle(input_shape, classes, classifier_activation, l2, synchronized)
+    x = _dense_blocks(net, layers_of_blocks, growth_rate, True, dropout)
+    return net.model(x, name or f"densenet{depth}")
 
 
-def _dense_blocks(x, layers_of_blocks, growth_rate, compact, dropout, conv, norm):
+def _dense_blocks(net, layers_of_blocks, growth_rate, compact, dropout):
     """Applies the first convolution, the dense blocks, the transitions between them and the last normalisation.
 
     Args:
-        x: Images.
+        net: A `TorchStyle`.
         layers_of_blocks: Number of layers of each block.
         growth_rate: Number of channels that a layer adds.
         compact: Whether layers have bottlenecks and transitions halve the number of channels.
         dropout: Share of activations dropped after each convolution but the first.
-        conv, norm: As `torch_style_layers` returns them.
     """
     growth_rate = check_whole(growth_rate, "growth_rate", 1)
     dropout = check_number(dropout, "dropout", "[0, 1)")
 
     def norm_relu_conv(x, filters, kernel_size):
-        x = conv(filters, kernel_size)(layers.ReLU()(norm(x)))
+        x = net.conv(net.norm_relu(x), filters, kernel_size)
         return Dropout(dropout)(x) if dropout else x
 
-    x = conv(2 * growth_rate, 3)(x)
+    x = net.conv(net.inputs, 2 * growth_rate, 3)
     for block, count in enumerate(layers_of_blocks):
         if block > 0:
             channels = x.shape[-1] // 2 if compact else x.shape[-1]
@@ -146,7 +136,7 @@ def _dense_blocks(x, layers_of_blocks, growth_rate, compact, dropout, conv, norm
         for _ in range(count):
             y = norm_relu_conv(x, 4 * growth_rate, 1) if compact else x
             x = layers.Concatenate()([x, norm_relu_conv(y, growth_rate, 3)])
-    return layers.ReLU()(norm(x))
+    return net.norm_relu(x)
 
 
 register("densenet10-12", DenseNet, depth=10, growth_rate=12)

@@ -1,12 +1,11 @@
 """Networks of deep layer aggregation for small images (Yu et al. 2018)."""
 
-import keras
 from keras import layers
 
-from kls.models.checks import blocks_of_depth, check_network
+from kls.models.checks import blocks_of_depth
 from kls.models.registry import register
 from kls.models.resnet import basic_block
-from kls.models.torch_style import torch_style_layers
+from kls.models.styles import TorchStyle
 
 LEVELS = {34: (1, 2, 2, 1)}
 
@@ -54,28 +53,25 @@ def DLA(
     (None, 512)
     """
     levels = blocks_of_depth(depth, LEVELS)
-    check_network(input_shape, classes, classifier_activation)
-    conv, norm, classify = torch_style_layers(l2, synchronized)
-
-    x = inputs = layers.Input(input_shape)
+    net = TorchStyle(input_shape, classes, classifier_activation, l2, synchronized)
+    x = net.inputs
     for filters in (16, 16, 32):
-        x = layers.ReLU()(norm(conv(filters, 3)(x)))
+        x = net.conv_norm_relu(x, filters, 3)
     for stage, filters in enumerate((64, 128, 256, 512)):
-        x = _tree(x, levels[stage], filters, 2 if stage > 0 else 1, conv, norm)
-    outputs = classify(x, classes, classifier_activation)
-    return keras.Model(inputs, outputs, name=name or f"dla{depth}")
+        x = _tree(net, x, levels[stage], filters, 2 if stage > 0 else 1)
+    return net.model(x, name or f"dla{depth}")
 
 
-def _tree(x, levels, filters, strides, conv, norm):
+def _tree(net, x, levels, filters, strides):
     """Applies a tree of one or two levels; a root joins the outputs of all its children."""
     children = []
     if levels == 2:
-        skip = basic_block(x, filters, strides, conv, norm)
-        x = _tree(x, 1, filters, strides, conv, norm)
+        skip = basic_block(net, x, filters, strides)
+        x = _tree(net, x, 1, filters, strides)
         children, strides = [skip, x], 1
-    left = basic_block(x, filters, strides, conv, norm)
-    right = basic_block(left, filters, 1, conv, norm)
-    return layers.ReLU()(norm(conv(filters, 1)(layers.Concatenate()([*children, left, right]))))
+    left = basic_block(net, x, filters, strides)
+    right = basic_block(net, left, filters, 1)
+    return net.conv_norm_relu(layers.Concatenate()([*children, left, right]), filters, 1)
 
 
 register("dla34", DLA, depth=34)

@@ -1,11 +1,10 @@
 """Residual networks of the ImageNet kind (He et al. 2015) for small images, and the blocks that others share."""
 
-import keras
 from keras import layers
 
-from kls.models.checks import blocks_of_depth, check_network
+from kls.models.checks import blocks_of_depth
 from kls.models.registry import register
-from kls.models.torch_style import torch_style_layers
+from kls.models.styles import TorchStyle, blocks
 
 BASIC = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 BOTTLENECK = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}
@@ -53,51 +52,35 @@ def ResNet(
 
     Example:
 
-    >>> model = ResNet(18, input_shape=(32, 32, 3), classes=10)
-    >>> sum(int(keras.ops.size(w)) for w in model.trainable_weights)
-    11173962
+    >>> ResNet(18, input_shape=(32, 32, 3), classes=10).count_params()
+    11183562
     """
-    blocks = blocks_of_depth(depth, BASIC | BOTTLENECK)
-    check_network(input_shape, classes, classifier_activation)
-    conv, norm, classify = torch_style_layers(l2, synchronized)
-
-    inputs = layers.Input(input_shape)
-    x = layers.ReLU()(norm(conv(64, 3)(inputs)))
-    for stage, (width, count) in enumerate(zip((64, 128, 256, 512), blocks, strict=True)):
-        for block in range(count):
-            strides = 2 if stage > 0 and block == 0 else 1
-            if depth in BASIC:
-                x = basic_block(x, width, strides, conv, norm)
-            else:
-                x = bottleneck(x, width, 4 * width, strides, conv, norm)
-    outputs = classify(x, classes, classifier_activation)
-    return keras.Model(inputs, outputs, name=name or f"resnet{depth}")
+    counts = blocks_of_depth(depth, BASIC | BOTTLENECK)
+    net = TorchStyle(input_shape, classes, classifier_activation, l2, synchronized)
+    x = net.conv_norm_relu(net.inputs, 64, 3)
+    for width, strides in blocks((64, 128, 256, 512), counts):
+        x = basic_block(net, x, width, strides) if depth in BASIC else bottleneck(net, x, width, 4 * width, strides)
+    return net.model(x, name or f"resnet{depth}")
 
 
-def basic_block(x, filters, strides, conv, norm):
-    """Adds two 3x3 convolutions of `x` to `x`; `conv` and `norm` are as `torch_style_layers` returns them."""
-    y = layers.ReLU()(norm(conv(filters, 3, strides=strides)(x)))
-    y = norm(conv(filters, 3)(y))
-    return _add_relu(x, y, strides, conv, norm)
+def basic_block(net, x, filters, strides):
+    """Adds two 3x3 convolutions of `x` to `x`; `net` is a `TorchStyle`."""
+    y = net.conv_norm_relu(x, filters, 3, strides)
+    return _add_relu(net, x, net.norm(net.conv(y, filters, 3)), strides)
 
 
-def bottleneck(x, width, filters, strides, conv, norm, groups=1):
+def bottleneck(net, x, width, filters, strides, groups=1):
     """Adds to `x` its 1x1, 3x3 and 1x1 convolution with `width`, `width` (in groups) and `filters` filters."""
-    y = layers.ReLU()(norm(conv(width, 1)(x)))
-    y = layers.ReLU()(norm(conv(width, 3, strides=strides, groups=groups)(y)))
-    y = norm(conv(filters, 1)(y))
-    return _add_relu(x, y, strides, conv, norm)
+    y = net.conv_norm_relu(x, width, 1)
+    y = net.conv_norm_relu(y, width, 3, strides, groups)
+    return _add_relu(net, x, net.norm(net.conv(y, filters, 1)), strides)
 
 
-def _add_relu(x, y, strides, conv, norm):
+def _add_relu(net, x, y, strides):
     filters = y.shape[-1]
-    shortcut = norm(conv(filters, 1, strides=strides)(x)) if strides > 1 or x.shape[-1] != filters else x
+    shortcut = net.norm(net.conv(x, filters, 1, strides)) if strides > 1 or x.shape[-1] != filters else x
     return layers.ReLU()(layers.Add()([shortcut, y]))
 
 
-register("resnet18", ResNet, depth=18)
-register("resnet34", ResNet, depth=34)
-register("resnet50", ResNet, depth=50)
-register("resnet101", ResNet, depth=101)
-register("resnet152", ResNet, depth=152)
-register("resnet200", ResNet, depth=200)
+for depth in BASIC | BOTTLENECK:
+    register(f"resnet{depth}", ResNet, depth=depth)

@@ -1,12 +1,9 @@
 """Residual networks of grouped convolutions for small images (Xie et al. 2017)."""
 
-import keras
-from keras import layers
-
-from kls.models.checks import blocks_per_stage, check_network
+from kls.models.checks import blocks_per_stage
 from kls.models.registry import register
 from kls.models.resnet import bottleneck
-from kls.models.torch_style import torch_style_layers
+from kls.models.styles import TorchStyle, blocks
 from kls.utils.arrays import check_whole
 
 
@@ -53,20 +50,14 @@ def ResNeXt(
     >>> ResNeXt(11, cardinality=2, width=4).name
     'resnext11-2x4d'
     """
-    blocks = blocks_per_stage(depth, layers_per_block=9, extra_layers=2)
-    check_network(input_shape, classes, classifier_activation)
+    count = blocks_per_stage(depth, layers_per_block=9, extra_layers=2)
     cardinality, width = check_whole(cardinality, "cardinality", 1), check_whole(width, "width", 1)
-    conv, norm, classify = torch_style_layers(l2, synchronized)
-
-    inputs = layers.Input(input_shape)
-    x = layers.ReLU()(norm(conv(64, 1)(inputs)))
-    for stage in range(3):
-        grouped = cardinality * width * 2**stage
-        for block in range(blocks):
-            strides = 2 if stage > 0 and block == 0 else 1
-            x = bottleneck(x, grouped, 2 * grouped, strides, conv, norm, groups=cardinality)
-    outputs = classify(x, classes, classifier_activation)
-    return keras.Model(inputs, outputs, name=name or f"resnext{depth}-{cardinality}x{width}d")
+    net = TorchStyle(input_shape, classes, classifier_activation, l2, synchronized)
+    x = net.conv_norm_relu(net.inputs, 64, 1)
+    for factor, strides in blocks((1, 2, 4), (count,) * 3):
+        grouped = factor * cardinality * width
+        x = bottleneck(net, x, grouped, 2 * grouped, strides, cardinality)
+    return net.model(x, name or f"resnext{depth}-{cardinality}x{width}d")
 
 
 register("resnext29-4x64d", ResNeXt, depth=29, cardinality=4, width=64)

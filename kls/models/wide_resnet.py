@@ -1,12 +1,11 @@
 """Wide residual networks (Zagoruyko & Komodakis 2016)."""
 
-import keras
 from keras import layers
 
 from kls.layers import Dropout
-from kls.models.checks import blocks_per_stage, check_network
+from kls.models.checks import blocks_per_stage
 from kls.models.registry import register
-from kls.models.torch_style import torch_style_layers
+from kls.models.styles import TorchStyle, blocks
 from kls.utils.arrays import check_number, check_whole
 
 
@@ -52,28 +51,20 @@ def WideResNet(
     >>> WideResNet(40, 2, classes=10).name
     'wrn40-2'
     """
-    blocks = blocks_per_stage(depth, layers_per_block=6, extra_layers=4)
-    check_network(input_shape, classes, classifier_activation)
+    count = blocks_per_stage(depth, layers_per_block=6, extra_layers=4)
     width = check_whole(width, "width", 1)
     dropout = check_number(dropout, "dropout", "[0, 1)")
-    conv, norm, classify = torch_style_layers(l2, synchronized)
-
-    inputs = layers.Input(input_shape)
-    x = conv(16, 3)(inputs)
-    for stage, filters in enumerate((16 * width, 32 * width, 64 * width)):
-        for block in range(blocks):
-            strides = 2 if stage > 0 and block == 0 else 1
-            preactivated = layers.ReLU()(norm(x))
-            widens = x.shape[-1] != filters
-            shortcut = conv(filters, 1, strides=strides)(preactivated) if widens or strides > 1 else x
-            y = layers.ReLU()(norm(conv(filters, 3, strides=strides)(preactivated)))
-            if dropout:
-                y = Dropout(dropout)(y)
-            x = layers.Add()([shortcut, conv(filters, 3)(y)])
-    outputs = classify(layers.ReLU()(norm(x)), classes, classifier_activation)
-    return keras.Model(inputs, outputs, name=name or f"wrn{depth}-{width}")
+    net = TorchStyle(input_shape, classes, classifier_activation, l2, synchronized)
+    x = net.conv(net.inputs, 16, 3)
+    for filters, strides in blocks((16 * width, 32 * width, 64 * width), (count,) * 3):
+        preactivated = net.norm_relu(x)
+        shortcut = net.conv(preactivated, filters, 1, strides) if strides > 1 or x.shape[-1] != filters else x
+        y = net.conv_norm_relu(preactivated, filters, 3, strides)
+        if dropout:
+            y = Dropout(dropout)(y)
+        x = layers.Add()([shortcut, net.conv(y, filters, 3)])
+    return net.model(net.norm_relu(x), name or f"wrn{depth}-{width}")
 
 
-register("wrn10-1", WideResNet, depth=10, width=1)
-register("wrn16-2", WideResNet, depth=16, width=2)
-register("wrn40-2", WideResNet, depth=40, width=2)
+for depth, width in ((10, 1), (16, 2), (40, 2)):
+    register(f"wrn{depth}-{width}", WideResNet, depth=depth, width=width)

@@ -1,4 +1,4 @@
-"""Writes golden.json: the logits of PyTorch's networks, for test_torch_style.py.
+"""Writes golden.json: the logits of PyTorch's networks, for test_styles.py.
 
     python tests/kls/models/make_golden.py
 
