@@ -58,7 +58,7 @@ def _parser():
     def add(name, help, metavar="NAME", **settings):
         parser.add_argument(name, help=help, metavar=metavar, **settings)
 
-    add("what", f"among {', '.join(PARTS)} (default: all)", nargs="*", type=_part, metavar="WHAT")
+    add("what", f"among {', '.join(PARTS)} (default: all)", nargs="*", type=name_of(known=PARTS), metavar="WHAT")
     add("--repeats", "rounds (default: %(default)s)", type=positive, default=5, metavar="N")
     add("--networks", f"default: {' '.join(NETWORKS)}; fewer for startup and sweep", nargs="+", type=model_name)
     add("--batch-sizes", "steps: images (default: 64 128)", nargs="+", type=positive, default=(64, 128), metavar="N")
@@ -67,19 +67,13 @@ def _parser():
     add("--forms", forms, nargs="+", type=name_of("benchmarks.throughput.steps:FORMS"))
     seconds = "steps: how long a form trains in a round at least (default: %(default)g)"
     add("--seconds", seconds, type=_seconds, default=4.0, metavar="S")
-    add("--datasets", "steps: a prepared data set (default: enlarged digits)")
-    add("--image-size", "steps: side in pixels (default: 32)", type=positive, metavar="N")
+    add("--datasets", "steps: a prepared data set (default: enlarged digits)", default="digits")
+    add("--image-size", "steps: side in pixels (default: the prepared one; of digits 32)", type=positive, metavar="N")
     data_dir = decathlon.store.default_data_dir()
     add("--data-dir", "prepared data (default: %(default)s)", type=directory, default=data_dir, metavar="DIR")
     out = Path("runs/throughput")
     add("--out", "results (default: %(default)s)", type=directory, default=out, metavar="DIR")
     return parser
-
-
-def _part(name):
-    if name not in PARTS:
-        raise argparse.ArgumentTypeError(f"must be among {', '.join(PARTS)}. Received: {name!r}")
-    return name
 
 
 def _seconds(text):

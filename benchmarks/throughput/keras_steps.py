@@ -4,15 +4,17 @@
 """
 
 import json
+import math
 import sys
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
 
-import decathlon
+import decathlon.store
 import kls
-from benchmarks.throughput.peers.answering import answer, plan_round, resident
+from benchmarks.throughput.peers.answering import answer, prepare
 from kls.study.methods import LabelSmoothing
 from kls.study.train import compiled_model
 from kls.study.training import Training
@@ -22,21 +24,15 @@ from kls.utils.data import feed
 from kls.utils.feature_extractor import Network
 
 GAMMA = 0.9
-WARM_UP_STEPS = 3
 
 
-def as_a_study(dataset, network, batch_size, precision):
-    """Returns what a study trains and predicts with; nothing else here knows `kls.study`.
+def as_a_study(dataset, network, batch_size):
+    """Returns the `Training` of a study of label smoothing.
 
     Args:
         dataset: The opened `decathlon.Dataset`.
         network: Registered name of the network.
         batch_size: Images per step.
-        precision: `float32` or `mixed_bfloat16`; the dtype policy must be set to it.
-
-    Returns:
-        The compiled network, its training batches, and a function from a number of training images to the batches
-        that they are evaluated in.
     """
     trial = Trial(
         dataset=dataset.name,
@@ -46,17 +42,8 @@ def as_a_study(dataset, network, batch_size, precision):
         method=LabelSmoothing(GAMMA),
         epochs=1,
         batch_size=batch_size,
-        precision=precision,
-        backend=keras.backend.backend(),
     )
-    training = Training(trial, dataset, None, {})
-    batches = training.batches()
-    images, labels = dataset.split("train")
-
-    def evaluated(count):
-        return training.evaluation_batches(images[:count], labels[:count])
-
-    return compiled_model(training, len(batches)), batches, evaluated
+    return Training(trial, dataset, None, {})
 
 
 class StepClock(keras.callbacks.Callback):
@@ -71,29 +58,24 @@ class StepClock(keras.callbacks.Callback):
     def __init__(self):
         super().__init__()
         self.seconds = 0.0
-        self._first = self._last = self._results = None
+        self._moments = []
+        self._results = None
 
     def on_train_batch_begin(self, batch, logs=None):
-        if self._first is None:
-            self._first = time.perf_counter()
+        self._moments.append(time.perf_counter())
+        self._results = logs or self._results
 
-    def on_train_batch_end(self, batch, logs=None):
-        now = time.perf_counter()
-        self._last = now if self._last is None else max(self._last, now)  # Keras calls from several threads
-        self._results = logs
+    on_train_batch_end = on_predict_batch_begin = on_predict_batch_end = on_train_batch_begin
 
     def on_epoch_end(self, epoch, logs=None):
         if keras.backend.backend() != "tensorflow":
             keras.tree.map_structure(keras.ops.convert_to_numpy, self._results)
-            self._last = time.perf_counter()
-        self.seconds += self._last - self._first
-        self._first = self._last = None
+            self._moments.append(time.perf_counter())
+        self.seconds += max(self._moments) - min(self._moments)  # Keras calls from several threads
+        self._moments.clear()
 
     def on_predict_end(self, logs=None):
         self.on_epoch_end(0)
-
-    on_predict_batch_begin = on_train_batch_begin
-    on_predict_batch_end = on_train_batch_end
 
 
 def seconds_of_steps(call, *args, **kwargs):
@@ -103,58 +85,91 @@ def seconds_of_steps(call, *args, **kwargs):
     return clock.seconds
 
 
-class StudyForm:
-    """A network as the studies train it; the arguments are what `as_a_study` returns."""
+class Form:
+    """A network with its data; `fit` and `predict` of the subclasses return the seconds of so many steps.
 
-    def __init__(self, model, batches, evaluated):
-        self.model = model
-        self.longest = len(batches)
-        self._batches = batches
-        self._evaluated = evaluated
-        self._network = Network(model)
+    Args:
+        training: The `Training` of a study.
+    """
 
-    def train(self, steps, epochs):
-        """Returns the seconds of so many steps in each of so many epochs."""
-        batches = feed(self._batches, endless=True)
-        return seconds_of_steps(self.model.fit, batches, steps_per_epoch=steps, epochs=epochs, shuffle=False)
+    def __init__(self, training):
+        self.training = training
+        self.batches = training.batches()
+        self.batch_size = training.trial.batch_size
+
+    def train(self, steps):
+        """Returns the seconds of a training step, the mean of so many, or of some more."""
+        per_epoch, epochs = in_epochs(steps, self.model.steps_per_execution, len(self.batches))
+        return self.fit(per_epoch, epochs) / (per_epoch * epochs)
 
     def infer(self, steps):
-        """Returns the seconds of so many forward passes."""
+        """Returns the seconds of a forward pass, the mean of so many, or of all that there are images for."""
+        steps = min(steps, len(self.batches))
+        return self.predict(steps) / steps
+
+
+class StudyForm(Form):
+    """A network as the studies train it."""
+
+    def __init__(self, training):
+        super().__init__(training)
+        self.model = compiled_model(training, len(self.batches))
+        self._network = Network(self.model)
+
+    def fit(self, steps, epochs):
+        batches = feed(self.batches, endless=True)
+        return seconds_of_steps(self.model.fit, batches, steps_per_epoch=steps, epochs=epochs, shuffle=False)
+
+    def predict(self, steps):
         start = time.perf_counter()
-        self._network.outputs(self._evaluated(steps * self._batches.batch_size))
+        samples = slice(steps * self.batch_size)
+        images, labels = self.training.images[samples], self.training.labels[samples]
+        self._network.outputs(self.training.evaluation_batches(images, labels))
         return time.perf_counter() - start
 
 
-class StockForm:
+class StockForm(Form):
     """The same network of Keras's own layers, trained by `fit` with its defaults on arrays."""
 
-    def __init__(self, model, batches, evaluated):
-        self.model = stock_model(model)
-        self.longest = len(batches)
-        self._batch_size = batches.batch_size
-        held = evaluated(self.longest * self._batch_size)
-        self._images = np.empty(held.images.shape, np.float32)
-        for index in range(len(held)):
-            self._images[index * self._batch_size : (index + 1) * self._batch_size] = held[index][0]
-        self._labels = keras.utils.to_categorical(held.labels, held.classes)
-        smoothing = epsilon_from_gamma(GAMMA, held.classes)
+    def __init__(self, training):
+        super().__init__(training)
+        self.model = stock_model(training.network())
+        classes = training.dataset.classes
+        self._images = training.images.astype(np.float32)
+        self._labels = keras.utils.to_categorical(training.labels, classes)
+        smoothing = epsilon_from_gamma(GAMMA, classes)
         loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
         self.model.compile(keras.optimizers.Adam(), loss, metrics=["accuracy"])
 
-    def train(self, steps, epochs):
-        """Returns the seconds of so many steps in each of so many epochs."""
-        count = steps * self._batch_size
-        data = self._images[:count], self._labels[:count]
-        return seconds_of_steps(self.model.fit, *data, batch_size=self._batch_size, epochs=epochs)
+    def fit(self, steps, epochs):
+        samples = slice(steps * self.batch_size)
+        data = self._images[samples], self._labels[samples]
+        return seconds_of_steps(self.model.fit, *data, batch_size=self.batch_size, epochs=epochs)
 
-    def infer(self, steps):
-        """Returns the seconds of so many forward passes."""
-        images = self._images[: steps * self._batch_size]
-        return seconds_of_steps(self.model.predict, images, batch_size=self._batch_size)
+    def predict(self, steps):
+        images = self._images[: steps * self.batch_size]
+        return seconds_of_steps(self.model.predict, images, batch_size=self.batch_size)
+
+
+def in_epochs(steps, at_once, longest):
+    """Returns `(steps per epoch, epochs)` of so many steps or some more, in whole calls of Keras's train function.
+
+    Args:
+        steps: The least number of steps.
+        at_once: Steps per call.
+        longest: The most steps of an epoch, which `at_once` divides.
+
+    Example:
+
+    >>> in_epochs(20, at_once=8, longest=16)
+    (16, 2)
+    """
+    calls, most = math.ceil(steps / at_once), longest // at_once
+    return min(calls, most) * at_once, math.ceil(calls / most)
 
 
 def stock_model(model):
-    """Returns a copy of a model, with new weights, of Keras's own layers alone.
+    """Returns a copy of a model that is not compiled, with new weights, of Keras's own layers alone.
 
     Raises:
         ValueError: If there is no such layer in place of one of `kls`.
@@ -173,51 +188,19 @@ def stock_model(model):
             )
         return stock.from_config(layer.get_config())
 
-    uncompiled = keras.Model(model.input, model.output, name=model.name)  # else its loss is cloned too
-    return keras.models.clone_model(uncompiled, clone_function=stock_layer)
+    return keras.models.clone_model(model, clone_function=stock_layer)
 
 
 FORMS = {"kls": StudyForm, "keras": StockForm}
 
 
-def plan_training(form, seconds):
-    """Returns `(steps per epoch, epochs)` of a round that lasts `seconds`, in whole calls of Keras's train function."""
-    at_once = form.model.steps_per_execution
-    longest = form.longest // at_once
-    calls = min(WARM_UP_STEPS, longest)
-    calls, epochs = plan_round(seconds, form.train(calls * at_once, 1) / calls, longest)
-    return calls * at_once, epochs
-
-
-def prepare(settings):
-    """Builds, compiles and warms up a form; returns what it took and the function of its rounds.
-
-    Args:
-        settings: Dictionary with `form`, `network`, `batch_size`, `precision`, `seconds`, `inference_seconds` and, of
-            the prepared data set, `dataset`, `image_size` and `data_dir`.
-    """
-    dataset = decathlon.open(settings["dataset"], settings["image_size"], settings["data_dir"])
-    batch_size = settings["batch_size"]
-    start = time.perf_counter()
-    form = FORMS[settings["form"]](*as_a_study(dataset, settings["network"], batch_size, settings["precision"]))
-    form.train(form.model.steps_per_execution, 1)
-    prepare_seconds = time.perf_counter() - start
-    form.infer(1)
-    steps, epochs = plan_training(form, settings["seconds"])
-    warm_up = min(WARM_UP_STEPS, form.longest)
-    inferred, _ = plan_round(settings["inference_seconds"], form.infer(warm_up) / warm_up, form.longest)
-
-    def one_round():
-        return {
-            "training": steps * epochs * batch_size / form.train(steps, epochs),
-            "inference": inferred * batch_size / form.infer(inferred),
-            "memory": resident("VmHWM"),
-        }
-
-    return {"prepare_seconds": prepare_seconds}, one_round
+def build(settings):
+    """Returns the form of the settings that `benchmarks.throughput.steps` gives."""
+    dataset = decathlon.store.load(Path(settings["arrays"]))
+    return FORMS[settings["form"]](as_a_study(dataset, settings["network"], settings["batch_size"]))
 
 
 if __name__ == "__main__":
     settings = json.loads(sys.argv[1])
     keras.config.set_dtype_policy(settings["precision"])
-    answer(lambda: prepare(settings))
+    answer(lambda: prepare(lambda: build(settings), settings))

@@ -1,6 +1,5 @@
 """How long a study takes from its command to its first training step, and from one trial to the next."""
 
-import itertools
 import json
 import subprocess
 import sys
@@ -21,24 +20,23 @@ PACKAGES = ("keras", "tensorflow", "jax", "numpy")
 
 def measure_startup(options):
     """Starts the gamma study again and again and shows the seconds up to its first training step."""
-    frame = run_rounds(("1",), startup, options)
-    startup_table(frame).show(options.out / "tables", frame)
+    _measure(("1",), startup_table, options)
 
 
 def measure_sweep(options):
     """Runs sweeps of gamma and shows the seconds from each trial's last step to the next one's first."""
-    frame = run_rounds(SWEEP_GAMMAS, gaps, options)
-    sweep_table(frame).show(options.out / "tables", frame)
+    _measure(SWEEP_GAMMAS, sweep_table, options)
 
 
-def run_rounds(gammas, rows_of, options):
-    """Returns a frame of the `rows_of` what `run_study` returns of each network in each round, in alternation."""
-    return pd.DataFrame(
+def _measure(gammas, table, options):
+    """Runs the study of each network in each round, in alternation, and shows a table of the `phases`."""
+    frame = pd.DataFrame(
         {"network": network, "round": number, **row}
         for number in range(1, options.repeats + 1)
         for network in options.networks
-        for row in rows_of(*run_study(network, gammas, options))
+        for row in phases(*run_study(network, gammas, options))
     )
+    table(frame).show(options.out / "tables", frame)
 
 
 def run_study(network, gammas, options):
@@ -69,39 +67,30 @@ def run_study(network, gammas, options):
         return start, json.loads(moments.read_text())
 
 
-def startup(start, trainings):
-    """Returns one row: the seconds from the command to `fit`, from there to the end of the first step, and of both.
+def phases(start, trainings):
+    """Returns a row per trial, of seconds.
+
+    They are those from the last step before it, or the command, to `fit`, from there to the end of its own first step,
+    and both together.
 
     Example:
 
-    >>> startup(1.0, [{"fit": 6.0, "first": 9.0}])
-    [{'until_fit': 5.0, 'first_step': 3.0, 'total': 8.0}]
+    >>> phases(1.0, [{"fit": 6.0, "first": 9.0, "last": 10.0}])
+    [{'trial': 1, 'until_fit': 5.0, 'first_step': 3.0, 'total': 8.0}]
     """
-    fit, first = trainings[0]["fit"], trainings[0]["first"]
-    return [{"until_fit": fit - start, "first_step": first - fit, "total": first - start}]
-
-
-def gaps(start, trainings):
-    """Returns a row per trial: the seconds from the last step before it, or the command, to its own first step.
-
-    Example:
-
-    >>> gaps(1.0, [{"first": 9.0, "last": 10.0}, {"first": 11.5, "last": 12.0}])
-    [{'trial': 1, 'seconds': 8.0}, {'trial': 2, 'seconds': 1.5}]
-    """
-    moments = [{"last": start}, *trainings]
-    return [
-        {"trial": number, "seconds": training["first"] - before["last"]}
-        for number, (before, training) in enumerate(itertools.pairwise(moments), start=1)
-    ]
+    rows = []
+    for number, training in enumerate(trainings, start=1):
+        fit, first = training["fit"], training["first"]
+        rows.append({"trial": number, "until_fit": fit - start, "first_step": first - fit, "total": first - start})
+        start = training["last"]
+    return rows
 
 
 def startup_table(frame):
-    """Returns the table of a frame of what `startup` returns."""
-    phases = ["until_fit", "first_step", "total"]
+    """Returns the table of a frame of studies of one trial."""
     rows = [
-        (network, *(f"{seconds:.1f}" for seconds in rounds[phases].median()), str(len(rounds)))
-        for network, rounds in frame.groupby("network", sort=False)
+        (network, *(f"{seconds:.1f}" for seconds in trials.median()), str(len(trials)))
+        for network, trials in frame.groupby("network", sort=False)[["until_fit", "first_step", "total"]]
     ]
     return Table(
         "startup",
@@ -114,10 +103,10 @@ def startup_table(frame):
 
 
 def sweep_table(frame):
-    """Returns the table of a frame of what `gaps` returns."""
+    """Returns the table of a frame of sweeps."""
     rows = []
     for network, trials in frame.groupby("network", sort=False):
-        first, later = (trials["seconds"][here] for here in (trials["trial"] == 1, trials["trial"] > 1))
+        first, later = (trials["total"][here] for here in (trials["trial"] == 1, trials["trial"] > 1))
         spread = (f"{seconds:.2f}" for seconds in (later.median(), later.max()))
         rows.append((network, f"{first.median():.1f}", str(len(first)), *spread, str(len(later))))
     return Table(

@@ -8,8 +8,8 @@ from pathlib import Path
 import keras
 import pandas as pd
 
+import decathlon
 from benchmarks.throughput import peers
-from benchmarks.throughput.images import open_images
 from benchmarks.throughput.keras_steps import FORMS as KERAS_FORMS
 from benchmarks.throughput.keras_steps import GAMMA
 from benchmarks.throughput.machine import accelerators, machine_note
@@ -21,7 +21,7 @@ TORCH_FORMS = ("torch", "torch-compile", "torch-graphs")
 FORMS = (*KERAS_FORMS, *TORCH_FORMS)
 CELL = ["network", "batch_size", "precision"]
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy")
-INFERENCE_SHARE = 0.25  # of the seconds that a form trains
+DIGITS_SIDE = 32  # to which the 8x8 digits are enlarged
 MEBIBYTE = 2**20
 
 
@@ -42,18 +42,19 @@ def measure(options):
         ValueError: If it has fewer images than a batch.
         WorkerError: If a process dies.
     """
-    dataset = open_images(options.datasets, options.image_size, options.data_dir, options.out / "data")
+    size = options.image_size or (DIGITS_SIDE if options.datasets == "digits" else None)
+    dataset = decathlon.open(options.datasets, size, options.data_dir)
     count = dataset.counts["train"]
     if max(options.batch_sizes) > count:
         raise ValueError(
             f"--batch-sizes must be at most {count}, the training images of {dataset.name}. "
             f"Received: {' '.join(map(str, options.batch_sizes))}."
         )
-    frames = []
+    rows = []
     for network in options.networks:
         for batch_size in options.batch_sizes:
-            frames.append(compare(network, batch_size, dataset, options))
-            frame = pd.concat(frames, ignore_index=True)
+            rows += compare(network, batch_size, dataset, options)
+            frame = pd.DataFrame(rows)
             steps_table(frame, dataset).write(options.out / "tables", frame)
     steps_table(frame, dataset).show(options.out / "tables", frame)
 
@@ -62,7 +63,7 @@ def compare(network, batch_size, dataset, options):
     """Compares the forms of one network and batch size, in all precisions.
 
     Returns:
-        A frame with a row per precision, form and round.
+        A row per precision, form and round: a list of dictionaries.
     """
     commands, cells = {}, {}
     for precision in options.precisions:
@@ -77,16 +78,12 @@ def compare(network, batch_size, dataset, options):
             print(f"{name}  prepared in {answer['prepare_seconds']:.1f} s", flush=True)
         else:
             rows.append({**cells[name], "round": number, **answer})
-    return pd.DataFrame(rows)
+    return rows
 
 
 def _command(cell, dataset, seconds):
-    settings = {
-        **cell,
-        **{"seconds": seconds, "inference_seconds": INFERENCE_SHARE * seconds},
-        **{"dataset": dataset.name, "image_size": dataset.size, "data_dir": str(dataset.path.parent)},
-        **{"arrays": str(dataset.path), "label_smoothing": epsilon_from_gamma(GAMMA, dataset.classes)},
-    }
+    smoothing = epsilon_from_gamma(GAMMA, dataset.classes)
+    settings = {**cell, "seconds": seconds, "arrays": str(dataset.path), "label_smoothing": smoothing}
     torch_program = str(Path(peers.__file__).with_name("torch_steps.py"))
     program = [torch_program] if cell["form"] in TORCH_FORMS else ["-m", "benchmarks.throughput.keras_steps"]
     return [sys.executable, *program, json.dumps(settings)]
@@ -98,7 +95,7 @@ def summary(frame):
     `ratio` is by what factor `kls` trains faster in the same round and precision, NaN where it was not measured.
 
     Args:
-        frame: As `compare` returns it.
+        frame: Of the rows that `compare` returns.
     """
     own = frame.loc[frame["form"] == "kls", [*CELL, "round", "training"]]
     paired = frame.merge(own, "left", [*CELL, "round"], suffixes=("", "_kls"))
@@ -111,7 +108,7 @@ def steps_table(frame, dataset):
     """Returns the table of a frame.
 
     Args:
-        frame: As `compare` returns it.
+        frame: Of the rows that `compare` returns.
         dataset: The `decathlon.Dataset` that was trained on.
     """
     rows = [

@@ -4,7 +4,11 @@ import json
 import math
 import os
 import sys
+import time
 from pathlib import Path
+
+WARM_UP_STEPS = 3
+INFERENCE_SHARE = 0.25  # of the seconds that a form trains
 
 
 def answer(prepare):
@@ -27,18 +31,30 @@ def answer(prepare):
         print(json.dumps(found), file=answers, flush=True)
 
 
-def plan_round(seconds, step_seconds, longest):
-    """Returns `(steps per pass, passes)` of a round of `seconds` at least, with passes of up to `longest` steps.
+def prepare(build, settings):
+    """Builds and warms up a form; returns what it took and the function of its rounds.
 
-    Example:
-
-    >>> plan_round(4.0, 0.1, longest=16)
-    (16, 3)
-    >>> plan_round(4.0, 1.0, longest=16)
-    (4, 1)
+    Args:
+        build: Returns the form: an object with `train(steps)` and `infer(steps)`, both of which return the seconds of
+            one step, the mean of so many.
+        settings: Dictionary with `batch_size` and `seconds`, how long a round trains at least.
     """
-    steps = max(1, math.ceil(seconds / step_seconds))
-    return min(steps, longest), math.ceil(steps / longest)
+    start = time.perf_counter()
+    form = build()
+    form.train(1)
+    prepare_seconds = time.perf_counter() - start
+    form.infer(1)
+    steps = math.ceil(settings["seconds"] / form.train(WARM_UP_STEPS))
+    passes = math.ceil(INFERENCE_SHARE * settings["seconds"] / form.infer(WARM_UP_STEPS))
+
+    def one_round():
+        return {
+            "training": settings["batch_size"] / form.train(steps),
+            "inference": settings["batch_size"] / form.infer(passes),
+            "memory": resident("VmHWM"),
+        }
+
+    return {"prepare_seconds": prepare_seconds}, one_round
 
 
 def resident(field):

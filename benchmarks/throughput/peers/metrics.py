@@ -23,50 +23,41 @@ def make_predictions(samples, classes):
     return logits, labels
 
 
-def with_kls():
+def with_kls(logits, labels):
     """Everything in one pass, in float64."""
     from kls.calibration import summarize
 
-    def compute(logits, labels):
-        found = summarize(labels, logits, BINS, from_logits=True)
-        return {name: found[name] for name in METRICS}
-
-    return compute
+    found = summarize(labels, logits, BINS, from_logits=True)
+    return {name: found[name] for name in METRICS}
 
 
-def with_sklearn():
+def with_sklearn(logits, labels):
     """What scikit-learn has: all but the ECE."""
     from scipy.special import softmax
     from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
 
-    def compute(logits, labels):
-        probabilities = softmax(logits, axis=1)
-        classes = np.arange(logits.shape[1])
-        return {
-            "accuracy": accuracy_score(labels, probabilities.argmax(axis=1)),
-            "nll": log_loss(labels, probabilities, labels=classes),
-            "brier": brier_score_loss(labels, probabilities, labels=classes, scale_by_half=False),
-        }
-
-    return compute
+    probabilities = softmax(logits, axis=1)
+    classes = np.arange(logits.shape[1])
+    return {
+        "accuracy": accuracy_score(labels, probabilities.argmax(axis=1)),
+        "nll": log_loss(labels, probabilities, labels=classes),
+        "brier": brier_score_loss(labels, probabilities, labels=classes, scale_by_half=False),
+    }
 
 
-def with_torchmetrics():
+def with_torchmetrics(logits, labels):
     """What torchmetrics has, and PyTorch's cross-entropy: all but the Brier score."""
     import torch
     from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
-    def compute(logits, labels):
-        predictions, target = torch.from_numpy(logits), torch.from_numpy(labels)
-        classes = logits.shape[1]
-        probabilities = predictions.softmax(dim=1)
-        return {
-            "accuracy": float(multiclass_accuracy(probabilities, target, classes, average="micro")),
-            "ece": float(multiclass_calibration_error(probabilities, target, classes, BINS)),
-            "nll": float(torch.nn.functional.cross_entropy(predictions, target)),
-        }
-
-    return compute
+    predictions, target = torch.from_numpy(logits), torch.from_numpy(labels)
+    classes = logits.shape[1]
+    probabilities = predictions.softmax(dim=1)
+    return {
+        "accuracy": float(multiclass_accuracy(probabilities, target, classes, average="micro")),
+        "ece": float(multiclass_calibration_error(probabilities, target, classes, BINS)),
+        "nll": float(torch.nn.functional.cross_entropy(predictions, target)),
+    }
 
 
 PEERS = {
@@ -79,8 +70,8 @@ PEERS = {
 def prepare(name, samples, classes):
     """Makes predictions; returns nothing and the function of the rounds."""
     logits, labels = make_predictions(samples, classes)
-    compute = PEERS[name][1]()
-    compute(logits, labels)  # warms up
+    compute = PEERS[name][1]
+    compute(logits, labels)  # imports, and warms up
 
     def one_round():
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew

@@ -17,12 +17,9 @@ def called(monkeypatch):
 def test_all_parts_are_measured_with_networks_of_their_own(called):
     assert command.main([]) == 0
     assert called == list(command.PARTS.values())
-
-
-@pytest.mark.parametrize("place", [place for place, _ in command.PARTS.values()])
-def test_each_part_is_a_function(place):
-    module, function = place.split(":")
-    assert callable(getattr(import_module(f"benchmarks.throughput.{module}"), function))
+    for place, _ in called:
+        module, function = place.split(":")
+        assert callable(getattr(import_module(f"benchmarks.throughput.{module}"), function))
 
 
 def test_parts_and_networks_can_be_chosen(called):
@@ -33,10 +30,7 @@ def test_parts_and_networks_can_be_chosen(called):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["speed"], "must be among steps, startup, sweep, metrics. Received: 'speed'"),
-        (["steps", "--networks", "resnet9"], "argument --networks: invalid choice: 'resnet9'"),
-        (["steps", "--forms", "theano"], "argument --forms: invalid choice: 'theano'"),
-        (["steps", "--precisions", "float8"], "argument --precisions: invalid choice: 'float8'"),
+        (["speed"], "argument WHAT: invalid choice: 'speed' (choose from 'steps', 'startup', 'sweep', 'metrics')"),
         (["steps", "--seconds", "0"], "must be finite and above 0. Received: 0"),
     ],
 )
@@ -52,8 +46,8 @@ def test_wrong_arguments_are_named(arguments, message, capsys):
     [
         (["--datasets", "cifar10"], "cifar10 is not prepared"),
         (
-            ["--batch-sizes", "1438", "--image-size", "8"],
-            "--batch-sizes must be at most 1437, the training images of colour_digits. Received: 1438.",
+            ["--batch-sizes", "1438"],
+            "--batch-sizes must be at most 1437, the training images of digits. Received: 1438.",
         ),
     ],
 )

@@ -18,7 +18,7 @@ def test_tables_show_medians_of_alternated_studies(monkeypatch, tmp_path):
 
     def study(network, gammas, options):
         calls.append((network, gammas))
-        return 100.0, TRAININGS
+        return 100.0, TRAININGS[: len(gammas)]
 
     monkeypatch.setattr(startup, "run_study", study)
     options = type("Options", (), {"networks": ("resnet20v1", "wrn40-2"), "repeats": 2, "out": tmp_path})
@@ -36,8 +36,7 @@ def test_the_watch_notes_first_and_last_step_of_each_training(monkeypatch):
     monkeypatch.setattr(keras.Model, "fit", keras.Model.fit)  # restored afterwards, as the other
     calls = keras.callbacks.CallbackList
     monkeypatch.setattr(calls, "on_train_batch_end", calls.on_train_batch_end)
-    inputs = keras.Input((1,))
-    model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     trainings = watch()
     for samples in (1, 3):

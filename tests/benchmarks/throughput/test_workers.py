@@ -2,11 +2,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from benchmarks.throughput import peers
-from benchmarks.throughput.peers.answering import plan_round, resident
+from benchmarks.throughput.peers.answering import WARM_UP_STEPS, prepare, resident
 from benchmarks.throughput.workers import WorkerError, alternate
 
 PROGRAM = f"""
@@ -40,13 +38,21 @@ def test_an_error_quotes_the_log_of_a_process_that_died(tmp_path):
         list(alternate({"a": command("a")}, 3, tmp_path))
 
 
-@settings(max_examples=20)
-@given(seconds=st.floats(0.01, 10), step=st.floats(0.001, 10), longest=st.integers(1, 100))
-def test_a_round_lasts_long_enough_and_not_a_pass_longer(seconds, step, longest):
-    steps, passes = plan_round(seconds, step, longest)
-    assert 1 <= steps <= longest
-    assert steps * passes * step >= seconds * (1 - 1e-9)
-    assert passes == 1 or steps * (passes - 1) * step < seconds
+def test_a_round_lasts_as_long_as_asked_and_predicts_for_a_quarter():
+    asked = []
+
+    class Form:
+        def train(self, steps):
+            asked.append(steps)
+            return 0.125
+
+        infer = train
+
+    found, one_round = prepare(Form, {"batch_size": 16, "seconds": 4})
+    rates = one_round()
+    assert found.keys() == {"prepare_seconds"}
+    assert asked == [1, 1, WARM_UP_STEPS, WARM_UP_STEPS, 32, 8]
+    assert rates["training"] == rates["inference"] == 16 / 0.125
 
 
 def test_memory_is_in_bytes():
