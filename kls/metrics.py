@@ -27,19 +27,13 @@ from kls.targets import (
 from kls.utils.arrays import check_bool, check_choice
 
 
-class _BinnedError(keras.metrics.Metric):
-    """Sums of weights, predicted values and outcomes over equal-width bins, (lo, hi]."""
+class _OfProbabilities(keras.metrics.Metric):
+    """A metric of class probabilities, or of logits; a subclass adds a checked batch by `add`."""
 
-    def __init__(self, bins=15, from_logits=False, name=None, dtype=None):
+    def __init__(self, from_logits, name, dtype):
         check_dtype(dtype)
         super().__init__(name=name, dtype=dtype)
-        check_binning(bins, "width", "guo")
-        self.bins = bins
         self.from_logits = check_bool(from_logits, "from_logits")
-        self.weight, self.predicted, self.observed = (
-            self.add_variable((bins,), "zeros", dtype=self.dtype, name=name)
-            for name in ("weight", "predicted", "observed")
-        )
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Adds a batch.
@@ -51,16 +45,37 @@ class _BinnedError(keras.metrics.Metric):
         """
         y_pred = _matrix(y_pred, self.dtype)
         labels, unknown = _labels_and_unknown(y_true, y_pred, self.from_logits)
-        probabilities = ops.softmax(y_pred, axis=-1) if self.from_logits else y_pred
+        self.add(labels, y_pred, unknown, _flat(sample_weight, y_pred))
+
+    def probabilities(self, y_pred):
+        return ops.softmax(y_pred, axis=-1) if self.from_logits else y_pred
+
+    def get_config(self):
+        return {**super().get_config(), "from_logits": self.from_logits}
+
+
+class _BinnedError(_OfProbabilities):
+    """Sums of weights, predicted values and outcomes over equal-width bins, (lo, hi]."""
+
+    def __init__(self, bins, from_logits, name, dtype):
+        super().__init__(from_logits, name, dtype)
+        check_binning(bins, "width", "guo")
+        self.bins = bins
+        self.weight, self.predicted, self.observed = (
+            self.add_variable((bins,), "zeros", dtype=self.dtype, name=name)
+            for name in ("weight", "predicted", "observed")
+        )
+
+    def add(self, labels, y_pred, unknown, weights):
         likeliest = ops.cast(ops.argmax(y_pred, axis=-1), "int32")
         correct = ops.cast(ops.equal(labels, likeliest), self.dtype)
-        predicted, observed = self.predicted_and_observed(probabilities, likeliest, correct)
+        predicted, observed = self.predicted_and_observed(self.probabilities(y_pred), likeliest, correct)
         predicted = predicted + unknown
         inner_edges = ops.convert_to_tensor(width_edges(self.bins, self.dtype)[1:-1], dtype=self.dtype)
         bin_index = ops.sum(ops.cast(predicted[:, None] > inner_edges, "int32"), axis=-1)
         members = ops.one_hot(bin_index, self.bins, dtype=self.dtype)
-        if sample_weight is not None:
-            members = members * ops.cast(_flat(sample_weight, y_pred), self.dtype)[:, None]
+        if weights is not None:
+            members = members * ops.cast(weights, self.dtype)[:, None]
         self.weight.assign_add(ops.sum(members, axis=0))
         self.predicted.assign_add(ops.sum(members * predicted[:, None], axis=0))
         self.observed.assign_add(ops.sum(members * observed[:, None], axis=0))
@@ -75,7 +90,7 @@ class _BinnedError(keras.metrics.Metric):
         return self.weight / _or_one(ops.sum(self.weight)), gap
 
     def get_config(self):
-        return {**super().get_config(), "bins": self.bins, "from_logits": self.from_logits}
+        return {**super().get_config(), "bins": self.bins}
 
 
 @keras.saving.register_keras_serializable(package="kls")
@@ -174,7 +189,7 @@ class UncertaintyCalibrationError(_BinnedError):
 
 
 @keras.saving.register_keras_serializable(package="kls")
-class NegativeLogLikelihood(keras.metrics.Mean):
+class NegativeLogLikelihood(_OfProbabilities, keras.metrics.Mean):
     """Streaming `kls.calibration.negative_log_likelihood`, in nats; nothing is clipped.
 
     Args:
@@ -191,27 +206,18 @@ class NegativeLogLikelihood(keras.metrics.Mean):
     """
 
     def __init__(self, from_logits=False, name="nll", dtype=None):
-        check_dtype(dtype)
-        super().__init__(name=name, dtype=dtype)
-        self.from_logits = check_bool(from_logits, "from_logits")
+        super().__init__(from_logits, name, dtype)
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
-        """Adds a batch; arguments as in `ExpectedCalibrationError.update_state`."""
-        y_pred = _matrix(y_pred, self.dtype)
-        labels, unknown = _labels_and_unknown(y_true, y_pred, self.from_logits)
+    def add(self, labels, y_pred, unknown, weights):
         log_p = ops.log_softmax(y_pred, axis=-1) if self.from_logits else ops.log(y_pred)
         values = unknown - _entry(log_p, labels)
-        if sample_weight is not None:
-            sample_weight = _flat(sample_weight, y_pred)
-            values = ops.where(sample_weight == 0, ops.zeros_like(values), values)  # 0 * inf is no number
-        super().update_state(values, sample_weight)
-
-    def get_config(self):
-        return {**super().get_config(), "from_logits": self.from_logits}
+        if weights is not None:
+            values = ops.where(weights == 0, ops.zeros_like(values), values)  # 0 * inf is no number
+        keras.metrics.Mean.update_state(self, values, weights)
 
 
 @keras.saving.register_keras_serializable(package="kls")
-class BrierScore(keras.metrics.Mean):
+class BrierScore(_OfProbabilities, keras.metrics.Mean):
     """Streaming `kls.calibration.brier_score`, the sum over classes.
 
     Args:
@@ -228,20 +234,12 @@ class BrierScore(keras.metrics.Mean):
     """
 
     def __init__(self, from_logits=False, name="brier", dtype=None):
-        check_dtype(dtype)
-        super().__init__(name=name, dtype=dtype)
-        self.from_logits = check_bool(from_logits, "from_logits")
+        super().__init__(from_logits, name, dtype)
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
-        """Adds a batch; arguments as in `ExpectedCalibrationError.update_state`."""
-        y_pred = _matrix(y_pred, self.dtype)
-        labels, unknown = _labels_and_unknown(y_true, y_pred, self.from_logits)
-        probabilities = ops.softmax(y_pred, axis=-1) if self.from_logits else y_pred
+    def add(self, labels, y_pred, unknown, weights):
         target = ops.one_hot(labels, y_pred.shape[-1], dtype=self.dtype)
-        super().update_state(unknown + ops.sum((probabilities - target) ** 2, axis=-1), _flat(sample_weight, y_pred))
-
-    def get_config(self):
-        return {**super().get_config(), "from_logits": self.from_logits}
+        values = ops.sum((self.probabilities(y_pred) - target) ** 2, axis=-1)
+        keras.metrics.Mean.update_state(self, unknown + values, weights)
 
 
 @keras.saving.register_keras_serializable(package="kls")

@@ -35,10 +35,7 @@ def reliability_diagram(y_true, probabilities, bins=15, from_logits=False, conve
     >>> len(reliability_diagram([0, 1], [[0.9, 0.1], [0.4, 0.6]], bins=10).axes)
     2
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.2, 5.4), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    figure, (above, below) = grid(2, 1, (4.2, 2.7), sharex=True, height_ratios=(3, 1))
     samples, share = _reliability_panel(above, y_true, probabilities, bins, from_logits, convention)
     above.set(title=title, ylabel="accuracy")
     above.legend(loc="upper left", fontsize="small")
@@ -133,13 +130,10 @@ def score_histograms(id_scores, ood_scores, xlabel="maximum softmax probability"
     >>> len(score_histograms([0.9, 0.8], {"noise": [0.3, 0.4]}).axes)
     1
     """
-    from matplotlib.figure import Figure
-
     _check_named(ood_scores, "ood_scores")
     check_binning(bins, "width", "guo")
     id_scores = as_scores(id_scores, "id_scores")
-    figure = Figure(figsize=(4 * len(ood_scores), 3.2), layout="constrained")
-    panels = figure.subplots(1, len(ood_scores), squeeze=False).flat
+    figure, panels = grid(len(ood_scores), len(ood_scores), (4, 3.2))
     for panel, (name, scores) in zip(panels, ood_scores.items(), strict=True):
         scores = as_scores(scores, "ood_scores")
         edges = histogram_edges(np.concatenate([id_scores, scores]), bins)
@@ -177,13 +171,10 @@ def roc_curves(id_scores, ood_scores, title="ROC", points=None):
     >>> figure.axes[0].get_legend().get_texts()[-1].get_text()
     'threshold 0.85\\nFPR 0.00 %, TPR 50.00 %'
     """
-    from matplotlib.figure import Figure
-
     _check_named(ood_scores, "ood_scores")
     points = {} if points is None else points
     _check_named(points, "points", least=0)
-    figure = Figure(figsize=(4.4, 4.2), layout="constrained")
-    panel = figure.subplots()
+    figure, (panel,) = grid(1, 1, (4.4, 4.2))
     for name, scores in ood_scores.items():
         panel.plot(*roc(id_scores, scores), label=f"{name}: AUROC {100 * auroc(id_scores, scores):.2f} %")
     panel.plot([0, 1], [0, 1], "--", color="0.6", linewidth=1)
@@ -217,11 +208,8 @@ def risk_coverage_curves(y_true, probabilities, from_logits=False):
     >>> len(risk_coverage_curves([0, 1], {"model": [[0.9, 0.1], [0.8, 0.2]]}).axes[0].lines)
     1
     """
-    from matplotlib.figure import Figure
-
     _check_named(probabilities, "probabilities")
-    figure = Figure(figsize=(4.4, 3.4), layout="constrained")
-    panel = figure.subplots()
+    figure, (panel,) = grid(1, 1, (4.4, 3.4))
     for name, predictions in probabilities.items():
         coverage, risk = risk_coverage(y_true, predictions, from_logits)
         area = area_under_risk_coverage(y_true, predictions, from_logits)

@@ -9,7 +9,7 @@ from kls.callbacks import _EpochEvaluation
 from kls.distillation import Distiller
 from kls.losses import ClassifierLoss, label_cross_entropy, log_probabilities
 from kls.targets import check_classes, holds_indices, known_indices, squeeze_indices
-from kls.utils.arrays import as_numbers, check_choice, check_number, check_whole
+from kls.utils.arrays import as_numbers, check_choice, check_number, check_whole, naming
 from kls.utils.data import batches_of
 from kls.utils.feature_extractor import Network
 from kls.utils.loss_variable import LossVariable
@@ -101,10 +101,8 @@ class ClassLosses(_EpochEvaluation):
 
 def _check_labelled(data, name, batch_size):
     """Raises `ValueError` for what can be told to be no data with labels before any are read."""
-    try:
+    with naming(f"`{name}`"):
         batches_of(data, batch_size)
-    except ValueError as error:
-        raise ValueError(f"`{name}`: {error}") from error
     if hasattr(data, "shape") or (isinstance(data, tuple) and len(data) == 1):
         raise ValueError(_NO_LABELS.format(name))
 
