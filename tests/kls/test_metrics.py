@@ -5,17 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
-import kls
 from kls import calibration
 from kls.metrics import (
     BrierScore,
     ExpectedCalibrationError,
-    IDAccuracy,
     MaximumCalibrationError,
     NegativeLogLikelihood,
     UncertaintyCalibrationError,
 )
-from kls.study.train import mirrored_strategy
 
 BACKEND = keras.backend.backend()
 
@@ -167,13 +164,6 @@ class TestAgainstTheArrayFunction:
         assert streamed(metric, labels, predictions, weights, sizes) == close(value)
 
     @every_case
-    def test_the_order_of_samples_does_not_matter(self, case):
-        _, p, labels = sample(11)
-        order = np.random.default_rng(1).permutation(11)
-        value = streamed(metric_of(case), labels, p, sizes=[9, 1, 1])
-        assert streamed(metric_of(case), labels[order], p[order], sizes=[1, 9, 1]) == pytest.approx(value, rel=1e-6)
-
-    @every_case
     def test_an_empty_batch_adds_nothing(self, case):
         _, p, labels = sample(18)
         found = streamed(metric_of(case), labels, p, np.ones(18), sizes=[0, 9, 0, 9])
@@ -203,10 +193,6 @@ class TestAgainstTheArrayFunction:
         _, p, labels = sample(18)
         metric = metric_of(case, bins=1)
         assert streamed(metric, labels, p, sizes=[9, 9]) == close(expected(case, labels, p, bins=1))
-
-    @every_case
-    def test_all_right_and_certain_is_zero(self, case):
-        assert streamed(metric_of(case), tiled([1, 0, 2], int), tiled([[0, 1, 0], [1, 0, 0], [0, 0, 1]])) == 0
 
     @pytest.mark.parametrize("value", [0.0, 1e-30])
     def test_nothing_is_clipped(self, value):
@@ -274,11 +260,6 @@ class TestEdges:
         value = {case: close(expected(case, labels, logits, from_logits=True)) for case in CASES}
         assert dict(zip(CASES, found, strict=True)) == value
 
-    def test_a_confidence_of_one_is_in_the_last_bin(self):
-        p = tiled([[1, 0, 0], [0.95, 0.05, 0], [0.97, 0.03, 0]])
-        found = streamed(ExpectedCalibrationError(), tiled([0, 1, 1], int), p)
-        assert found == pytest.approx((1 + 0.95 + 0.97 - 1) / 3, abs=1e-6)
-
     @pytest.mark.skipif(BACKEND == "jax", reason="XLA's logarithm is off by more than its last digit")
     def test_entropies_on_an_edge(self):
         # uniform over m of K classes: log m / log K, which is an edge where K is a power of m
@@ -343,13 +324,6 @@ class TestWeights:
         assert found == close(expected(case, [0, 0], p[:2]))
 
     @every_case
-    def test_whole_weights_are_repeated_samples(self, case):
-        _, p, labels = sample()
-        weights = np.array([0, 1, 2, 3, 0, 1, 1, 2, 1])
-        found = streamed(metric_of(case), labels, p, weights)
-        assert found == close(expected(case, np.repeat(labels, weights), np.repeat(p, weights, axis=0)))
-
-    @every_case
     def test_a_weight_that_is_nan_gives_nan(self, case):
         _, p, labels = sample()
         assert np.isnan(streamed(metric_of(case), labels, p, tiled([1, np.nan, 1])))
@@ -382,176 +356,6 @@ class TestNan:
         p[2, 0] = np.nan
         labels[2] = 0
         assert np.isnan(compiled_results([metric_of(case) for case in CASES], (labels, p))).all()
-
-
-class TestFailures:
-    @pytest.mark.parametrize("wrong", [-1, 3, 1.5, float("nan")])
-    @one_of_each
-    def test_a_label_outside_gives_no_number(self, case, wrong):
-        _, p, labels = sample()
-        labels = labels.astype("float32")
-        labels[5] = wrong
-        try:
-            assert np.isnan(streamed(metric_of(case), labels, p))
-        except ValueError as error:
-            assert "0..2" in str(error)  # noqa: PT017
-
-    @pytest.mark.parametrize("shape", [(1,), (1, 1), (8,), (9, 2)])
-    @one_of_each
-    def test_labels_that_do_not_fit_are_refused_with_both_shapes(self, case, shape):
-        _, p, _ = sample()
-        with pytest.raises(ValueError, match=r"y_true.*y_pred.*\(9, 3\)"):
-            metric_of(case).update_state(np.zeros(shape, "int32"), p)
-
-    @pytest.mark.parametrize("shape", [(4, 1), (4,), (1, 4, 3)])
-    @one_of_each
-    def test_predictions_other_than_of_two_classes_or_more_are_refused(self, case, shape):
-        with pytest.raises(ValueError, match=r"y_pred"):
-            metric_of(case).update_state(np.zeros(4, "int32"), np.full(shape, 0.5, "float32"))
-
-
-ADVICE = "`y_pred` must be probabilities.*: pass from_logits=True or end the model in softmax"
-
-
-class TestPredictions:
-    @one_of_each
-    @pytest.mark.parametrize("row", [[2.0, 0.1, -1.0], [0.5, 0.6, -0.1], [0.2, 0.5, 0.32], [0.2, 0.5, 0.28]])
-    def test_that_are_no_probabilities_are_refused_and_give_nan_by_xla(self, case, row):
-        _, p, labels = sample()
-        p[4] = row
-        with pytest.raises(ValueError, match=rf"{ADVICE}\. Received: \[{row[0]}"):
-            metric_of(case).update_state(labels, p)
-        assert np.isnan(compiled_results([metric_of(case)], (labels, p)))
-
-    @pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow's graphs can raise")
-    @one_of_each
-    def test_of_a_head_without_softmax_stop_an_evaluation(self, case, data):
-        import tensorflow as tf
-
-        x, labels, _ = data
-        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-        model.compile(loss=kls.SmoothedCE(from_logits=True), metrics=[metric_of(case)])
-        with pytest.raises(tf.errors.InvalidArgumentError, match=ADVICE):
-            model.evaluate(x, labels, verbose=0)
-
-    @one_of_each
-    def test_with_a_mask_are_refused(self, case):
-        _, p, labels = sample()
-        with pytest.raises(ValueError, match="`y_pred` must not be masked"):
-            metric_of(case).update_state(labels, np.ma.masked_array(p, p > 0.5))
-
-    @pytest.mark.skipif(BACKEND != "tensorflow", reason="elsewhere Keras takes the mask off before its metrics")
-    @one_of_each
-    def test_with_the_mask_of_a_layer_are_refused(self, case):
-        labels = np.zeros(9, "int32")
-        model = keras.Sequential([keras.Input((4,)), keras.layers.Masking(), keras.layers.Dense(3, "softmax")])
-        model.compile(loss=kls.SmoothedCE(), metrics=[metric_of(case)])
-        with pytest.raises(ValueError, match="`y_pred` must not be masked"):
-            model.evaluate(np.zeros((9, 4), "float32"), labels, verbose=0)
-
-
-class TestInputs:
-    @one_of_each
-    def test_label_rows_that_are_no_distributions_are_refused(self, case):
-        _, p, labels = sample()
-        for row in ([0.5, 0.4, 0], [1.1, -0.1, 0], [np.nan, 0, 1]):
-            rows = np.eye(3, dtype="float32")[labels]
-            rows[3] = row
-            with pytest.raises(ValueError, match="`y_true` must hold distributions"):
-                metric_of(case).update_state(rows, p)
-            assert np.isnan(compiled_results([metric_of(case)], (rows, p)))
-
-    @pytest.mark.parametrize("shape", [(8,), (1,), (), (9, 3), (9, 1, 1)])
-    @one_of_each
-    def test_weights_that_do_not_fit_are_refused_with_both_shapes(self, case, shape):
-        _, p, labels = sample()
-        with pytest.raises(ValueError, match=r"`sample_weight` must be of shape.*y_pred\.shape=\(9, 3\)"):
-            metric_of(case).update_state(labels, p, np.ones(shape))
-
-
-@pytest.fixture(scope="module")
-def data():
-    """Returns inputs, labels and weights of two batches of eight and an uneven one of three."""
-    rng = np.random.default_rng(3)
-    return rng.normal(size=(19, 4)).astype("float32"), rng.integers(3, size=19), rng.uniform(0, 3, 19).astype("float32")
-
-
-def network(activation="softmax", metrics="metrics", jit_compile=BACKEND == "jax", more=None, **arguments):
-    """Returns a model with every metric, whose weights training leaves as they are."""
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation=activation)])
-    model.set_weights([np.random.default_rng(4).normal(size=(4, 3)), np.zeros(3)])
-    model.compile(
-        keras.optimizers.SGD(0.0),
-        kls.SmoothedCE(0.9, from_logits=activation is None),
-        jit_compile=jit_compile,
-        **(more or {}),
-        **{metrics: [metric_of(case, **arguments, **({"bins": 7} if case in BINNED else {})) for case in CASES]},
-    )
-    return model
-
-
-def reported(logs, prefix=""):
-    return {case: logs[prefix + case] for case in CASES}
-
-
-def predictions(model, x):
-    return ops.convert_to_numpy(ops.cast(model.predict(x, verbose=0), "float32"))
-
-
-def measured(p, labels, weights=None, **arguments):
-    """Returns what a network's logs must hold: the array functions on the predictions of all data at once."""
-    arguments = {case: {**arguments, **({"bins": 7} if case in BINNED else {})} for case in CASES}
-    return {case: close(expected(case, labels, p, sample_weight=weights, **arguments[case])) for case in CASES}
-
-
-class TestTraining:
-    def test_fit_and_validation_report_the_array_functions(self, data):
-        x, labels, weights = data
-        model = network(more={"weighted_metrics": [ExpectedCalibrationError(7, name="weighted")]})
-        p, held_out = predictions(model, x), [part[8:] for part in data]
-        history = model.fit(
-            x, labels, sample_weight=weights, validation_data=held_out, batch_size=8, epochs=2, verbose=0
-        ).history
-        for epoch in (0, 1):
-            logs = {name: values[epoch] for name, values in history.items()}
-            assert reported(logs) == measured(p, labels)
-            assert logs["weighted"] == measured(p, labels, weights)["ece"]
-            assert reported(logs, "val_") == measured(p[8:], labels[8:])
-            assert logs["val_weighted"] == measured(p[8:], labels[8:], weights[8:])["ece"]
-
-    def test_logits_with_one_hot_labels(self, data):
-        x, labels, _ = data
-        model = network(None, from_logits=True)
-        found = model.evaluate(x, np.eye(3, dtype="float32")[labels], batch_size=8, verbose=0, return_dict=True)
-        assert reported(found) == measured(predictions(model, x), labels, from_logits=True)
-
-    @pytest.mark.skipif(BACKEND == "jax", reason="XLA leaves out the rounding to bfloat16")
-    @pytest.mark.usefixtures("bfloat16")
-    def test_bfloat16_outputs_with_label_columns_are_summed_in_float32(self, data):
-        x, labels, _ = data
-        model = network()
-        assert model.compute_dtype == "bfloat16"
-        found = model.evaluate(x, labels[:, None], batch_size=8, verbose=0, return_dict=True)
-        assert reported(found) == measured(predictions(model, x), labels)
-        assert {keras.backend.standardize_dtype(v.dtype) for v in model.metrics_variables} == {"float32"}
-
-    @pytest.mark.skipif(BACKEND != "tensorflow", reason="the strategy is TensorFlow's")
-    def test_two_replicas_and_an_uneven_last_batch_are_one(self, data):
-        with mirrored_strategy().scope():
-            model = network(metrics="weighted_metrics")
-        p = predictions(model, data[0])
-        for n in (19, 17):  # the last batch is two samples and one, or one and none
-            x, labels, weights = (part[:n] for part in data)
-            found = model.evaluate(x, labels, sample_weight=weights, batch_size=8, verbose=0, return_dict=True)
-            assert reported(found) == measured(p[:n], labels, weights)
-
-    def test_a_saved_model_keeps_them(self, data, tmp_path):
-        x, labels, weights = data
-        model = network(metrics="weighted_metrics")
-        model.save(tmp_path / "model.keras")
-        again = keras.models.load_model(tmp_path / "model.keras")
-        found = again.evaluate(x, labels, sample_weight=weights, batch_size=8, verbose=0, return_dict=True)
-        assert reported(found) == measured(predictions(model, x), labels, weights)
 
 
 class TestDtypes:
@@ -592,78 +396,3 @@ class TestSerialisation:
         assert (again.name, again.dtype) == ("mine", "float64")
         copy = type(metric).from_config(metric.get_config())
         assert copy.get_config() == metric.get_config()
-
-
-class TestIDAccuracy:
-    # right, wrong, an outlier, right
-    LABELS = np.array([0, 1, -1, 2])
-    ROWS = np.array([[0.9, 0.1, 0], [0.8, 0.1, 0.1], [0.4, 0.3, 0.3], [0.1, 0.2, 0.7]], "float32")
-
-    @pytest.mark.parametrize("weights", [None, [1.0, 1, 1, 1], [[2.0], [1.0], [9.0], [0.0]]])
-    def test_outliers_do_not_count(self, weights):
-        for labels in (self.LABELS, self.LABELS[:, None], self.LABELS.astype("float32")):
-            found = streamed(IDAccuracy(), labels, self.ROWS, weights)
-            assert found == pytest.approx(2 / 3)
-
-    def test_without_outliers_it_is_keras_accuracy(self):
-        _, p, labels = sample()
-        theirs = keras.metrics.SparseCategoricalAccuracy()
-        assert streamed(IDAccuracy(), labels, p) == pytest.approx(streamed(theirs, labels, p))
-
-    def test_a_batch_without_id_samples_adds_nothing(self):
-        outliers = np.full(4, -1)
-        assert streamed(IDAccuracy(), outliers, self.ROWS) == 0
-        metric = IDAccuracy()
-        for labels in (outliers, self.LABELS, outliers):
-            metric.update_state(labels, self.ROWS)
-        assert float(metric.result()) == pytest.approx(2 / 3)
-
-    def test_nan_counts_where_the_sample_does(self):
-        for row, value in ((2, 2 / 3), (0, np.nan)):
-            rows = self.ROWS.copy()
-            rows[row] = np.nan
-            assert streamed(IDAccuracy(), self.LABELS, rows) == pytest.approx(value, nan_ok=True)
-
-    @pytest.mark.parametrize("wrong", [-2, 3])
-    def test_another_label_is_refused_and_gives_nan_when_compiled(self, wrong):
-        labels = np.array([0, wrong, -1, 2])
-        with pytest.raises(ValueError, match=rf"`y_true` must hold class indices in 0\.\.2.*\[{wrong}"):
-            streamed(IDAccuracy(), labels, self.ROWS)
-        assert np.isnan(compiled_results([IDAccuracy()], (labels, self.ROWS)))
-
-    @pytest.mark.parametrize("weights", [None, [2.0, 1.0, 0.5, 0.0]])
-    def test_of_distributions_it_is_keras_categorical_accuracy(self, weights):
-        mixed = np.array([[0.6, 0.4, 0], [0.1, 0.2, 0.7], [0.5, 0.3, 0.2], [0, 1, 0]], "float32")
-        expected = streamed(keras.metrics.CategoricalAccuracy(), mixed, self.ROWS, weights)
-        assert streamed(IDAccuracy(), mixed, self.ROWS, weights) == pytest.approx(expected)
-
-    def test_training_on_mixed_labels_and_validation_on_indices_share_it(self, data):
-        x, labels, _ = data
-        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-        model.compile(keras.optimizers.SGD(0.0), kls.SmoothedCE(from_logits=True), metrics=[IDAccuracy()])
-        mixed = (0.7 * np.eye(3)[labels] + 0.3 * np.eye(3)[labels[::-1]]).astype("float32")
-        history = model.fit(x, mixed, validation_data=(x, labels), batch_size=19, verbose=0).history
-        expected = (predictions(model, x).argmax(axis=1) == labels).mean()
-        assert history["accuracy"] == history["val_accuracy"] == [pytest.approx(expected)]
-
-    @pytest.mark.parametrize("shape", [(3,), (4, 2), (3, 3)])
-    def test_labels_that_do_not_fit_are_refused(self, shape):
-        with pytest.raises(ValueError, match=r"`y_true` must hold class indices.*y_true\.shape"):
-            IDAccuracy().update_state(np.zeros(shape, "int32"), self.ROWS)
-
-    def test_fit_with_outlier_exposure(self, data):
-        x, labels, _ = data
-        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-        model.compile(keras.optimizers.SGD(0.0), kls.OutlierExposure(from_logits=True), metrics=[IDAccuracy()])
-        labels = np.where(np.arange(19) % 3 == 0, -1, labels)
-        labels[8:16] = -1
-        in_distribution = labels != -1
-        history = model.fit(x, labels, batch_size=8, shuffle=False, verbose=0).history
-        expected = (predictions(model, x).argmax(axis=1) == labels)[in_distribution].mean()
-        assert history["accuracy"] == [pytest.approx(expected)]
-        assert np.isfinite(history["loss"]).all()
-
-    def test_config_round_trip(self):
-        again = keras.metrics.deserialize(keras.metrics.serialize(IDAccuracy(name="mine", dtype="float64")))
-        assert (type(again), again.name, again.dtype) == (IDAccuracy, "mine", "float64")
-        assert IDAccuracy().name == "accuracy"

@@ -4,8 +4,6 @@ from functools import cache, partial
 import keras
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import kls
 from kls.models import (
@@ -18,10 +16,7 @@ from kls.models import (
     ResNeXt,
     WideResNet,
     build,
-    names,
-    register,
 )
-from kls.models.grouped_convolution import GroupedConv2D
 
 # a small one of each family, but of those that are slow to build: DenseNetBC and DLA, which are made of the same layers
 SMALL = {
@@ -209,27 +204,6 @@ class TestArguments:
         finally:
             keras.config.set_image_data_format("channels_last")
 
-    def test_an_unknown_name_lists_the_registered_and_the_nearest(self):
-        with pytest.raises(ValueError, match=r"wrn40-2.*Received: name='resnet20'. Did you mean .*resnet20v1"):
-            build("resnet20", (32, 32, 3), 10)
-
-    def test_what_a_name_fixes_cannot_be_given_again(self):
-        with pytest.raises(TypeError, match="'depth'"):
-            build("resnet20v1", (32, 32, 3), 10, depth=8)
-
-    @pytest.mark.parametrize(
-        ("name", "function", "message"),
-        [
-            (20, ResNetV1, "`name` must be a string that is not empty. Received: name=20"),
-            ("", ResNetV1, "`name` must be a string that is not empty. Received: name=''"),
-            ("mine", None, "`function` must be a function that returns a model. Received: function=None"),
-        ],
-    )
-    def test_what_cannot_be_registered_is_refused(self, name, function, message):
-        with pytest.raises(ValueError, match=message):
-            register(name, function)
-        assert name not in names()
-
     def test_without_activation_the_outputs_are_logits(self):
         x, _ = batch((8, 8, 1))
         keras.utils.set_random_seed(1)
@@ -372,31 +346,6 @@ def test_dla_concatenates_blocks_and_the_trees_before_them(of_ten_classes):
     assert joined == [(32, 32, 128), (16, 16, 256), (16, 16, 512), (8, 8, 512), (8, 8, 1024), (4, 4, 1024)]
 
 
-class TestGroupedConvolution:
-    @given(
-        groups=st.integers(1, 4),
-        strides=st.integers(1, 2),
-        padding=st.sampled_from(["same", "valid"]),
-    )
-    def test_is_a_convolution_whose_kernel_is_zero_between_groups(self, groups, strides, padding):
-        x = np.random.default_rng(0).normal(size=(2, 7, 6, 3 * groups)).astype("float32")
-        grouped = GroupedConv2D(2 * groups, 3, strides=strides, padding=padding, groups=groups, bias_initializer="ones")
-        outputs = grouped(x)
-        dense = np.zeros((3, 3, 3 * groups, 2 * groups), "float32")
-        for i in range(groups):
-            dense[:, :, 3 * i : 3 * i + 3, 2 * i : 2 * i + 2] = grouped.kernel[..., 2 * i : 2 * i + 2]
-        expected = keras.ops.conv(x, dense, strides=strides, padding=padding) + 1
-        np.testing.assert_allclose(outputs, expected, atol=1e-5)
-
-    def test_is_that_of_keras(self):
-        x, _ = batch((5, 6, 4))
-        ours, theirs = GroupedConv2D(6, 3, groups=2), keras.layers.Conv2D(6, 3, groups=2)
-        ours.build(x.shape)
-        theirs.build(x.shape)
-        theirs.set_weights(ours.get_weights())
-        np.testing.assert_allclose(ours(x), theirs(x), atol=1e-5)
-
-
 @every_family
 def test_saves_and_loads(network, tmp_path):
     model = network(input_shape=(8, 8, 3), classes=5)
@@ -426,76 +375,3 @@ def test_takes_odd_sizes(network):
     model = network(input_shape=shape, classes=7)
     assert model.output_shape == (None, 7)
     np.testing.assert_allclose(np.sum(model(batch(shape, n=2)[0]), axis=1), 1, rtol=1e-5)
-
-
-@pytest.fixture(scope="module")
-def denoising_classifier():
-    return kls.models.DenoisingClassifier((28, 28, 1), classes=9)
-
-
-class TestDenoisingClassifier:
-    def test_ten_convolutions_are_shared(self, denoising_classifier):
-        model = denoising_classifier
-
-        def convolutions(output):
-            return {layer.name for layer in keras.Model(model.inputs, output).layers if is_convolution(layer)}
-
-        def is_convolution(layer):
-            return isinstance(layer, keras.layers.Conv2D)
-
-        of_class, of_image = convolutions(model.output["class"]), convolutions(model.output["image"])
-        assert len(of_class & of_image) == 10
-        assert len(of_class) == 15  # ResNet-18 without its last stage: 1 + 4 + 5 + 5
-        assert len(of_image) == 14
-
-    def test_parameters_by_hand(self, denoising_classifier):
-        # convolutions and normalisations: stem; two blocks of 32; of 64 and 128 with a shortcut; 128 x 9 + 9
-        def stage(before, after):
-            shortcut = before * after + 2 * after if before != after else 0
-            return 9 * before * after + 3 * 9 * after**2 + 4 * 2 * after + shortcut
-
-        shared = 9 * 32 + 2 * 32 + stage(32, 32) + stage(32, 64)
-        classifier = stage(64, 128) + 128 * 9 + 9
-        decoder = 9 * 64 * 128 + 256 + 9 * 128 * 64 + 128 + 9 * 64 * 32 + 64 + 9 * 32 + 1
-        assert trainable_count(denoising_classifier) == shared + classifier + decoder
-        assert trainable_count(kls.models.classifier_of(denoising_classifier)) == shared + classifier
-
-    @pytest.mark.parametrize("shape", [(8, 8, 1), (12, 16, 3)])
-    def test_gives_a_distribution_and_an_image_of_the_same_shape(self, shape):
-        images, _ = batch(shape, n=3)
-        found = kls.models.DenoisingClassifier(shape, classes=4)(images)
-        np.testing.assert_allclose(keras.ops.convert_to_numpy(found["class"]).sum(axis=1), 1, atol=1e-6)
-        assert tuple(found["image"].shape) == (3, *shape)
-
-    def test_both_outputs_stay_float32(self, bfloat16):
-        found = kls.models.DenoisingClassifier((8, 8, 1), classes=4).output
-        assert {name: output.dtype for name, output in found.items()} == {"class": "float32", "image": "float32"}
-
-    def test_the_classifier_is_the_same_network(self, denoising_classifier):
-        images, _ = batch((28, 28, 1), n=2)
-        classifier = kls.models.classifier_of(denoising_classifier)
-        np.testing.assert_array_equal(classifier(images), denoising_classifier(images)["class"])
-        assert classifier.weights[0] is denoising_classifier.weights[0]
-
-    def test_a_network_of_one_output_is_its_own_classifier(self):
-        model = ResNetV1(8, (8, 8, 1), 4)
-        assert kls.models.classifier_of(model) is model
-
-    @pytest.mark.parametrize(
-        ("arguments", "message"),
-        [
-            ({"input_shape": (30, 28, 1)}, "sides that 4 divides.*30, 28"),
-            ({"input_shape": (28, 28, 2)}, "1 or 3 channels"),
-        ],
-    )
-    def test_errors(self, arguments, message):
-        with pytest.raises(ValueError, match=message):
-            kls.models.DenoisingClassifier(**arguments)
-
-    def test_survives_saving(self, tmp_path):
-        model = kls.models.DenoisingClassifier((8, 8, 1), classes=4)
-        model.save(tmp_path / "model.keras")
-        images, _ = batch((8, 8, 1), n=2)
-        found, expected = keras.saving.load_model(tmp_path / "model.keras")(images), model(images)
-        for name in ("class", "image"):
-            np.testing.assert_array_equal(found[name], expected[name])

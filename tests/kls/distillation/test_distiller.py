@@ -154,9 +154,8 @@ class TestObjective:
             expected = kls.WeightedSoftLabels(*loss, from_logits=True)(packed, student(X))
             assert found == pytest.approx(float(expected), rel=1e-5)
 
-    @pytest.mark.parametrize("form", ["column", "one-hot"])
-    def test_other_forms_of_labels(self, form):
-        labels = {"column": Y[:, None], "one-hot": np.eye(3, dtype="float32")[Y]}[form]
+    @pytest.mark.parametrize("labels", [Y[:, None], np.eye(3, dtype="float32")[Y]], ids=["column", "one-hot"])
+    def test_other_forms_of_labels(self, labels):
         distiller = distiller_of(network(1), network(2))
         assert distiller.evaluate(X, labels, batch_size=8, verbose=0) == pytest.approx(evaluated(distiller))
 
@@ -289,86 +288,8 @@ class TestContrast:
             kls.Distiller(network(1), network(2), mode="crd", alpha=-1, contrast=self.contrast())
 
 
-class TestTeacherLogits:
-    class Ordered(keras.utils.PyDataset):
-        training = False
-
-        def __len__(self):
-            return 3
-
-        def __getitem__(self, index):
-            return X[index * 10 :][:10], Y[index * 10 :][:10]
-
-    def test_one_teacher(self, tmp_path):
-        path = tmp_path / "new" / "logits.npy"
-        found = kls.teacher_logits(network(2), (X, Y), path, batch_size=7)
-        assert (type(found), found.dtype, found.shape) == (np.memmap, "float32", (24, 3))
-        np.testing.assert_allclose(found, network(2)(X), rtol=1e-5, atol=1e-6)
-        with pytest.raises(ValueError, match="read-only"):
-            found[0] = 0
-        assert [file.name for file in path.parent.iterdir()] == ["logits.npy"]
-
-    def test_a_list_of_teachers_over_batches(self, tmp_path):
-        found = kls.teacher_logits([network(2), network(3)], self.Ordered(), tmp_path / "logits.npy")
-        assert found.shape == (24, 2, 3)
-        for index, seed in enumerate((2, 3)):
-            np.testing.assert_allclose(found[:, index], network(seed)(X), rtol=1e-5, atol=1e-6)
-        assert kls.teacher_logits([network(2)], X, tmp_path / "logits.npy").shape == (24, 1, 3)
-
-    def test_a_teacher_that_returns_probabilities(self, tmp_path):
-        class Probabilities(keras.Model):
-            def __init__(self):
-                super().__init__()
-                self.inner = network(2, "softmax")
-
-            def call(self, inputs):
-                return self.inner(inputs)
-
-        p = softmax(np.asarray(network(2)(X), "float64"))
-        for teacher in (network(2, "softmax"), Probabilities()):
-            found = kls.teacher_logits(teacher, X, tmp_path / "logits.npy")
-            np.testing.assert_allclose(softmax(found.astype("float64")), p, rtol=1e-5)
-
-    def test_batches_that_shuffle_are_refused(self, tmp_path):
-        shuffled = self.Ordered()
-        shuffled.training = True
-        with pytest.raises(ValueError, match=r"`data` must come in order.*training=True"):
-            kls.teacher_logits(network(2), shuffled, tmp_path / "logits.npy")
-
-
-class TestSaving:
-    def test_the_student_is_saved(self, tmp_path):
-        distiller = distiller_of(network(1), network(2))
-        fitted(distiller)
-        distiller.save(tmp_path / "student.keras")
-        again = keras.saving.load_model(tmp_path / "student.keras")
-        assert type(again) is keras.Sequential
-        np.testing.assert_allclose(again(X), distiller.student(X), rtol=1e-6)
-
-    def test_checkpoints_are_the_students(self, tmp_path):
-        distiller = distiller_of(network(1), network(2))
-        fitted(distiller, callbacks=[keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", monitor="loss")])
-        again = keras.saving.load_model(tmp_path / "best.keras")
-        np.testing.assert_allclose(again(X), distiller.student(X), rtol=1e-6)
-
-    def test_weights_are_the_students(self, tmp_path):
-        distiller = distiller_of(network(1), network(2))
-        distiller.save_weights(tmp_path / "student.weights.h5")
-        student, other = network(5), distiller_of(network(6), network(2))
-        student.load_weights(tmp_path / "student.weights.h5")
-        other.load_weights(tmp_path / "student.weights.h5")
-        for model in (student, other.student):
-            np.testing.assert_array_equal(model(X), network(1)(X))
-
-    def test_a_config_is_refused(self, tmp_path):
-        distiller = kls.Distiller(network(1), network(2))
-        with pytest.raises(NotImplementedError, match="use its `save`"):
-            keras.saving.save_model(distiller, tmp_path / "distiller.keras")
-
-
 class TestPredictions:
     ADVICE = "must be probabilities.*: pass from_logits=True or end the model in softmax"
-
     HEADS = ((None, "softmax"), "y_pred"), (("softmax", None), "teacher_outputs")
 
     @pytest.mark.parametrize(("heads", "name"), HEADS, ids=["student", "teacher"])
@@ -446,41 +367,30 @@ class TestTeachers:
 
 
 @on_tensorflow
-class TestTensorFlow:
-    def test_xla(self):
-        student, other = network(1), network(1)
-        fitted(distiller_of(student, network(2), more={**COMPILED, "jit_compile": True}))
-        fitted(distiller_of(other, network(2)))
-        for value, expected in zip(student.get_weights(), other.get_weights(), strict=True):
-            np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+def test_two_replicas_are_one():
+    def trained(teachers, more=None):
+        distiller = distiller_of(network(1), teachers, alpha=0.5, more=more)
+        return [*fitted(distiller)["loss"], *distiller.get_weights()]
 
-    def test_two_replicas_are_one(self):
-        def trained(teachers, more=None):
-            distiller = distiller_of(network(1), teachers, alpha=0.5, more=more)
-            return [*fitted(distiller)["loss"], *distiller.get_weights()]
-
-        outside = network(2)
-        with mirrored_strategy().scope():
-            found = trained([outside, network(3)], COMPILED)
-        for value, expected in zip(found, trained([outside, network(3)]), strict=True):
-            np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+    outside = network(2)
+    with mirrored_strategy().scope():
+        found = trained([outside, network(3)], COMPILED)
+    for value, expected in zip(found, trained([outside, network(3)]), strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
 
 
 class TestFailures:
-    def other(self, inputs, classes):
-        return keras.Sequential([keras.layers.Input((inputs,)), keras.layers.Dense(classes)], name="other")
-
-    def test_another_number_of_classes_names_both(self):
-        with pytest.raises(
-            ValueError, match=r"outputs.*student '.*' with \(None, 3\), teacher 'other' with \(None, 7\)"
-        ):
-            kls.Distiller(network(1), [network(2), self.other(4, 7)])
-
-    def test_other_inputs_name_both(self):
-        with pytest.raises(
-            ValueError, match=r"inputs.*student '.*' with \(None, 4\), teacher 'other' with \(None, 9\)"
-        ):
-            kls.Distiller(network(1), self.other(9, 3))
+    @pytest.mark.parametrize(
+        ("inputs", "classes", "message"),
+        [
+            (4, 7, r"outputs.*student '.*' with \(None, 3\), teacher 'other' with \(None, 7\)"),
+            (9, 3, r"inputs.*student '.*' with \(None, 4\), teacher 'other' with \(None, 9\)"),
+        ],
+    )
+    def test_other_classes_or_inputs_name_both(self, inputs, classes, message):
+        other = keras.Sequential([keras.layers.Input((inputs,)), keras.layers.Dense(classes)], name="other")
+        with pytest.raises(ValueError, match=message):
+            kls.Distiller(network(1), [network(2), other])
 
     def test_class_mismatch_of_a_subclassed_model_is_found_in_training(self):
         with pytest.raises(
