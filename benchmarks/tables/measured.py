@@ -73,7 +73,7 @@ def _measure_trial(record, options):
     asked = [name for name in options.metric if name in calibration.METRICS]
     for name in asked:
         function = calibration.METRICS[name]
-        settings = {"from_logits": True, **_settings(function, options)}
+        settings = {"from_logits": True, **_binning(function, options)}
         row |= _with_interval(name, function, calibration.interval, (labels, logits), settings, options)
     if len(asked) < len(options.metric):
         row |= {"ood_convention": options.ood_convention, **_measure_ood(id_outputs, record, directory, options)}
@@ -110,11 +110,11 @@ def _measure_ood(id_outputs, record, directory, options):
     return row
 
 
-def _settings(function, options):
-    """Returns those binning options that are given and that the metric has."""
+def _binning(function, options):
+    """Returns those binning options that the metric has, as they are given, else its defaults."""
     given = {name: getattr(options, name) for name in ("bins", "binning", "convention")}
     taken = inspect.signature(function).parameters
-    return {name: value for name, value in given.items() if value is not None and name in taken}
+    return {name: taken[name].default if value is None else value for name, value in given.items() if name in taken}
 
 
 def _with_interval(column, function, interval, arguments, settings, options):
@@ -161,11 +161,8 @@ def _told_apart(frame):
 
 def _settings_note(name, options):
     """Returns a sentence on how a metric was binned, empty for one without bins."""
-    function = calibration.METRICS[name]
-    defaults = {key: parameter.default for key, parameter in inspect.signature(function).parameters.items()}
-    taken = {key: defaults[key] for key in ("bins", "binning", "convention") if key in defaults}
-    taken |= _settings(function, options)
-    return f"{name}: {', '.join(f'{key} {value}' for key, value in taken.items())}." if taken else ""
+    binning = _binning(calibration.METRICS[name], options)
+    return f"{name}: {', '.join(f'{key} {value}' for key, value in binning.items())}." if binning else ""
 
 
 def _side_note(name, options):
