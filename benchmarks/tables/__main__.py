@@ -3,6 +3,7 @@
 import argparse
 import re
 import sys
+from functools import partial
 
 from benchmarks.options import directory, name_of, parse, positive, score_name
 from benchmarks.tables import __doc__ as about
@@ -34,41 +35,34 @@ def main(arguments=None):
 def _parser():
     parser = argparse.ArgumentParser("python -m benchmarks.tables", description=about.split("\n\n")[0])
     parser.add_argument("run", type=directory, metavar="RUN_DIR", help="what the study was given as --out")
-    parser.add_argument(
+    add = partial(parser.add_argument, metavar="NAME")
+    add(
         "--metric",
         nargs="+",
         type=name_of("kls.calibration:METRICS", "kls.ood:METRICS"),
         default=["accuracy", "ece", "nll", "brier"],
-        metavar="NAME",
         help="what to show (default: accuracy ece nll brier); a wrong name lists all",
     )
-    parser.add_argument(
-        "--score", type=score_name, default="msp", metavar="NAME", help="for AUROC and the like (default: msp)"
-    )
+    add("--score", type=score_name, default="msp", help="for AUROC and the like (default: msp)")
     parser.add_argument("--bins", type=positive, metavar="N", help="bins of the binned metrics (default: 15)")
-    parser.add_argument(
+    add(
         "--binning",
         type=name_of("kls.calibration.reliability:BINNINGS"),
-        metavar="NAME",
         help="bins of equal width or equal mass (default: the metric's)",
     )
-    parser.add_argument(
+    add(
         "--convention",
         type=name_of("kls.calibration.reliability:CONVENTIONS"),
-        metavar="NAME",
         help="where bins of equal width close (default: guo)",
     )
-    parser.add_argument(
+    add(
         "--ood-convention",
         type=name_of("kls.ood:CONVENTIONS", known=("odin",)),
         default="odin",
-        metavar="NAME",
         help="which side is positive in AUPR and FPR: ID, or OOD as in OpenOOD (default: odin)",
     )
     parser.add_argument("--resamples", type=positive, metavar="N", help="show each network with its 95 %% intervals")
-    parser.add_argument(
-        "--name", type=_file_name, default="metrics", help="name of the files in RUN_DIR/tables (default: metrics)"
-    )
+    add("--name", type=_file_name, default="metrics", help="name of the files in RUN_DIR/tables (default: metrics)")
     return parser
 
 
