@@ -40,13 +40,11 @@ def resnet_v1(depth, channels, classes):
     conv, norm = partial(_conv, bias=True), partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
     layers = [conv(channels, 16, 3), norm(16), nn.ReLU()]
     width = 16
-    for stage, filters in enumerate((16, 32, 64)):
-        for block in range((depth - 2) // 6):
-            halves = stage > 0 and block == 0
-            first = [conv(width, filters, 3, 2 if halves else 1), norm(filters), nn.ReLU()]
-            branch = nn.Sequential(*first, conv(filters, filters, 3), norm(filters))
-            layers += [Sum(branch, conv(width, filters, 1, 2) if halves else nn.Identity()), nn.ReLU()]
-            width = filters
+    for filters, strides in _blocks((16, 32, 64), (depth - 2) // 6):
+        first = [conv(width, filters, 3, strides), norm(filters), nn.ReLU()]
+        branch = nn.Sequential(*first, conv(filters, filters, 3), norm(filters))
+        layers += [Sum(branch, conv(width, filters, 1, 2) if strides > 1 else nn.Identity()), nn.ReLU()]
+        width = filters
     return _network(layers, width, classes)
 
 
@@ -55,17 +53,15 @@ def resnet_v2(depth, channels, classes):
     conv, norm = partial(_conv, bias=True), partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
     layers = [conv(channels, 16, 3), norm(16), nn.ReLU()]
     inputs = 16
-    for stage, (width, filters) in enumerate(((16, 64), (64, 128), (128, 256))):
-        for block in range((depth - 2) // 9):
-            strides = 2 if stage > 0 and block == 0 else 1
-            preactivation = [] if stage == block == 0 else [norm(inputs), nn.ReLU()]
-            branch = nn.Sequential(
-                *(*preactivation, conv(inputs, width, 1, strides)),
-                *(norm(width), nn.ReLU(), conv(width, width, 3)),
-                *(norm(width), nn.ReLU(), conv(width, filters, 1)),
-            )
-            layers.append(Sum(branch, conv(inputs, filters, 1, strides) if block == 0 else nn.Identity()))
-            inputs = filters
+    for (width, filters), strides in _blocks(((16, 64), (64, 128), (128, 256)), (depth - 2) // 9):
+        preactivation = [] if inputs == 16 else [norm(inputs), nn.ReLU()]  # the first block's input is activated
+        branch = nn.Sequential(
+            *(*preactivation, conv(inputs, width, 1, strides)),
+            *(norm(width), nn.ReLU(), conv(width, width, 3)),
+            *(norm(width), nn.ReLU(), conv(width, filters, 1)),
+        )
+        layers.append(Sum(branch, conv(inputs, filters, 1, strides) if inputs != filters else nn.Identity()))
+        inputs = filters
     return _network([*layers, norm(inputs), nn.ReLU()], inputs, classes)
 
 
@@ -74,19 +70,17 @@ def wide_resnet(depth, width, channels, classes):
     conv, norm = _conv, partial(nn.BatchNorm2d, eps=1.001e-5, momentum=0.1)
     layers = [conv(channels, 16, 3)]
     inputs = 16
-    for stage, filters in enumerate((16 * width, 32 * width, 64 * width)):
-        for block in range((depth - 4) // 6):
-            strides = 2 if stage > 0 and block == 0 else 1
-            preactivation = (norm(inputs), nn.ReLU())
-            branch = (
-                *(conv(inputs, filters, 3, strides), norm(filters), nn.ReLU()),
-                *(nn.Dropout(0.3), conv(filters, filters, 3)),
-            )
-            if inputs == filters and strides == 1:
-                layers.append(Sum(nn.Sequential(*preactivation, *branch), nn.Identity()))
-            else:
-                layers += [*preactivation, Sum(conv(inputs, filters, 1, strides), nn.Sequential(*branch))]
-            inputs = filters
+    for filters, strides in _blocks((16 * width, 32 * width, 64 * width), (depth - 4) // 6):
+        preactivation = (norm(inputs), nn.ReLU())
+        branch = (
+            *(conv(inputs, filters, 3, strides), norm(filters), nn.ReLU()),
+            *(nn.Dropout(0.3), conv(filters, filters, 3)),
+        )
+        if inputs == filters and strides == 1:
+            layers.append(Sum(nn.Sequential(*preactivation, *branch), nn.Identity()))
+        else:
+            layers += [*preactivation, Sum(conv(inputs, filters, 1, strides), nn.Sequential(*branch))]
+        inputs = filters
     return _network([*layers, norm(inputs), nn.ReLU()], inputs, classes)
 
 
@@ -127,6 +121,13 @@ def build(name, channels, classes):
         if match := re.fullmatch(pattern, name):
             return network(*map(int, match.groups()), channels, classes), 2 * l2
     raise ValueError(f"`name` must match one of {', '.join(NETWORKS)}. Received: {name!r}")
+
+
+def _blocks(widths, count):
+    """Yields the width and the strides of each block: all stages but the first halve the image in their first block."""
+    for stage, width in enumerate(widths):
+        for block in range(count):
+            yield width, 2 if stage > 0 and block == 0 else 1
 
 
 def _conv(inputs, filters, kernel_size, strides=1, bias=False):

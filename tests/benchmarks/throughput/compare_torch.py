@@ -15,10 +15,10 @@ from torch import nn
 import kls
 
 NETWORKS = {
-    "resnet8v1": kls.models.ResNetV1(8, (8, 8, 3), classifier_activation=None),
-    "resnet11v2": kls.models.ResNetV2(11, (8, 8, 3), classifier_activation=None),
-    "wrn10-1": kls.models.WideResNet(10, 1, (8, 8, 3), classifier_activation=None),
-    "densenet7-12": kls.models.DenseNet(7, 12, (8, 8, 3), classifier_activation=None),
+    "resnet14v1": kls.models.ResNetV1(14, (8, 8, 3), classifier_activation=None),
+    "resnet20v2": kls.models.ResNetV2(20, (8, 8, 3), classifier_activation=None),
+    "wrn16-1": kls.models.WideResNet(16, 1, (8, 8, 3), classifier_activation=None),
+    "densenet10-12": kls.models.DenseNet(10, 12, (8, 8, 3), classifier_activation=None),
 }
 KINDS = {nn.Conv2d: keras.layers.Conv2D, nn.BatchNorm2d: keras.layers.BatchNormalization, nn.Linear: keras.layers.Dense}
 
