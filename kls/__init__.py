@@ -12,7 +12,8 @@ from kls.callbacks import CalibrationCallback, FullStateCheckpoint, OODCallback
 from kls.distillation import ContrastiveDistillation, Distiller, teacher_logits
 from kls.evaluation import Evaluation, evaluate
 from kls.losses import FocalStd, KnowledgeDistillation, OutlierExposure, SmoothedCE, WeightedSoftLabels
-from kls.targets import epsilon_from_gamma, gamma_from_epsilon, pack_teacher
+from kls.losses.teachers import pack_teacher
+from kls.targets import epsilon_from_gamma, gamma_from_epsilon
 from kls.version import __version__
 
 __all__ = [

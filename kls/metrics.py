@@ -13,7 +13,8 @@ import keras
 from keras import ops
 
 from kls.calibration.reliability import check_binning, width_edges
-from kls.targets import (
+from kls.utils.arrays import check_bool, check_choice
+from kls.utils.tensors import (
     check_dtype,
     holds_indices,
     known_distributions,
@@ -24,7 +25,6 @@ from kls.targets import (
     shapes_fit,
     squeeze_indices,
 )
-from kls.utils.arrays import check_bool, check_choice
 
 
 class _OfProbabilities(keras.metrics.Metric):

@@ -7,12 +7,13 @@ from keras import ops
 from kls.calibration.samples import as_indices, per_sample
 from kls.callbacks import _EpochEvaluation
 from kls.distillation import Distiller
-from kls.losses import ClassifierLoss, label_cross_entropy, log_probabilities
-from kls.targets import check_classes, holds_indices, known_indices, squeeze_indices
+from kls.losses.base import ClassifierLoss, label_cross_entropy, log_probabilities
+from kls.targets import check_classes
 from kls.utils.arrays import as_numbers, check_choice, check_number, check_whole, naming
 from kls.utils.data import batches_of
 from kls.utils.feature_extractor import Network
 from kls.utils.loss_variable import LossVariable
+from kls.utils.tensors import holds_indices, known_indices, squeeze_indices
 
 _NO_LABELS = "`data` must have labels: a pair (images, labels), or batches of them. Received: none in `{}`"
 

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from kls.targets import known_indices, real_numbers, shapes_fit
 from kls.utils.arrays import as_numbers, check_number, check_whole
+from kls.utils.tensors import known_indices, real_numbers, shapes_fit
 
 
 @keras.saving.register_keras_serializable(package="kls")

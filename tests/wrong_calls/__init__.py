@@ -6,7 +6,6 @@ CALLS = [row for wing in (labels, calibration, evaluation, models, figures, data
 
 RECORD = "a record, made by this project and not by its user"
 KERAS = "its arguments are handed on to Keras, which checks them"
-TENSORS = "called by losses and metrics alone, which have checked the rest, with what Keras has made tensors of"
 CHECK = "a check itself"
 COMMANDS = "called by the command line and by other functions of the store, which have checked the arguments"
 SOURCES = "called by the sources alone, with what they have read"
@@ -39,21 +38,8 @@ NEED_NO_ROW = {
     "kls.utils.bootstrap.Interval": RECORD,
     "kls.study.study.Study": "its wrong calls are those of tests/kls/study/test_study.py",
     "kls.layers.batch_normalization.BatchNormalization": KERAS,
-    "kls.losses.ClassifierLoss": "the base of the losses",
-    "kls.losses.label_cross_entropy": TENSORS,
-    "kls.losses.log_probabilities": TENSORS,
     "kls.models.registry.names": "takes no arguments",
     "kls.ood.scores.base.Score": "the base of the scores",
     "kls.targets.check_classes": CHECK,
-    "kls.targets.check_dtype": CHECK,
     "kls.targets.check_gamma": CHECK,
-    "kls.targets.holds_indices": TENSORS,
-    "kls.targets.known_distributions": TENSORS,
-    "kls.targets.known_indices": TENSORS,
-    "kls.targets.known_probabilities": TENSORS,
-    "kls.targets.known_weights": TENSORS,
-    "kls.targets.real_numbers": CHECK,
-    "kls.targets.shapes_fit": TENSORS,
-    "kls.targets.squeeze_indices": TENSORS,
-    "kls.targets.teachers_packed": TENSORS,
 }

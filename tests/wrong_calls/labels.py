@@ -5,6 +5,7 @@ import numpy as np
 from kls import layers, losses, metrics, targets
 from kls.analysis import overfitting
 from kls.distillation import contrastive, distiller
+from kls.losses import teachers
 
 from .kinds import (
     choice,
@@ -172,8 +173,8 @@ CALLS = [
         says={"first": ("second",), "second": ("first",)},
     ),
     Call(
-        "kls.targets.pack_teacher",
-        targets.pack_teacher,
+        "kls.pack_teacher",
+        teachers.pack_teacher,
         {"y_true": LABELS, "teacher_logits": TEACHERS},
         {
             "y_true": labels(LABELS, 3, distributions=True),
@@ -186,8 +187,8 @@ CALLS = [
         says={"teacher_logits": ("y_true",)},
     ),
     Call(
-        "kls.targets.unpack_teacher",
-        targets.unpack_teacher,
+        "kls.losses.teachers.unpack_teacher",
+        teachers.unpack_teacher,
         {"packed": PACKED, "y_pred": np.array(PROBABILITIES)},
         {
             "packed": [PACKED[:, :3], PACKED[:, :4], PACKED[:-1], PACKED[None]],
