@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from kls.calibration.samples import as_indices, per_sample
-from kls.callbacks import _EpochEvaluation
+from kls.callbacks.evaluation import _EpochEvaluation
 from kls.distillation import Distiller
 from kls.losses.base import ClassifierLoss, label_cross_entropy, log_probabilities
 from kls.targets import check_classes

@@ -63,12 +63,10 @@ def feed(batches, endless=False):
         return tf.TensorSpec((None, *array.shape[1:]), tf.as_dtype(array.dtype))
 
     signature = keras.tree.map_structure(specification, batches.batch(batches.epoch, 0))
-    options = tf.data.Options()
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    dataset = tf.data.Dataset.from_generator(generate, output_signature=signature).with_options(options)
+    dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
     if not endless:
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
-    return _without_autotuner(dataset.prefetch(AHEAD))
+    return _as_it_comes(dataset.prefetch(AHEAD))
 
 
 def _made_ahead(make, places):
@@ -108,7 +106,7 @@ def batches_of(data, batch_size=128):
 
         if data.cardinality() == tf.data.INFINITE_CARDINALITY:
             raise ValueError("`data` must end. Received: a `tf.data.Dataset` that repeats for ever")
-        return (_pair(element) for element in _without_autotuner(data))
+        return (_pair(element) for element in _as_it_comes(data))
     arrays = data if isinstance(data, tuple) else (data,)
     if not 1 <= len(arrays) <= 2 or not all(hasattr(array, "shape") and len(array.shape) for array in arrays):
         raise ValueError(
@@ -123,6 +121,23 @@ def batches_of(data, batch_size=128):
         _pair(tuple(array[start : start + batch_size] for array in arrays))
         for start in range(0, len(images), batch_size)
     )
+
+
+def check_labels(labels, name):
+    """Returns labels as they are.
+
+    Args:
+        labels: Those of a batch or of all data, `None` where there are none.
+        name: What the error calls the data.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    if labels is None:
+        raise ValueError(
+            f"`{name}` must have labels: a pair (images, labels), or batches of them. Received: images alone"
+        )
+    return labels
 
 
 def full_batches(data, batch_size=128):
@@ -151,12 +166,13 @@ def full_batches(data, batch_size=128):
         yield images, labels, count
 
 
-def _without_autotuner(dataset):
-    """Returns a `tf.data.Dataset` whose iterators are destroyed without a wait: see `feed`."""
+def _as_it_comes(dataset):
+    """Returns a `tf.data.Dataset` that no replica shards, whose iterators are destroyed without a wait: see `feed`."""
     import tensorflow as tf
 
     options = tf.data.Options()
     options.autotune.enabled = False
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return dataset.with_options(options)
 
 

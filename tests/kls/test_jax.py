@@ -30,7 +30,7 @@ ON_JAX = {
     "test_metrics.py::Test": ("ByHand",),
     "test_metrics_in_models.py::Test": ("Training::test_fit_and_validation_report_the_array_functions",),
     "test_id_accuracy.py": ("",),
-    "test_callbacks.py::test_": ("a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one",),
+    "callbacks/test_full_state.py::test_": ("a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one",),
     "analysis/test_overfitting.py::Test": ("Weights::test_take_effect_in_compiled_training",),
     "analysis/test_uncertainty.py::Test": ("Training::test_a_teacher_draws_anew_for_each_batch",),
     "distillation/test_distiller.py::Test": (

@@ -1,14 +1,10 @@
-"""Keras callbacks."""
+"""Callbacks that evaluate the model while it trains: its calibration, and how well it tells OOD data apart."""
 
 import copy
-import inspect
-import json
 import warnings
-import zipfile
 
 import keras
 import numpy as np
-from keras import ops
 
 from kls import plots
 from kls.calibration.metrics import summarize
@@ -17,176 +13,10 @@ from kls.calibration.samples import as_indices
 from kls.ood.metrics import auroc, fpr_at_tpr
 from kls.ood.scores import get as get_score
 from kls.utils.arrays import check_whole, naming, shown
-from kls.utils.data import batches_of
+from kls.utils.data import batches_of, check_labels
 from kls.utils.feature_extractor import Network
-from kls.utils.files import as_path, atomic_write
+from kls.utils.files import as_path
 from kls.utils.scale import scale_remark
-
-
-class FullStateCheckpoint(keras.callbacks.Callback):
-    """Saves, at each epoch's end, all that a training run needs to go on as if it had never stopped.
-
-    That is every variable of the model (batch statistics and seed generators too) and of the optimiser, the
-    number of finished epochs, the history of logs, and the state of other callbacks. An atomic write
-    replaces the file, so that a run killed at any moment leaves the last complete one. On the same CPU and thread count
-    a resumed run ends with the same bits, provided that its data depend on the epoch alone: not shuffled, or
-    `decathlon.Batches(..., epoch=checkpoint.epoch)`.
-
-    Args:
-        directory: Where to keep the one file, `state.npz`.
-        callbacks: Other callbacks with a state, such as `keras.callbacks.EarlyStopping`: of their public attributes,
-            those that are numbers, strings, arrays or lists of arrays are kept, the arguments of their constructor
-            excepted. Put this callback after them in `fit`.
-
-    Attributes:
-        epoch: Number of finished epochs: pass it to `fit` as `initial_epoch`.
-        history: List of one dictionary of logs per finished epoch.
-
-    Raises:
-        ValueError: If `directory` is no path or `callbacks` no list of callbacks, or if the file is damaged; at the
-            start of `fit`, if it was made by another model or optimiser or with other callbacks, if it is gone or has
-            another epoch than `epoch`, if the model is not built, or if `initial_epoch` is not `epoch`.
-
-    Example:
-
-    ```python
-    checkpoint = kls.FullStateCheckpoint("runs/mine")
-    model.fit(x, y, shuffle=False, epochs=30, initial_epoch=checkpoint.epoch, callbacks=[checkpoint])
-    ```
-    """
-
-    def __init__(self, directory, callbacks=()):
-        super().__init__()
-        self.path = as_path(directory, "directory") / "state.npz"
-        if not (
-            isinstance(callbacks, list | tuple) and all(isinstance(c, keras.callbacks.Callback) for c in callbacks)
-        ):
-            raise ValueError(f"`callbacks` must be a list of Keras callbacks. Received: callbacks={shown(callbacks)}")
-        self.callbacks = list(callbacks)
-        self.epoch = 0
-        self.history = []
-        if self.path.exists():
-            _, state = self._read()
-            self.epoch, self.history = state["epoch"], state["history"]
-
-    def on_train_begin(self, logs=None):
-        if self.epoch or self.path.exists():
-            self.restore(self.model)
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch != self.epoch:
-            raise ValueError(
-                f"`initial_epoch` must be {self.epoch}, the finished epochs in {self.path}. Received: {epoch}"
-            )
-
-    def restore(self, model):
-        """Gives a compiled model, its optimiser and the other callbacks the saved state; `fit` does so by itself.
-
-        Args:
-            model: The built and compiled model.
-
-        Raises:
-            ValueError: If the model is not built and compiled, or if the file is absent or damaged, was made by another
-                model, or has not the `epoch` of this callback, as when another process writes there.
-        """
-        if not isinstance(model, keras.Model) or not model.built or getattr(model, "optimizer", None) is None:
-            raise ValueError(
-                "`model` must be a compiled Keras model that is built: begin it with an `Input` layer. "
-                f"Received: {shown(model)}"
-            )
-        arrays, state = self._read()
-        if state["epoch"] != self.epoch:
-            raise ValueError(
-                f"{self.path} must hold epoch {self.epoch}, as when this callback was made or last saved it. Another "
-                f"process may be writing there. Received: epoch {state['epoch']}"
-            )
-        variables = _variables(model)
-        if state["made_by"] != _signature(model, self.callbacks):
-            raise ValueError(
-                f"{self.path} was saved by another model, with another optimiser or other callbacks. "
-                "Delete it to start anew."
-            )
-        for index, variable in enumerate(variables):
-            variable.assign(arrays[f"variable/{index:05d}"])
-        for index, callback in enumerate(self.callbacks):
-            _restore(callback, index, state["callbacks"][index], arrays)
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.epoch = epoch + 1
-        self.history.append({name: float(value) for name, value in (logs or {}).items()})
-        arrays = {f"variable/{i:05d}": ops.convert_to_numpy(v) for i, v in enumerate(_variables(self.model))}
-        scalars = []
-        for index, callback in enumerate(self.callbacks):
-            plain, attribute_arrays = _state(callback, index)
-            scalars.append(plain)
-            arrays.update(attribute_arrays)
-        state = {
-            "epoch": self.epoch,
-            "history": self.history,
-            "made_by": _signature(self.model, self.callbacks),
-            "callbacks": scalars,
-        }
-        self._write({**arrays, "state": np.array(json.dumps(state))})
-
-    def _read(self):
-        """Returns the arrays and the state, or raises if the file is absent or damaged."""
-        try:
-            with np.load(self.path, allow_pickle=False) as file:
-                arrays = dict(file)
-            return arrays, json.loads(str(arrays["state"]))
-        except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{self.path} cannot be read ({error}). Delete it to start anew.") from error
-
-    def _write(self, arrays):
-        with atomic_write(self.path) as file:
-            np.savez(file, **arrays)
-
-
-def _variables(model):
-    """Every variable of model and optimiser; the model's metrics begin anew each epoch and are left out."""
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
-    metrics = {id(v) for v in model.metrics_variables}
-    return [*(v for v in model.variables if id(v) not in metrics), *model.optimizer.variables]
-
-
-def _signature(model, callbacks):
-    """What a state must have in common with the model and the callbacks that it is given to."""
-    return {
-        "variables": [[variable.path, list(variable.shape)] for variable in _variables(model)],
-        "optimizer": type(model.optimizer).__name__,
-        "callbacks": [type(callback).__name__ for callback in callbacks],
-    }
-
-
-def _state(callback, index):
-    """Returns a callback's plain attributes, and its arrays by the key they are kept under."""
-    settings = inspect.signature(type(callback).__init__).parameters  # `EarlyStopping` turns its `min_delta` in place
-    plain, arrays = {}, {}
-    for name, value in vars(callback).items():
-        if name.startswith("_") or name in settings:
-            continue
-        if isinstance(value, np.generic):
-            value = value.item()
-        if isinstance(value, np.ndarray):
-            arrays[f"callback/{index}/{name}"] = value
-        elif isinstance(value, list) and value and all(isinstance(v, np.ndarray) for v in value):
-            arrays.update({f"callback/{index}/{name}/{i:05d}": v for i, v in enumerate(value)})
-        elif value is None or isinstance(value, bool | int | float | str):
-            plain[name] = value
-    return plain, arrays
-
-
-def _restore(callback, index, plain, arrays):
-    vars(callback).update(plain)
-    lists = {}
-    for key in sorted(k for k in arrays if k.startswith(f"callback/{index}/")):
-        name, _, position = key.removeprefix(f"callback/{index}/").partition("/")
-        if position:
-            lists.setdefault(name, []).append(arrays[key])
-        else:
-            setattr(callback, name, arrays[key])
-    vars(callback).update(lists)
 
 
 class _EpochEvaluation(keras.callbacks.Callback):
@@ -272,10 +102,7 @@ class CalibrationCallback(_EpochEvaluation):
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
         labels, classes = self.check(self.data, "CalibrationCallback")
-        if labels is None:
-            raise ValueError(
-                "`data` must have labels: a pair (images, labels), or batches of them. Received: images alone"
-            )
+        check_labels(labels, "data")
         if isinstance(self.data, tuple):
             labels = self.data[1]
         as_indices(labels, len(labels), classes)
@@ -388,17 +215,14 @@ class OODCallback(_EpochEvaluation):
             training = self.network.outputs(self.training_data, self.score.uses_features, self.batch_size)
             self.score.fit_outputs(training)
             samples["`training_data`"] = training.sample
-        id_scores, samples["`id_data`"] = self._scores(id_data)
+        id_scores, samples["`id_data`"] = self.score.scores_and_sample(self.network, id_data, self.batch_size)
         logs = {}
         for name, data in self.ood.items():
-            ood_scores, samples[f"`ood` {name}"] = self._scores(data)
+            ood_scores, samples[f"`ood` {name}"] = self.score.scores_and_sample(self.network, data, self.batch_size)
             logs[f"auroc_{name}"] = auroc(id_scores, ood_scores)
             logs[f"fpr95_{name}"] = fpr_at_tpr(id_scores, ood_scores)
         self.warn_of_scale(samples)
         return logs
-
-    def _scores(self, data):
-        return self.score.scores_and_sample(self.network, data, self.batch_size)
 
     def _stop_listening(self):
         if self._listener is not None:
