@@ -1,8 +1,8 @@
 """A Keras classifier taken apart: its features, logits and last layer, from one pass over data."""
 
-from collections import deque
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain, pairwise
 
 import keras
 import numpy as np
@@ -140,18 +140,17 @@ class Network:
                 if first == 0:
                     self._check_images(images)
                 _check_no_nan(images, "images", first)
+                yield first, images, labels, count, run(ops.convert_to_tensor(images))
                 first += count
-                yield images, labels, count, run(ops.convert_to_tensor(images))
 
-        parts, sample, done = [], None, 0
+        parts, sample = [], None
         begun = begin() if image_scores else _one_behind(begin())  # scores may draw too, each after its own batch
-        for images, labels, count, tensors in begun:
+        for first, images, labels, count, tensors in begun:
             found = [ops.convert_to_numpy(tensor)[:count] for tensor in tensors]
-            if not parts:
+            if first == 0:
                 self._check_outputs(found[0])
                 sample = images[:count]
-            _check_no_nan(found[0], "logits", done)
-            done += count
+            _check_no_nan(found[0], "logits", first)
             parts.append((labels, found, [score(self, images)[:count] for score in image_scores.values()]))
         _check_any(len(parts))
         labels = None if parts[0][0] is None else np.concatenate([labels for labels, _, _ in parts])
@@ -227,12 +226,7 @@ class Network:
 
 def _one_behind(items):
     """Yields each item when the next one is there too, for which an accelerator computes meanwhile."""
-    waiting = deque()
-    for item in items:
-        waiting.append(item)
-        if len(waiting) > 1:
-            yield waiting.popleft()
-    yield from waiting
+    return (item for item, _ in pairwise(chain(items, [None])))
 
 
 def looks_like_probabilities(values):
