@@ -102,16 +102,14 @@ class FullStateCheckpoint(keras.callbacks.Callback):
         self.epoch = epoch + 1
         self.history.append({name: float(value) for name, value in (logs or {}).items()})
         arrays = {f"variable/{i:05d}": ops.convert_to_numpy(v) for i, v in enumerate(_variables(self.model))}
-        scalars = []
-        for index, callback in enumerate(self.callbacks):
-            plain, attribute_arrays = _state(callback, index)
-            scalars.append(plain)
-            arrays.update(attribute_arrays)
+        states = [_state(callback, index) for index, callback in enumerate(self.callbacks)]
+        for _, of_callback in states:
+            arrays |= of_callback
         state = {
             "epoch": self.epoch,
             "history": self.history,
             "made_by": _signature(self.model, self.callbacks),
-            "callbacks": scalars,
+            "callbacks": [plain for plain, _ in states],
         }
         with atomic_write(self.path) as file:
             np.savez(file, **arrays, state=np.array(json.dumps(state)))

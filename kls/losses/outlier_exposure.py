@@ -83,9 +83,7 @@ class OutlierExposure(ClassifierLoss):
         labels = ops.where(outlier, ops.zeros_like(labels), labels)
         true_term = true_log_p(log_p, labels, besides=", or -1 for an outlier")
         id_loss = smoothed_cross_entropy(a, b, true_term, log_p)
-        outlier_loss = ops.zeros_like(id_loss)
-        if self.weight != 0:
-            outlier_loss = -self.weight / classes * ops.sum(log_p, axis=-1)
+        outlier_loss = -self.weight / classes * ops.sum(log_p, axis=-1) if self.weight else ops.zeros_like(id_loss)
         id_factor, outlier_factor = _factors_of_means(outlier, log_p.dtype)
         return ops.where(outlier, outlier_factor * outlier_loss, id_factor * id_loss)
 

@@ -64,8 +64,7 @@ class Network:
         _check_model(model)
         self.model = model
         self.feature_layer = features
-        found = last_dense(model)
-        self._dense, self._trunk = found if found else (None, None)
+        self._dense, self._trunk = last_dense(model) or (None, None)
         self._features = self._trunk if features is None else _named_features(model, features)
         self.gives_probabilities = self.gives_log_probabilities = False
         self._compiled = {}
