@@ -7,11 +7,13 @@ threads per operation, and with others where these differ.
 
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing.connection import wait
 
 from kls.study.devices import has_accelerator
@@ -41,16 +43,26 @@ def check_importable(thing, argument):
     """Raises `PlanError` unless other processes can import a function or class.
 
     Args:
-        thing: The function or class.
+        thing: The function or class; a partial of one, or an instance, of what can be pickled.
         argument: What it was given as.
     """
-    module, name = thing.__module__, thing.__qualname__
+    named = thing.func if isinstance(thing, partial) else thing
+    named = named if hasattr(named, "__qualname__") else type(named)
+    module, name = named.__module__, named.__qualname__
     in_notebook = module == "__main__" and not hasattr(sys.modules["__main__"], "__file__")
-    if in_notebook or "<" in name:
+    if in_notebook or not _can_be_pickled(thing):
         raise PlanError(
             f"`{argument}` must be importable by other processes with `workers` above 1. Received: {name} of {module}. "
             "Move it to the top level of a module, and import it from there."
         )
+
+
+def _can_be_pickled(thing):
+    try:
+        pickle.dumps(thing)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return False
+    return True
 
 
 def train_side_by_side(trials, train, report, workers):

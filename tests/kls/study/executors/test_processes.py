@@ -18,6 +18,7 @@ from kls.study.data import open_sources
 from kls.study.executors import processes as processes_module
 from kls.study.executors.processes import (
     RemoteReport,
+    check_importable,
     check_workers,
     next_pair,
     train_side_by_side,
@@ -376,3 +377,21 @@ def test_a_teacher_its_student_and_a_failing_trial_in_real_processes(make_trial,
     lines = [line for line in capsys.readouterr().out.splitlines() if "epoch 1/1" in line]
     assert [line[:5] for line in lines] == ["[1/3]", "[2/3]"]
     assert multiprocessing.active_children() == []
+
+
+class TestWhatWorkersCanImport:
+    @pytest.mark.parametrize("thing", [json.dumps, Trial, partial(json.dumps, indent=1), SimpleNamespace()])
+    def test_what_can_be_pickled_is_taken(self, thing):
+        check_importable(thing, "callbacks")
+
+    @pytest.mark.parametrize(
+        ("thing", "named"),
+        [
+            (lambda trial: [], r"TestWhat.*<lambda> of .*test_processes"),
+            (partial(json.dumps, default=lambda value: 0), "dumps of json"),
+            (SimpleNamespace(lock=threading.Lock()), "SimpleNamespace of types"),
+        ],
+    )
+    def test_anything_else_is_named_and_refused(self, thing, named):
+        with pytest.raises(PlanError, match=f"`callbacks` must be importable .* Received: {named}"):
+            check_importable(thing, "callbacks")
