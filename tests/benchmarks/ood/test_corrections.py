@@ -15,8 +15,8 @@ from benchmarks.ood.corrections import (
     Detector,
     corrections_of,
     corrections_tables,
+    measure_corrections,
 )
-from benchmarks.ood.corrections import measure_corrections as measure_networks
 from benchmarks.ood.tables import Networks
 
 OF_LOGITS = {
@@ -69,9 +69,8 @@ def temperature_of(logits, labels):
     """Returns the temperature of the least negative log-likelihood, by SciPy."""
 
     def loss(log_temperature):
-        return -special.log_softmax(logits.astype(float) / np.exp(log_temperature), axis=1)[
-            np.arange(len(labels)), labels
-        ].mean()
+        log_probabilities = special.log_softmax(logits.astype(float) / np.exp(log_temperature), axis=1)
+        return -log_probabilities[np.arange(len(labels)), labels].mean()
 
     return np.exp(optimize.minimize_scalar(loss, bounds=(-5, 5), method="bounded", options={"xatol": 1e-12}).x)
 
@@ -81,43 +80,38 @@ def halves(n):
     return order[: n // 2], order[n // 2 :]
 
 
+def parts_of(correction, logits, labels):
+    """Returns pairs of rows of the ID samples, and what is done to the logits by which these are judged."""
+    if correction != TEMPERATURE:
+        return [(np.arange(len(logits)), normalised if correction == NORMALISED else np.float64)]
+    parts = []
+    for seen, judged in (halves(len(logits)), halves(len(logits))[::-1]):
+        temperature = temperature_of(logits[seen], labels[seen])
+        assert temperature > 1.5
+        parts.append((judged, lambda z, temperature=temperature: z.astype(float) / temperature))
+    return parts
+
+
+def expected_auroc(score, parts, id_logits, ood_logits, times=None, ood_times=1):
+    """Returns the mean over the parts by scikit-learn, of samples that are there so many times."""
+    times = np.ones(len(id_logits), int) if times is None else times
+    aurocs, shares = [], []
+    for rows, change in parts:
+        known = np.repeat(score(change(id_logits[rows])), times[rows])
+        aurocs.append(theirs(known, np.repeat(score(change(ood_logits)), ood_times)))
+        shares.append(len(known))
+    return np.average(aurocs, weights=shares)
+
+
 class TestDetector:
+    @pytest.mark.parametrize("correction", CORRECTIONS)
     @pytest.mark.parametrize("score", OF_LOGITS)
     @pytest.mark.parametrize("name", ["near", "far"])
-    def test_as_trained_is_the_auroc_of_the_score(self, detector, score, name):
-        found = detector.auroc(score, AS_TRAINED, name, once(detector, name))
-        sides = (
-            OF_LOGITS[score](part["logits"].astype(float)) for part in (detector.id_outputs, detector.ood_outputs[name])
-        )
-        assert found.shape == (1,)
-        assert found[0] == pytest.approx(theirs(*sides), abs=1e-12)
-
-    @pytest.mark.parametrize("score", OF_LOGITS)
-    def test_normalised_is_that_of_logits_of_mean_0_and_norm_1(self, detector, score):
-        found = detector.auroc(score, NORMALISED, "near", once(detector))
-        sides = [
-            OF_LOGITS[score](normalised(part["logits"])) for part in (detector.id_outputs, detector.ood_outputs["near"])
-        ]
-        assert found[0] == pytest.approx(theirs(*sides), abs=1e-12)
-        assert found[0] != detector.auroc(score, AS_TRAINED, "near", once(detector))[0]
-
-    @pytest.mark.parametrize("score", OF_LOGITS)
-    def test_temperature_is_the_mean_over_halves_judged_by_each_others(self, detector, score):
+    def test_it_is_the_auroc_of_the_score_of_corrected_logits(self, detector, score, name, correction):
         logits, labels = detector.id_outputs["logits"], detector.id_outputs["labels"]
-        other_logits = detector.ood_outputs["near"]["logits"]
-        first, second = halves(101)
-        expected = 0.0
-        for seen, judged in ((first, second), (second, first)):
-            temperature = temperature_of(logits[seen], labels[seen])
-            assert temperature > 1.5
-            sides = (OF_LOGITS[score](part.astype(float) / temperature) for part in (logits[judged], other_logits))
-            expected += len(judged) / 101 * theirs(*sides)
-        found = detector.auroc(score, TEMPERATURE, "near", once(detector))
-        assert found[0] == pytest.approx(expected, abs=1e-9)
-
-    def test_temperature_changes_the_maximum_softmax(self, detector):
-        found = [detector.auroc("msp", name, "near", once(detector))[0] for name in (AS_TRAINED, TEMPERATURE)]
-        assert abs(found[0] - found[1]) > 1e-4
+        parts, other = parts_of(correction, logits, labels), detector.ood_outputs[name]["logits"]
+        found = detector.auroc(score, correction, name, once(detector, name))
+        assert found == pytest.approx([expected_auroc(OF_LOGITS[score], parts, logits, other)], abs=1e-9)
 
     def test_temperature_leaves_the_maximum_logit_alone(self, detector):
         weights = [np.random.default_rng(3).random((5, n)) for n in (101, 60)]
@@ -130,23 +124,9 @@ class TestDetector:
         times = [rng.integers(0, 4, (3, n)) for n in (101, 60)]
         found = detector.auroc("msp", correction, "near", [part.astype(float) for part in times])
         logits, labels = detector.id_outputs["logits"], detector.id_outputs["labels"]
-        other_logits = detector.ood_outputs["near"]["logits"]
-        changes = {AS_TRAINED: lambda z: z.astype(float), NORMALISED: normalised}
-        parts = [(np.arange(101), changes.get(correction))]
-        if correction == TEMPERATURE:
-            first, second = halves(101)
-            parts = [
-                (judged, lambda z, seen=seen: z.astype(float) / temperature_of(logits[seen], labels[seen]))
-                for seen, judged in ((first, second), (second, first))
-            ]
-        for row in range(3):
-            shares, aurocs = [], []
-            for rows, change in parts:
-                known, other = OF_LOGITS["msp"](change(logits[rows])), OF_LOGITS["msp"](change(other_logits))
-                known = np.repeat(known, times[0][row, rows])
-                aurocs.append(theirs(known, np.repeat(other, times[1][row])))
-                shares.append(len(known))
-            assert found[row] == pytest.approx(np.average(aurocs, weights=shares), abs=1e-9)
+        parts, other = parts_of(correction, logits, labels), detector.ood_outputs["near"]["logits"]
+        expected = [expected_auroc(OF_LOGITS["msp"], parts, logits, other, *row) for row in zip(*times, strict=True)]
+        assert found == pytest.approx(expected, abs=1e-9)
 
     def test_stored_scores_are_taken_as_they_are(self):
         logits, labels = id_logits()
@@ -164,18 +144,10 @@ class TestDetector:
         found = detector.auroc("odin", correction, "near", once(detector))
 
         def odin(z):
-            return special.softmax(z.astype(float) / 1000, axis=1).max(axis=1)
+            return special.softmax(z / 1000, axis=1).max(axis=1)
 
-        if correction == AS_TRAINED:
-            expected = theirs(odin(moved), odin(other))
-        elif correction == NORMALISED:
-            expected = theirs(odin(normalised(moved)), odin(normalised(other)))
-        else:
-            expected = 0.0
-            for seen, judged in (halves(101), halves(101)[::-1]):
-                t = temperature_of(logits[seen], labels[seen])  # of the logits of images as they are
-                expected += len(judged) / 101 * theirs(odin(moved[judged] / t), odin(other / t))
-        assert found[0] == pytest.approx(expected, abs=1e-9)
+        parts = parts_of(correction, logits, labels)  # temperatures are of the logits of images as they are
+        assert found == pytest.approx([expected_auroc(odin, parts, moved, other)], abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -224,14 +196,14 @@ def sides_of(store, record, name, score="msp"):
     return [OF_LOGITS[score](part.astype(float)) for part in logits]
 
 
-def measure_corrections(records, store, scores, ood_sets=None, **options):
+def measured(records, store, scores, ood_sets=None, **options):
     """Measures records with all OOD sets that any of them has seen, or with those given."""
     frame = records.assign(classes=CLASSES).assign(**{f"auroc_{name}": 0.5 for seen in records["ood"] for name in seen})
     networks = {
         name: Networks(group, [], ood_sets or sorted({name for seen in group["ood"] for name in seen}))
         for name, group in frame.groupby("dataset", sort=False)
     }
-    return measure_networks(networks, store, scores, **options)
+    return measure_corrections(networks, store, scores, **options)
 
 
 def row_of(frame, **place):
@@ -245,36 +217,18 @@ class TestMeasureCorrections:
     def test_one_row_per_cell_and_scores_of_features_once(self, network, store):
         kept = {"knn": ("test", "near", "far")}
         records = pd.DataFrame([network(gamma, scores=kept) for gamma in (1.0, 0.9, 0.5)])
-        frame = measure_corrections(records, store, ["msp", "knn"], resamples=5)
+        frame = measured(records, store, ["msp", "knn"], resamples=5)
         assert len(frame) == 3 * 3 * (len(CORRECTIONS) + 1)
-        assert set(frame.columns) == {
-            *(
-                "dataset",
-                "model",
-                "gamma",
-                "score",
-                "correction",
-                "ood",
-                "n",
-                "auroc",
-                "std",
-                "pairs",
-                "difference",
-                "low",
-                "high",
-            )
-        }
+        place = ["dataset", "model", "gamma", "score", "correction", "ood"]
+        assert set(frame.columns) == {*place, "n", "auroc", "std", "pairs", "difference", "low", "high"}
         assert frame[frame["score"] == "knn"]["correction"].unique().tolist() == [AS_TRAINED]
         assert frame["ood"].unique().tolist() == [MEAN, "far", "near"]
         assert frame["gamma"].unique().tolist() == [1.0, 0.9, 0.5]
 
     def test_seeds_are_averaged_and_differences_are_of_the_same_seed(self, network, store):
-        members = {
-            (gamma, seed): network(gamma, seed, strength=4 * gamma, noise=seed)
-            for gamma in (1.0, 0.8)
-            for seed in (0, 1)
-        }
-        frame = measure_corrections(pd.DataFrame(members.values()), store, ["msp", "energy"], resamples=50)
+        places = [(1.0, 0), (1.0, 1), (0.8, 0), (0.8, 1)]
+        members = {(gamma, seed): network(gamma, seed, 4 * gamma, noise=seed) for gamma, seed in places}
+        frame = measured(pd.DataFrame(members.values()), store, ["msp", "energy"], resamples=50)
         for score in ("msp", "energy"):
             values = {key: theirs(*sides_of(store, one, "near", score)) for key, one in members.items()}
             for gamma in (1.0, 0.8):
@@ -288,7 +242,7 @@ class TestMeasureCorrections:
 
     def test_a_seed_without_a_baseline_is_in_no_difference(self, network, store):
         members = [network(1.0, 0), network(0.8, 0, 2.0), network(0.8, 1, 1.0, noise=1)]
-        frame = measure_corrections(pd.DataFrame(members), store, ["msp"], resamples=5)
+        frame = measured(pd.DataFrame(members), store, ["msp"], resamples=5)
         row = row_of(frame, correction=AS_TRAINED, ood="far", gamma=0.8)
         values = [theirs(*sides_of(store, one, "far")) for one in members]
         assert (row["n"], row["pairs"]) == (2, 1)
@@ -298,7 +252,7 @@ class TestMeasureCorrections:
     @pytest.mark.parametrize("correction", CORRECTIONS)
     def test_the_mean_is_that_over_sets(self, network, store, correction):
         records = pd.DataFrame([network(1.0), network(0.7, strength=1.0)])
-        frame = measure_corrections(records, store, ["msp"], resamples=5)
+        frame = measured(records, store, ["msp"], resamples=5)
         for gamma, columns in ((1.0, ["auroc"]), (0.7, ["auroc", "difference"])):
             rows = {name: row_of(frame, correction=correction, ood=name, gamma=gamma) for name in (MEAN, "near", "far")}
             for column in columns:
@@ -307,7 +261,7 @@ class TestMeasureCorrections:
 
     def test_intervals_hold_the_difference_and_the_baseline_has_none(self, network, store):
         records = pd.DataFrame([network(1.0), network(0.9, strength=2.9, noise=3), network(0.7, strength=1.0)])
-        frame = measure_corrections(records, store, ["msp", "max_logit"], resamples=100)
+        frame = measured(records, store, ["msp", "max_logit"], resamples=100)
         baseline = frame[frame["gamma"] == 1.0]
         assert baseline[["difference", "low", "high"]].isna().all(axis=None)
         others = frame[frame["gamma"] < 1.0]
@@ -316,20 +270,14 @@ class TestMeasureCorrections:
 
     def test_a_clearly_worse_network_is_told_apart(self, network, store):
         records = pd.DataFrame([network(1.0, strength=6.0), network(0.5, strength=0.5)])
-        frame = measure_corrections(records, store, ["energy"], resamples=200)
+        frame = measured(records, store, ["energy"], resamples=200)
         worse = frame[frame["gamma"] == 0.5]
         assert (worse["high"] < 0).all()
         assert (worse["difference"] < -0.1).all()
 
-    def test_networks_that_are_the_same_differ_by_nothing(self, network, store):
-        records = pd.DataFrame([network(1.0), network(0.5)])
-        frame = measure_corrections(records, store, ["msp", "energy"], resamples=50)
-        same = frame[frame["gamma"] == 0.5]
-        assert not same[["difference", "low", "high"]].to_numpy().any()
-
     def test_an_interval_is_as_wide_as_by_paired_resamples(self, network, store):
         members = [network(1.0, strength=3.0), network(0.8, strength=2.0)]
-        frame = measure_corrections(pd.DataFrame(members), store, ["msp"], resamples=400)
+        frame = measured(pd.DataFrame(members), store, ["msp"], resamples=400)
         row = row_of(frame, correction=AS_TRAINED, ood="near", gamma=0.8)
         (id_scores, ood_scores), (other_id, other_ood) = (sides_of(store, one, "near") for one in members)
         rng = np.random.default_rng(7)
@@ -342,24 +290,24 @@ class TestMeasureCorrections:
 
     def test_a_second_call_draws_the_same_resamples(self, network, store):
         records = pd.DataFrame([network(1.0), network(0.5, strength=1.0)])
-        first, second = (measure_corrections(records, store, ["msp"], resamples=20) for _ in range(2))
+        first, second = (measured(records, store, ["msp"], resamples=20) for _ in range(2))
         pd.testing.assert_frame_equal(first, second)
 
     def test_exposed_networks_and_students_are_left_out(self, network, store):
         sweep = [network(1.0), network(0.5, strength=1.0)]
         others = [network(1.0, loss=loss, strength=9, batch_size=8) for loss in ("outlier_exposure", "distillation")]
-        expected = measure_corrections(pd.DataFrame(sweep), store, ["msp"], resamples=5)
-        found = measure_corrections(pd.DataFrame([*sweep, *others]), store, ["msp"], resamples=5)
+        expected = measured(pd.DataFrame(sweep), store, ["msp"], resamples=5)
+        found = measured(pd.DataFrame([*sweep, *others]), store, ["msp"], resamples=5)
         pd.testing.assert_frame_equal(found, expected)
 
     def test_sets_that_not_all_networks_have_seen_are_left_out(self, network, store):
         records = pd.DataFrame([network(1.0, sets=("near", "far")), network(0.5, sets=("near",))])
-        frame = measure_corrections(records, store, ["msp"], resamples=5)
+        frame = measured(records, store, ["msp"], resamples=5)
         assert frame["ood"].unique().tolist() == [MEAN, "near"]
 
     def test_sets_that_were_not_asked_for_are_left_out(self, network, store):
         records = pd.DataFrame([network(1.0), network(0.5)])
-        frame = measure_corrections(records, store, ["msp"], ood_sets=["far"], resamples=5)
+        frame = measured(records, store, ["msp"], ood_sets=["far"], resamples=5)
         assert frame["ood"].unique().tolist() == [MEAN, "far"]
 
     def test_a_resample_of_one_half_is_judged_by_that_half(self, detector):
@@ -372,7 +320,7 @@ class TestMeasureCorrections:
         assert found == pytest.approx(theirs(id_scores, ood_scores), abs=1e-12)
 
     def test_without_ood_sets_there_is_nothing(self, network, store):
-        assert measure_corrections(pd.DataFrame([network(sets=())]), store, ["msp"]).empty
+        assert measured(pd.DataFrame([network(sets=())]), store, ["msp"]).empty
 
     def test_data_sets_are_measured_each_on_its_own(self, network, store):
         records = [
@@ -380,24 +328,22 @@ class TestMeasureCorrections:
             for dataset, strength in (("stripes", 3.0), ("dots", 1.0))
             for gamma in (1.0, 0.5)
         ]
-        together = measure_corrections(pd.DataFrame(records), store, ["msp"], resamples=5)
-        apart = [
-            measure_corrections(pd.DataFrame(part), store, ["msp"], resamples=5) for part in (records[:2], records[2:])
-        ]
+        together = measured(pd.DataFrame(records), store, ["msp"], resamples=5)
+        apart = [measured(pd.DataFrame(part), store, ["msp"], resamples=5) for part in (records[:2], records[2:])]
         pd.testing.assert_frame_equal(together, pd.concat(apart, ignore_index=True))
 
     def test_sets_seen_before_a_score_was_asked_for_are_left_out(self, network, store):
         """An earlier run against `far` without the score, a later one against `near` with it."""
         kept = {"knn": ("near", "test")}
         records = pd.DataFrame([network(gamma, scores=kept) for gamma in (1.0, 0.5)])
-        frame = measure_corrections(records, store, ["msp", "knn"], resamples=5)
+        frame = measured(records, store, ["msp", "knn"], resamples=5)
         assert frame["ood"].unique().tolist() == [MEAN, "near"]
         assert frame["score"].unique().tolist() == ["msp", "knn"]
 
     @pytest.mark.parametrize("score", ["knn", "odin"])
     def test_a_score_that_not_all_networks_have_stored_is_left_out(self, network, store, score):
         records = pd.DataFrame([network(1.0, scores={score: ("near", "far", "test")}), network(0.5)])
-        frame = measure_corrections(records, store, ["msp", score], resamples=5)
+        frame = measured(records, store, ["msp", score], resamples=5)
         assert frame["score"].unique().tolist() == ["msp"]
         assert frame["ood"].unique().tolist() == [MEAN, "far", "near"]
 
@@ -409,7 +355,7 @@ class TestTables:
         members = [
             network(gamma, seed, strength=3 * gamma, noise=seed, scores=kept) for gamma in (1.0, 0.7) for seed in (0, 1)
         ]
-        return measure_corrections(pd.DataFrame(members), store, ["msp", "knn"], resamples=20)
+        return measured(pd.DataFrame(members), store, ["msp", "knn"], resamples=20)
 
     def test_one_of_the_mean_and_one_per_set(self, frame):
         tables = corrections_tables(frame, {"stripes": 3})
@@ -443,23 +389,11 @@ class TestTables:
                 else:
                     assert cells[1] == f"{numbers['difference']:+.2f} [{numbers['low']:+.2f}, {numbers['high']:+.2f}]"
 
-    def test_one_seed_has_no_deviation(self, network, store):
-        records = pd.DataFrame([network(1.0), network(0.7, strength=1.0)])
-        (table, _), *_ = corrections_tables(measure_corrections(records, store, ["msp"], resamples=5), {"stripes": 3})
-        assert table.rows[0][4] == "1"
-        assert "±" not in "".join(cell for row in table.rows for cell in row)
-
-    def test_a_sweep_of_the_baseline_alone_has_no_differences(self, network, store):
-        frame = measure_corrections(pd.DataFrame([network(1.0)]), store, ["msp"], resamples=5)
+    def test_one_network_has_neither_differences_nor_a_deviation(self, network, store):
+        frame = measured(pd.DataFrame([network(1.0)]), store, ["msp"], resamples=5)
         (table, _), *_ = corrections_tables(frame, {"stripes": 3})
         (row,) = table.rows
         assert row[:5] == ("stripes", "resnet8v1", "msp", "0", "1")
+        assert "±" not in "".join(row)
         assert row[6::2] == ("–", "–", "–")
         assert "–" not in row[5::2]
-
-    def test_it_can_be_written(self, frame, tmp_path):
-        for table, numbers in corrections_tables(frame, {"stripes": 3}):
-            table.write(tmp_path, numbers)
-            pd.testing.assert_frame_equal(
-                pd.read_csv(tmp_path / f"{table.name}.csv"), numbers.reset_index(drop=True), check_dtype=False
-            )
