@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from kls.study.report.tables import Bold, Table, data_note, display_name, percent
+from kls.study.report.tables import Bold, Table, cell_of, data_note, display_name, percent
 
 
 def accuracy_table(records, paper, failed=()):
@@ -147,8 +147,8 @@ def _published_cell(printed, gamma):
 def _cell(values, best, failed):
     if values is None:
         return "failed" if failed else "–"
-    text = percent(values) + (" (some failed)" if failed else "")
-    return Bold(text) if values.mean() == best else text
+    note = " (some failed)" if failed else ""
+    return cell_of(values, lambda shown: percent(shown) + note, values.mean() == best)
 
 
 def _counts(values):

@@ -1,6 +1,7 @@
 """The paper's figures, drawn from what the study's networks left behind."""
 
 import itertools
+from functools import partial
 
 import keras
 import numpy as np
@@ -36,28 +37,29 @@ def draw_figures(plan, records, networks, store, datasets):
         store: The `RunStore`.
         datasets: `{name: opened Dataset}`.
     """
+    save = partial(store.write_figure, dpi=120)
     least = min(record["seed"] for record in records)
     first = [record for record in records if record["seed"] == least]
-    _save(store, "accuracy_against_ece", accuracy_against_calibration(calibration_panels(networks)))
+    save("accuracy_against_ece", accuracy_against_calibration(calibration_panels(networks)))
     trials = {trial.id: trial for trial in plan.trials}
     students = pd.DataFrame(first).groupby(["dataset", "model"], sort=False)
     for (dataset, model), group in students:
         name, group = f"{dataset}_{model}", group.to_dict("records")
         outputs = {record["configuration"]: _probabilities(store, record) for record in group}
-        _save(store, f"reliability_{name}", plots.reliability_diagrams(outputs, BINS, convention=CONVENTION))
+        save(f"reliability_{name}", plots.reliability_diagrams(outputs, BINS, convention=CONVENTION))
         panels = {f"{display_name(dataset)}, {model}": outputs}
-        _save(store, f"class_confidence_{name}", class_confidence(panels))
+        save(f"class_confidence_{name}", class_confidence(panels))
         losses = {
             method: _curves(*found, datasets[dataset])
             for method, record in _shown(group, FIGURE_8).items()
             if (found := store.class_losses(record["trial"]))
         }
         if losses:
-            _save(store, f"class_losses_{name}", class_loss_curves(losses))
+            save(f"class_losses_{name}", class_loss_curves(losses))
         shown = _shown(group, FIGURE_7).values()
         rows = projections([trials[record["trial"]] for record in shown], datasets[dataset], store)
         if rows:
-            _save(store, f"projection_{name}", penultimate_projection(rows))
+            save(f"projection_{name}", penultimate_projection(rows))
 
 
 def calibration_panels(networks):
@@ -144,10 +146,6 @@ def _curves(losses, accuracies, dataset):
 def _probabilities(store, record):
     logits, labels = read_logits(store.outputs_path(record["trial"], record["evaluation"]))
     return labels, softmax(logits)
-
-
-def _save(store, name, figure):
-    store.write_figure(name, figure, dpi=120)
 
 
 def class_confidence(panels, bins=BINS):

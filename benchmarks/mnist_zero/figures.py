@@ -38,13 +38,9 @@ def draw_figures(records, store, datasets):
         group = [record for record in decoders if record["dataset"] == name]
         record = next((record for record in group if record["recipe"]["method"]["std_weight"]), group[0])
         _, index = base_and_class(name)
-        _save(store, f"confidence_{name}", _confidences(group, store))
+        store.write_figure(f"confidence_{name}", _confidences(group, store), dpi=120)
         for figure, drawn in _of_one_network(record, store, datasets[name].class_names, index):
-            _save(store, f"{figure}_{name}", drawn)
-
-
-def _save(store, name, figure):
-    store.write_figure(name, figure, dpi=120)
+            store.write_figure(f"{figure}_{name}", drawn, dpi=120)
 
 
 def _confidences(records, store):

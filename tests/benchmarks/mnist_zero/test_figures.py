@@ -83,7 +83,7 @@ def draw(study, **replaced):
     """Returns the figures of a study by name, unsaved, with functions of the module replaced."""
     drawn = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "_save", lambda store, name, figure: drawn.__setitem__(name, figure))
+        patch.setattr(RunStore, "write_figure", lambda store, name, figure, dpi: drawn.__setitem__(name, figure))
         for name, function in replaced.items():
             patch.setattr(figures, name, function)
         draw_figures(study.records, study.store, study.datasets)
