@@ -1,5 +1,5 @@
 """The studies. Each is a program: `python -m benchmarks.decathlon`."""
 
-import os
+from kls.utils.start import start_as_command
 
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # TensorFlow leaves oneDNN off on processors without AVX-512
+start_as_command()

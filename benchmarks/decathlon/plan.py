@@ -2,17 +2,15 @@
 
 from dataclasses import dataclass, replace
 
-import keras
 from tabulate import tabulate
 
 import decathlon
 import decathlon.store
 from benchmarks.decathlon import STUDY
-from kls.study.data import open_datasets
+from kls.study.data import open_sources
 from kls.study.methods import LabelSmoothing
 from kls.study.plan import Plan, PlanError, scale_schedule
-from kls.study.precision import resolve_precision
-from kls.study.trial import Trial, normalisation_of
+from kls.study.trial import trial_of
 from kls.targets import check_gamma
 
 SCHEDULE = ((80, 1e-1), (120, 1e-2), (160, 1e-3), (180, 0.5e-3))
@@ -67,39 +65,32 @@ def requested_gammas(texts, classes):
 
 
 def make_plan(options):
-    """Returns the plan that the command line asks for.
+    """Returns the plan that the command line asks for, and its opened datasets, as `Sources`.
 
     Raises:
-        PlanError: If data sets are not prepared, with the commands that prepare them, or a gamma does not fit.
+        PlanError: If datasets are not prepared, with the commands that prepare them, or a gamma does not fit.
     """
     rows = _requested_rows(options)
-    datasets = open_datasets([row.dataset for row in rows], options.image_size, options.data_dir)
+    sources = open_sources([row.dataset for row in rows], options.image_size, options.data_dir, options.ood)
     trials = []
     for row in rows:
-        dataset = datasets[row.dataset]
-        entry = decathlon.CATALOG.get(row.dataset)
+        dataset = sources.datasets[row.dataset]
         epochs = options.epochs or row.epochs
-        precision = resolve_precision(options.precision)
-        for gamma in _gammas(options.gamma, dataset):
-            trials += [
-                Trial(
-                    dataset=row.dataset,
-                    image_size=dataset.size,
-                    data=dataset.fingerprint,
-                    model=row.model,
-                    method=LabelSmoothing(gamma),
-                    schedule=scale_schedule(SCHEDULE, epochs, row.schedule_epochs),
-                    epochs=epochs,
-                    batch_size=options.batch_size,
-                    flip=entry is None or entry.flip,
-                    normalisation=normalisation_of(entry),
-                    seed=seed,
-                    precision=precision,
-                    backend=keras.backend.backend(),
-                )
-                for seed in range(options.seeds)
-            ]
-    return Plan(STUDY, tuple(trials))
+        trials += [
+            trial_of(
+                dataset,
+                model=row.model,
+                method=LabelSmoothing(gamma),
+                schedule=scale_schedule(SCHEDULE, epochs, row.schedule_epochs),
+                epochs=epochs,
+                batch_size=options.batch_size,
+                seed=seed,
+                precision=options.precision,
+            )
+            for gamma in _gammas(options.gamma, dataset)
+            for seed in range(options.seeds)
+        ]
+    return Plan(STUDY, tuple(trials)), sources
 
 
 def _requested_rows(options):

@@ -3,19 +3,17 @@
 import textwrap
 from dataclasses import dataclass, replace
 
-import keras
 from tabulate import tabulate
 
-import decathlon
 from benchmarks.ldl import STUDY
 from benchmarks.ldl.human import gamma_of_entropy, mean_entropy, read_distributions
 from benchmarks.ldl.methods import ALL, GAMMA, HUMAN, METHODS, MIXED, NINE, ONE, TABLE_1
+from benchmarks.paper import changed
 from decathlon.mixing import mixing_named
-from kls.study.data import check_prepared, is_prepared, open_datasets
+from kls.study.data import is_prepared, open_sources
 from kls.study.methods import CrossEntropy, Distillation, LabelSmoothing, OverfittingRatio, SoftLabels
 from kls.study.plan import Plan, PlanError, scale_schedule, with_parents
-from kls.study.precision import resolve_precision
-from kls.study.trial import Trial, normalisation_of
+from kls.study.trial import trial_of
 from kls.targets import check_gamma
 
 PADDING = 4 / 32
@@ -99,25 +97,26 @@ QUICK = Setting(
 
 
 def make_plan(options):
-    """Returns the plan that the command line asks for, and the names of its OOD datasets.
+    """Returns the plan that the command line asks for, and its opened datasets, as `Sources`.
 
     Raises:
-        PlanError: If data sets are not prepared, with the commands that prepare them, or a value does not fit.
+        PlanError: If datasets are not prepared, with the commands that prepare them, or a value does not fit.
     """
     settings = _requested(options)
     names = [setting.dataset for setting in settings]
-    check_prepared([*names, *options.ood], options.data_dir)
-    datasets = open_datasets(names, options.image_size, options.data_dir)
-    _check(options, datasets.values())
+    sources = open_sources(names, options.image_size, options.data_dir, options.ood)
+    _check(options, sources.datasets.values())
     if options.teacher == HUMAN:
-        return _human_plan(settings, datasets, options), tuple(options.ood)
+        return _human_plan(settings, sources.datasets, options), sources
     trials = [
         trial
         for setting in settings
         for seed in range(options.seeds)
-        for trial in _trials(setting, _vanilla(setting, datasets[setting.dataset], seed, options), _gamma(options))
+        for trial in _trials(
+            setting, _vanilla(setting, sources.datasets[setting.dataset], seed, options), _gamma(options)
+        )
     ]
-    return Plan(STUDY, tuple(trials)), tuple(options.ood)
+    return Plan(STUDY, tuple(trials)), sources
 
 
 def method_named(name, setting):
@@ -170,16 +169,19 @@ def _requested(options):
                 [known for known in PAPER if known.dataset == name] or [Setting(name)], _students(options)
             )
         ]
-    changes = {
-        "students": _students(options) if options.preset == "quick" else (),
-        "teacher": options.teacher if options.teacher != HUMAN else None,
-        "ensemble": tuple(options.ensemble or ()),
-        "mixing": options.augment,
-        "methods": tuple(options.methods or ()),
-        "epochs": options.epochs,
-    }
-    changes = {name: value for name, value in changes.items() if value}
-    return list(dict.fromkeys(replace(setting, **changes) for setting in settings))
+    made = [
+        changed(
+            setting,
+            students=_students(options) if options.preset == "quick" else (),
+            teacher=options.teacher if options.teacher != HUMAN else None,
+            ensemble=tuple(options.ensemble or ()),
+            mixing=options.augment,
+            methods=tuple(options.methods or ()),
+            epochs=options.epochs,
+        )
+        for setting in settings
+    ]
+    return list(dict.fromkeys(made))
 
 
 def _gamma(options):
@@ -219,11 +221,8 @@ def _check(options, datasets):
 
 def _vanilla(setting, dataset, seed, options):
     """Returns the trial of a network that learns from hard labels, of no model yet."""
-    entry = decathlon.CATALOG.get(dataset.name)
-    return Trial(
-        dataset=dataset.name,
-        image_size=dataset.size,
-        data=dataset.fingerprint,
+    return trial_of(
+        dataset,
         model="",
         method=VANILLA,
         schedule=scale_schedule(MILESTONES, setting.epochs, EPOCHS),
@@ -231,13 +230,10 @@ def _vanilla(setting, dataset, seed, options):
         batch_size=options.batch_size,
         optimizer="momentum",
         learning_rate=0.05,
-        shift=PADDING,
-        flip=entry is None or entry.flip,
-        normalisation=normalisation_of(entry),
-        seed=seed,
-        precision=resolve_precision(options.precision),
-        backend=keras.backend.backend(),
         weight_decay=WEIGHT_DECAY,
+        shift=PADDING,
+        seed=seed,
+        precision=options.precision,
     )
 
 

@@ -1,32 +1,39 @@
 """The command `python -m benchmarks.mnist_zero`; what it does is told in `benchmarks.mnist_zero`."""
 
-import argparse
 import sys
 
 from benchmarks.mnist_zero import STUDY
 from benchmarks.mnist_zero import __doc__ as about
-from benchmarks.mnist_zero.methods import CLASSIFIER, CROSS_ENTROPY, method_named
-from benchmarks.options import add_common_options, parse, positive
+from benchmarks.mnist_zero.examine import THRESHOLD, examine
+from benchmarks.mnist_zero.figures import draw_figures
+from benchmarks.mnist_zero.plan import CLASSIFIER, CROSS_ENTROPY, list_rows, make_plan, method_named
+from benchmarks.mnist_zero.tables import detectors_table, measured, zero_table
+from benchmarks.paper import paper_parser, run_paper
+from benchmarks.published import published
+from decathlon.options import positive
 
 
 def main(arguments=None):
     """Runs the study and returns its exit code: 0, 1 if a trial failed, 2 if it cannot be run, 130 if stopped."""
-    options = parse(_parser(), arguments)
-    from benchmarks.mnist_zero.plan import list_rows, make_plan
-    from benchmarks.mnist_zero.report import report
-    from kls.study.command import run_paper
+    return run_paper(_parser(), arguments, list_rows, make_plan, report)
 
-    if options.list:
-        print(list_rows(options.data_dir))
-        return 0
-    return run_paper(options, make_plan, lambda plan, store, ood: report(plan, store, options.data_dir))
+
+def report(study, results):
+    """Examines what is finished, prints and writes the tables and draws the figures."""
+    store, datasets, records = study.store, study.trainer.sources.datasets, results.records
+    finished = {record["trial"] for record in records}
+    for trial in study.plan().trials:
+        if trial.id in finished:
+            examine(trial, datasets[trial.dataset], store)
+    networks = measured(records, store)
+    store.show(*zero_table(networks, records, published("song")))
+    store.show(*detectors_table(networks))
+    draw_figures(records, store, datasets)
+    print(f"Thresholds: {store.out / 'trials' / '*' / THRESHOLD}")
 
 
 def _parser():
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.mnist_zero",
-        description=about.split("\n\n")[0] + " Repeats Song's report.",
-    )
+    parser = paper_parser(STUDY, about, one_model=True)
     parser.add_argument(
         "--held-out",
         nargs="+",
@@ -46,7 +53,6 @@ def _parser():
         metavar="N",
         help="training images held out to choose thresholds on (default: the paper's share, 5,000 of 54,077)",
     )
-    add_common_options(parser, STUDY, one_model=True)
     return parser
 
 

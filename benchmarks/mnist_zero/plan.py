@@ -1,19 +1,20 @@
 """The trials of the study: per class that is held out, the ways of training that are compared."""
 
-from dataclasses import dataclass, replace
+import argparse
+import re
+from dataclasses import dataclass
 
-import keras
 from tabulate import tabulate
 
 import decathlon
 from benchmarks.mnist_zero import STUDY
-from benchmarks.mnist_zero.methods import CLASSIFIER, CROSS_ENTROPY, STD
-from kls.study.data import check_prepared, is_prepared, open_datasets
+from benchmarks.paper import changed
+from kls.study.data import Sources, is_prepared, open_datasets, open_ood
 from kls.study.methods import CrossEntropy, Denoising
 from kls.study.plan import Plan, PlanError
-from kls.study.precision import resolve_precision
-from kls.study.trial import Trial
+from kls.study.trial import trial_of
 
+CROSS_ENTROPY, CLASSIFIER, STD = "cross-entropy", "classifier", re.compile(r"std-(\d+(?:\.\d+)?)")
 PAPER_IMAGES, PAPER_VALIDATION = 54077, 5000
 PAPER_SIDE, NOISE, NOISE_SIDES, HEAVY_SIDES = 28, 0.3, (10, 14), (18, 22)
 VALIDATION, PROXY, TEST, HELD_OUT = "validation", "proxy_ood", "id_test", "held_out"  # names of stored sets
@@ -41,7 +42,7 @@ QUICK = Setting("digits", epochs=15, methods=(CROSS_ENTROPY, "std-1", CLASSIFIER
 
 
 def make_plan(options):
-    """Returns the plan that the command line asks for, and the names of further OOD datasets.
+    """Returns the plan that the command line asks for, and its opened datasets, as `Sources`.
 
     The data sets without their held-out classes are made in the data directory.
 
@@ -51,27 +52,26 @@ def make_plan(options):
     for name in {PROXY, TEST, HELD_OUT} & set(options.ood):
         raise PlanError(f"--ood {name}: the study stores images of its own by that name.")
     settings = _requested(options)
-    check_prepared([setting.dataset for setting in settings], options.data_dir)
     datasets = open_datasets([setting.dataset for setting in settings], options.image_size, options.data_dir)
-    trials = []
+    held_out, trials = {}, []
     for setting in settings:
         dataset = datasets[setting.dataset]
         _check(dataset)
         for index in dict.fromkeys(_class_index(dataset, name) for name in setting.held_out):
             held = _without_class(dataset, index, options)
+            held_out[held.name] = held
             for seed in range(options.seeds):
                 trials += [_trial(setting, held, method, seed, options) for method in setting.methods]
-    return Plan(STUDY, tuple(trials)), options.ood
+    ood = open_ood(options.ood, held_out.values(), options.data_dir)
+    return Plan(STUDY, tuple(trials)), Sources(held_out, ood)
 
 
 def _requested(options):
     """Returns the settings of the preset with what the command line changes."""
     preset = QUICK if options.preset == "quick" else PAPER
     names = dict.fromkeys(options.datasets or [preset.dataset])
-    changes = {"held_out": tuple(options.held_out or ()), "epochs": options.epochs}
-    changes["methods"] = tuple(dict.fromkeys(options.methods or ()))
-    changes = {name: value for name, value in changes.items() if value}
-    return [replace(preset, dataset=name, **changes) for name in names]
+    held_out, methods = tuple(options.held_out or ()), tuple(dict.fromkeys(options.methods or ()))
+    return [changed(preset, dataset=name, held_out=held_out, methods=methods, epochs=options.epochs) for name in names]
 
 
 def _check(dataset):
@@ -111,10 +111,8 @@ def _without_class(dataset, index, options):
 
 
 def _trial(setting, dataset, name, seed, options):
-    return Trial(
-        dataset=dataset.name,
-        image_size=dataset.size,
-        data=dataset.fingerprint,
+    return trial_of(
+        dataset,
         model="denoising_classifier",
         method=_method(name, dataset),
         schedule="cosine",
@@ -124,13 +122,25 @@ def _trial(setting, dataset, name, seed, options):
         flip=False,
         normalisation="scale",
         seed=seed,
-        precision=resolve_precision(options.precision),
-        backend=keras.backend.backend(),
+        precision=options.precision,
     )
 
 
+def method_named(text):
+    """Parses the name of a method.
+
+    Raises:
+        argparse.ArgumentTypeError: If there is none of that name.
+    """
+    if text not in (CROSS_ENTROPY, CLASSIFIER) and not STD.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"must be {CROSS_ENTROPY}, {CLASSIFIER} or std-W with a number W. Received: {text}"
+        )
+    return text
+
+
 def _method(name, dataset):
-    """Returns the method of a name of the command line."""
+    """Returns the method of a name that `method_named` knows."""
     if name == CLASSIFIER:
         return CrossEntropy(title=name)
     weight = STD.fullmatch(name)

@@ -1,30 +1,63 @@
 """The command `python -m benchmarks.ood`; what it does is told in `benchmarks.ood`."""
 
-import argparse
 import sys
+
+import pandas as pd
 
 from benchmarks.ood import SCORES, STUDY
 from benchmarks.ood import __doc__ as about
-from benchmarks.options import add_common_options, model_name, parse, positive
+from benchmarks.ood.corrections import corrections_tables, measure_corrections
+from benchmarks.ood.figures import smoothing_curves, teacher_and_student
+from benchmarks.ood.plan import list_rows, make_plan
+from benchmarks.ood.tables import accuracy_table, by_data_set, detection_table, smoothing_panels, teacher_panels
+from benchmarks.paper import paper_parser, run_paper
+from benchmarks.published import published
+from decathlon.options import positive
+from kls.models import names
+from kls.study.report.calibration import calibration_table
+from kls.study.store import read_outputs
 
 
 def main(arguments=None):
     """Runs the study and returns its exit code: 0, 1 if a trial failed, 2 if it cannot be run, 130 if stopped."""
-    options = parse(_parser(), arguments)
-    from benchmarks.ood.plan import list_rows, make_plan
-    from benchmarks.ood.report import report
-    from kls.study.command import run_paper
+    return run_paper(_parser(), arguments, list_rows, make_plan, report)
 
-    if options.list:
-        print(list_rows(options.data_dir))
-        return 0
-    return run_paper(options, make_plan, lambda plan, store, ood: report(plan, store, ood, options.scores))
+
+def report(study, results):
+    """Prints and writes the tables and figures of what is finished; the corrections, which take longest, come last."""
+    store = study.store
+    networks = by_data_set(pd.DataFrame(results.records), study.plan(), study.trainer.sources.ood)
+    paper = published("lee_cheon2020")
+    store.show(*accuracy_table(networks, paper))
+    store.show(*detection_table(networks, paper, _image_counts(networks, store)))
+    if panels := smoothing_panels(networks):
+        store.write_figure("smoothing", smoothing_curves(panels), dpi=150)
+    if panels := teacher_panels(networks):
+        store.write_figure("teacher_and_student", teacher_and_student(panels), dpi=150)
+    smoothed = pd.concat([of.smoothed() for of in networks.values()])
+    if len(smoothed):
+        store.show(*calibration_table(smoothed))
+    corrections = measure_corrections(networks, store, study.scores)
+    if len(corrections):
+        first, *others = corrections_tables(corrections, {name: of.classes for name, of in networks.items()})
+        store.show(*first)
+        for table, numbers in others:
+            store.write_table(table, numbers)
+
+
+def _image_counts(networks, store):
+    """Returns `{(data set, OOD set): number of OOD images}`, from what the networks stored."""
+    counts = {}
+    for name, of in networks.items():
+        for other in of.ood_sets:
+            trial = next(record["trial"] for record in of.records.to_dict("records") if other in record["ood"])
+            counts[name, other] = len(read_outputs(store.outputs_path(trial, other))["labels"])
+    return counts
 
 
 def _parser():
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.ood", description=about.split("\n\n")[0] + " Repeats Lee & Cheon 2020."
-    )
+    parser = paper_parser(STUDY, about)
+    parser.set_defaults(batch_size=128, scores=SCORES)
     softness = parser.add_mutually_exclusive_group()
     softness.add_argument(
         "--alpha",
@@ -48,20 +81,14 @@ def _parser():
         help="prepared data sets to expose a network to, each alone or several together; the first is that of Tables "
         "1 and 2",
     )
-    parser.add_argument(
-        "--other-student",
-        type=model_name,
-        metavar="MODEL",
-        help="second network to learn from the exposed one",
-    )
+    second = "second network to learn from the exposed one"
+    parser.add_argument("--other-student", choices=names(), metavar="MODEL", help=second)
     parser.add_argument(
         "--tuning-epochs",
         type=positive,
         metavar="N",
         help="epochs of fine-tuning with outliers (default: the preset's, whatever --epochs)",
     )
-    add_common_options(parser, STUDY)
-    parser.set_defaults(batch_size=128, scores=SCORES)
     return parser
 
 

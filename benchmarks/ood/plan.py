@@ -2,16 +2,14 @@
 
 from dataclasses import dataclass, replace
 
-import keras
 from tabulate import tabulate
 
-import decathlon
 from benchmarks.ood import STUDY
-from kls.study.data import check_prepared, is_prepared, open_datasets, open_others
+from benchmarks.paper import changed
+from kls.study.data import is_prepared, open_sources
 from kls.study.methods import CrossEntropy, Distillation, LabelSmoothing, OutlierExposure
 from kls.study.plan import Plan, PlanError, with_parents
-from kls.study.precision import resolve_precision
-from kls.study.trial import Trial, normalisation_of
+from kls.study.trial import trial_of
 from kls.targets import check_gamma, gamma_from_epsilon
 
 PADDING = 4 / 32
@@ -81,23 +79,22 @@ QUICK = Row(
 
 
 def make_plan(options):
-    """Returns the plan that the command line asks for, and `{name: names of OOD datasets}`.
+    """Returns the plan that the command line asks for, and its opened datasets, as `Sources`.
 
     Raises:
-        PlanError: If data sets are not prepared, with the commands that prepare them, or a value does not fit.
+        PlanError: If datasets are not prepared, with the commands that prepare them, or a value does not fit.
     """
-    rows = _requested(options)
-    check_prepared([name for row in rows for name in row.data()], options.data_dir)
-    datasets = open_datasets([row.dataset for row in rows], options.image_size, options.data_dir)
+    rows = {row.dataset: row for row in _requested(options)}
+    ood = {name: row.ood for name, row in rows.items()}
+    outliers = {name: sum(row.outliers, ()) for name, row in rows.items()}
+    sources = open_sources(rows, options.image_size, options.data_dir, ood, outliers)
     trials = []
-    for row in rows:
-        dataset = datasets[row.dataset]
+    for name, row in rows.items():
+        dataset = sources.datasets[name]
         gammas = _gammas(row, dataset, options)
-        outliers = open_others(dict.fromkeys(sum(row.outliers, ())), dataset, options.data_dir)
-        fingerprints = {name: other.fingerprint for name, other in outliers.items()}
         for seed in range(options.seeds):
-            trials += _trials(row, dataset, gammas, fingerprints, seed, options)
-    return Plan(STUDY, tuple(trials)), {row.dataset: row.ood for row in rows}
+            trials += _trials(row, dataset, gammas, sources.others, seed, options)
+    return Plan(STUDY, tuple(trials)), sources
 
 
 def _requested(options):
@@ -109,16 +106,18 @@ def _requested(options):
     else:
         names = options.datasets or known
         rows = [known.get(name, Row(name)) for name in dict.fromkeys(names)]
-    changes = {
-        "model": options.model,
-        "other_student": options.other_student,
-        "outliers": options.outliers,
-        "ood": tuple(options.ood),
-        "epochs": options.epochs,
-        "tuning_epochs": options.tuning_epochs,
-    }
-    changes = {name: value for name, value in changes.items() if value}
-    return [replace(_without_itself(row), **changes) for row in rows]
+    return [
+        changed(
+            _without_itself(row),
+            model=options.model,
+            other_student=options.other_student,
+            outliers=options.outliers,
+            ood=tuple(options.ood),
+            epochs=options.epochs,
+            tuning_epochs=options.tuning_epochs,
+        )
+        for row in rows
+    ]
 
 
 def _without_itself(row):
@@ -147,13 +146,11 @@ def _gammas(row, dataset, options):
     return sorted({1.0, *gammas}, reverse=True)
 
 
-def _trials(row, dataset, gammas, fingerprints, seed, options):
+def _trials(row, dataset, gammas, others, seed, options):
     """Returns the trials of one dataset and seed, each after what it starts from."""
-    entry = decathlon.CATALOG.get(row.dataset)
-    trial = Trial(
-        dataset=row.dataset,
-        image_size=dataset.size,
-        data=dataset.fingerprint,
+    unvaried = {"shift": 0.0, "flip": False, "normalisation": "scale"}
+    trial = trial_of(
+        dataset,
         model=row.model,
         method=CrossEntropy(),
         schedule="cosine",
@@ -161,12 +158,9 @@ def _trials(row, dataset, gammas, fingerprints, seed, options):
         batch_size=options.batch_size,
         optimizer="nesterov",
         learning_rate=row.learning_rate,
-        shift=PADDING if row.augmented else 0.0,
-        flip=row.augmented and (entry is None or entry.flip),
-        normalisation=normalisation_of(entry) if row.augmented else "scale",
         seed=seed,
-        precision=resolve_precision(options.precision),
-        backend=keras.backend.backend(),
+        precision=options.precision,
+        **({"shift": PADDING} if row.augmented else unvaried),
     )
     exposed = [
         OutlierExposure(names, OUTLIER_WEIGHT, OUTLIER_BATCH, epochs=row.tuning_epochs, learning_rate=row.tuning_rate)
@@ -181,7 +175,7 @@ def _trials(row, dataset, gammas, fingerprints, seed, options):
         *(replace(trial, method=student) for student in students),
         *(replace(trial, model=row.other_student, method=student) for student in students[1:2]),
     ]
-    return [found for one in described for found in with_parents(one, fingerprints)]
+    return [found for one in described for found in with_parents(one, others)]
 
 
 def list_rows(data_dir):

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -59,22 +60,40 @@ def check_data(trials, sources):
             )
 
 
-def check_prepared(names, data_dir):
-    """Raises one `PlanError` that lists all datasets which are not prepared at any size, with their commands.
-
-    Args:
-        names: Names of datasets.
-        data_dir: The data directory.
-    """
-    absent = [name for name in dict.fromkeys(names) if not is_prepared(name, data_dir)]
-    if absent:
-        raise PlanError(_absent(f"{name} is not prepared. Run: {prepare_command(name)}" for name in absent))
-
-
 def is_prepared(name, data_dir):
     """Whether a dataset can be opened at some size: it is prepared, or bundled."""
     entry = decathlon.CATALOG.get(name)
     return (entry is not None and entry.source == "bundled") or bool(prepared_sizes(name, data_dir))
+
+
+def open_sources(names, image_size, data_dir, ood=(), others=None):
+    """Opens all datasets of a study of prepared ones.
+
+    Args:
+        names: Names of the datasets to train on.
+        image_size: Their prepared side in pixels, or `None`.
+        data_dir: The data directory.
+        ood: As in `open_ood`.
+        others: `{name of a dataset to train on: names of datasets that methods read besides}`.
+
+    Returns:
+        `Sources`.
+
+    Raises:
+        PlanError: If a dataset cannot be used; those that are not prepared are all named, with their commands.
+    """
+    others = others or {}
+    listed = chain(names, *(ood.values() if isinstance(ood, dict) else [ood]), *others.values())
+    absent = [name for name in dict.fromkeys(listed) if not is_prepared(name, data_dir)]
+    if absent:
+        raise PlanError(_absent(f"{name} is not prepared. Run: {prepare_command(name)}" for name in absent))
+    datasets = open_datasets(names, image_size, data_dir)
+    read = {name: open_others(dict.fromkeys(of), datasets[name], data_dir) for name, of in others.items()}
+    return Sources(
+        datasets,
+        open_ood(ood, datasets.values(), data_dir),
+        {(name, other): dataset for name, opened in read.items() for other, dataset in opened.items()},
+    )
 
 
 def open_datasets(names, image_size, data_dir):
@@ -91,7 +110,7 @@ def open_datasets(names, image_size, data_dir):
     Raises:
         PlanError: If some are not prepared: one error with the commands that prepare all of them.
     """
-    return _open_all("", dict.fromkeys(names), lambda name: decathlon.open(name, image_size, data_dir))
+    return _open_all(dict.fromkeys(names), lambda name: decathlon.open(name, image_size, data_dir))
 
 
 def as_dataset(data, image_size=None, data_dir=None):
@@ -110,7 +129,8 @@ def as_dataset(data, image_size=None, data_dir=None):
     """
     if isinstance(data, decathlon.Dataset | Arrays):
         return data
-    if isinstance(data, str) and is_prepared(data, data_dir or decathlon.store.default_data_dir()):
+    data_dir = data_dir or decathlon.store.default_data_dir()
+    if isinstance(data, str) and is_prepared(data, data_dir):
         return open_datasets([data], image_size, data_dir)[data]
     if isinstance(data, str | Path):
         if not Path(data).is_dir():
@@ -132,22 +152,19 @@ def _prepared_folder(path, image_size, data_dir):
     """Returns the dataset of a folder, prepared under a name made of the folder's and of its contents."""
     slug = re.sub(r"[^\w-]", "_", path.resolve().name, flags=re.ASCII) or "folder"
     name = f"{slug}.{_folder_hash(path)}"
-    directory = data_dir or decathlon.store.default_data_dir()
-    sizes = prepared_sizes(name, directory)
+    sizes = prepared_sizes(name, data_dir)
     if image_size is None and len(sizes) > 1:
         raise PlanError(f"`image_size` must be given: {path} is prepared at {', '.join(sizes)} pixels. Received: None")
-    if image_size is None and sizes:
-        return decathlon.open(name, sizes[0], directory)
-    if image_size is not None and str(image_size) in sizes:
-        return decathlon.open(name, image_size, directory)
+    if sizes and (image_size is None or str(image_size) in sizes):
+        return decathlon.open(name, image_size or sizes[0], data_dir)
     try:
         source = open_folder(path)
         try:
-            dataset = decathlon.prepare(name, source, image_size, directory)
+            dataset = decathlon.prepare(name, source, image_size, data_dir)
         except DataError:
             if image_size is not None:
                 raise
-            dataset = decathlon.prepare(name, source, DEFAULT_SIZE, directory)
+            dataset = decathlon.prepare(name, source, DEFAULT_SIZE, data_dir)
     except (SourceError, DataError) as error:
         raise PlanError(f"`data`: {error}") from None
     counts = ", ".join(f"{count:,} {split}" for split, count in dataset.counts.items())
@@ -185,9 +202,7 @@ def open_ood(names, datasets, data_dir):
         wanted = names.get(dataset.name, ()) if isinstance(names, dict) else names
         others = [name for name in dict.fromkeys(wanted) if name != dataset.name or len(datasets) == 1]
         check_ood_names(others)
-        opened[dataset.name] = _open_others("--ood", others, dataset, data_dir)
-        for other in opened[dataset.name].values():
-            _refuse_overlap("--ood", dataset, other, other.evaluation)
+        opened[dataset.name] = open_others(others, dataset, data_dir, "--ood", of_training=False)
     return opened
 
 
@@ -203,14 +218,15 @@ def check_ood_names(names):
         )
 
 
-def open_others(names, dataset, data_dir, flag="--outliers"):
-    """Opens datasets whose training images a method reads.
+def open_others(names, dataset, data_dir, flag="--outliers", of_training=True):
+    """Opens datasets whose images are none of the ones to train on, at the size of these where they are prepared at it.
 
     Args:
         names: Names of prepared datasets.
         dataset: The dataset to train on.
         data_dir: The data directory.
         flag: The option that names them, for errors.
+        of_training: Whether their training images are read, not those of their evaluation splits.
 
     Returns:
         `{name: Dataset}`.
@@ -218,9 +234,13 @@ def open_others(names, dataset, data_dir, flag="--outliers"):
     Raises:
         PlanError: If one is not prepared, or overlaps the one to train on.
     """
-    opened = _open_others(flag, names, dataset, data_dir)
+    try:
+        opened = _open_all(names, lambda name: open_like(name, dataset.image_shape, data_dir))
+    except (DataError, ValueError) as error:
+        raise PlanError(f"{flag} {' '.join(names)}: {error}") from None
     for other in opened.values():
-        _refuse_overlap(flag, dataset, other, "train")
+        if reason := overlap(dataset, other, "train" if of_training else other.evaluation):
+            raise PlanError(f"{flag} {other.name}: its images are not OOD to a network of {dataset.name}: {reason}.")
     return opened
 
 
@@ -233,14 +253,7 @@ def conformed(images, shape):
     return images
 
 
-def _open_others(flag, names, dataset, data_dir):
-    try:
-        return _open_all(f"{flag}: ", names, lambda name: open_like(name, dataset.image_shape, data_dir))
-    except (DataError, ValueError) as error:
-        raise PlanError(f"{flag} {' '.join(names)}: {error}") from None
-
-
-def _open_all(prefix, names, open_one):
+def _open_all(names, open_one):
     opened, absent = {}, []
     for name in names:
         try:
@@ -248,38 +261,12 @@ def _open_all(prefix, names, open_one):
         except NotPreparedError as error:
             absent.append(str(error))
     if absent:
-        raise PlanError(prefix + _absent(absent))
+        raise PlanError(_absent(absent))
     return opened
 
 
 def _absent(reasons):
     return "\n  ".join(["datasets have to be prepared first:", *reasons])
-
-
-def _refuse_overlap(flag, dataset, other, split):
-    reason = overlap(dataset, other, split)
-    if reason:
-        raise PlanError(f"{flag} {other.name}: its images are not OOD to a network of {dataset.name}: {reason}.")
-
-
-def open_sources(plan, data_dir, ood=()):
-    """Opens all datasets of a plan of prepared datasets.
-
-    Args:
-        plan: The `Plan`.
-        data_dir: The data directory.
-        ood: Names of prepared datasets that are OOD to the networks, or `{name of a dataset to train on: names}`.
-
-    Returns:
-        `Sources`.
-
-    Raises:
-        PlanError: If a dataset cannot be used.
-    """
-    datasets = {trial.dataset: decathlon.open(trial.dataset, trial.image_size, data_dir) for trial in plan.trials}
-    read = dict.fromkeys((trial.dataset, name) for trial in plan.trials for name, _ in trial.others)
-    others = {(name, other): open_others([other], datasets[name], data_dir)[other] for name, other in read}
-    return Sources(datasets, open_ood(ood, datasets.values(), data_dir), others)
 
 
 def ood_of(ood, dataset, data_dir):

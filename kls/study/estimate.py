@@ -27,11 +27,6 @@ def training_steps(trial, dataset):
     return trial.epochs * steps_per_epoch(trial, dataset)
 
 
-def epoch_images(trial, dataset):
-    """Returns how many images a trial trains on per epoch."""
-    return steps_per_epoch(trial, dataset) * trial.batch_size
-
-
 def epoch_work(trial, dataset):
     """Returns the cost of an epoch, by which epochs of different trials compare.
 
@@ -39,8 +34,8 @@ def epoch_work(trial, dataset):
         trial: The `Trial`.
         dataset: Its opened dataset.
     """
-    pixels = np.prod(dataset.image_shape[:2])
-    return float(trial.method.cost(trial) * epoch_images(trial, dataset) * (pixels + PIXELS_PER_IMAGE))
+    images = steps_per_epoch(trial, dataset) * trial.batch_size
+    return float(trial.method.cost(trial) * images * (np.prod(dataset.image_shape[:2]) + PIXELS_PER_IMAGE))
 
 
 class Rehearsal(Training):

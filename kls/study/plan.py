@@ -43,18 +43,18 @@ class Plan:
         return {trial.id: trial for trial in self.trials}
 
 
-def with_parents(trial, fingerprints=None):
+def with_parents(trial, others=None):
     """Returns a trial as its method has it, after the trials that it starts from and what these start from.
 
     Args:
         trial: A `Trial` as the study describes it; what its method changes, and its parents, are filled in.
-        fingerprints: `{name: fingerprint}` of the further datasets that methods read.
+        others: `{(name of its dataset, name): dataset}` of the further datasets that methods read.
 
     Returns:
         List of `Trial`s, the last of them the one asked for.
     """
     method = trial.method
-    chains = [with_parents(parent, fingerprints) for parent in method.parents(trial)]
+    chains = [with_parents(parent, others) for parent in method.parents(trial)]
     changes = {name: getattr(method, name) for name in OF_THE_TRIAL if getattr(method, name) is not None}
     if "epochs" in changes and "schedule" not in changes and trial.schedule != "cosine":
         changes["schedule"] = scale_schedule(trial.schedule, method.epochs, trial.epochs)
@@ -62,7 +62,7 @@ def with_parents(trial, fingerprints=None):
         trial,
         **changes,
         parents=tuple(chain[-1].id for chain in chains),
-        others=tuple((name, fingerprints[name]) for name in method.datasets),
+        others=tuple((name, others[trial.dataset, name].fingerprint) for name in method.datasets),
     )
     return [*(parent for chain in chains for parent in chain), own]
 

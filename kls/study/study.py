@@ -4,8 +4,6 @@ import inspect
 from dataclasses import replace
 from pathlib import Path
 
-import keras
-
 import decathlon
 from kls.ood.scores import SCORES
 from kls.study.data import Sources, as_dataset, ood_of, open_others
@@ -13,12 +11,12 @@ from kls.study.executors.processes import check_importable, check_workers
 from kls.study.methods import CrossEntropy, LabelSmoothing, Method, check_registered, parse
 from kls.study.models import describe_model, find
 from kls.study.plan import Plan, PlanError, with_parents
-from kls.study.precision import PRECISIONS, resolve_precision
+from kls.study.precision import PRECISIONS
 from kls.study.results import Results
 from kls.study.run import STOPPED, Trainer, check_methods, run, wanted_of
 from kls.study.store import RunStore
 from kls.study.train import STRATEGIES, check_strategy
-from kls.study.trial import Trial, normalisation_of
+from kls.study.trial import trial_of
 from kls.utils.arrays import check_choice, check_whole, shown
 from kls.utils.files import as_path
 from kls.utils.sources import definitions_hash
@@ -121,16 +119,13 @@ class Study:
         scores = tuple(check_choice(score, "scores", SCORES) for score in _as_list(scores))
         if not (callbacks is None or callable(callbacks)):
             raise PlanError(f"`callbacks` must be a function of a trial. Received: callbacks={shown(callbacks)}")
+        check_choice(precision, "precision", (*PRECISIONS, "auto"))
         data_dir = Path(data_dir) if data_dir is not None else decathlon.store.default_data_dir()
         dataset = as_dataset(data, image_size, data_dir)
         methods = _checked_methods(methods)
         model_name, own = find(model)
-        entry = decathlon.CATALOG.get(dataset.name)
-        are_images = getattr(dataset, "are_images", True)
-        trial = Trial(
-            dataset=dataset.name,
-            image_size=dataset.size,
-            data=dataset.fingerprint,
+        trial = trial_of(
+            dataset,
             model=model_name,
             method=methods[0],
             epochs=epochs,
@@ -140,31 +135,20 @@ class Study:
             learning_rate=learning_rate,
             weight_decay=weight_decay,
             compile=None if compile is None else _describe_function(compile),
-            shift=shift if are_images else 0.0,
-            flip=are_images and ((entry is None or entry.flip) if flip is None else flip),
-            normalisation=normalisation or (normalisation_of(entry) if are_images else "none"),
-            precision=resolve_precision(check_choice(precision, "precision", (*PRECISIONS, "auto"))),
-            backend=keras.backend.backend(),
+            shift=shift,
+            flip=flip,
+            normalisation=normalisation,
+            precision=precision,
         )
+        own_models = {}
         if own is not None:
             found = describe_model(own, dataset.image_shape, dataset.classes)
-            own = replace(own, ending=found.ending)
-            scales = found.has_preprocessing and normalisation is None and are_images
-            trial = replace(trial, architecture=found.architecture, own_preprocessing=scales)
             _check_features_of(model_name, found, methods, features, scores)
-            if are_images:
-                print(f"{model_name}: {SCALING['none' if scales else trial.normalisation]}")
+            own_models[model_name] = replace(own, ending=found.ending)
+            trial = _of_own_model(trial, found, dataset, normalisation)
         others = _others(methods, dataset, data_dir)
-        fingerprints = {other: opened.fingerprint for (_, other), opened in others.items()}
-        chains = [
-            with_parents(replace(trial, method=method, seed=seed), fingerprints)
-            for seed in _checked_seeds(seeds)
-            for method in methods
-        ]
-        trials = tuple(found for chain in chains for found in chain)
-        plan = Plan(name, trials, frozenset(chain[-1].id for chain in chains))
+        plan = _plan_of(name, trial, methods, seeds, others)
         sources = Sources({dataset.name: dataset}, {dataset.name: ood_of(ood, dataset, data_dir)}, others)
-        own_models = {} if own is None else {model_name: own}
         self._set(plan, sources, out, features, scores, False, own_models, compile, callbacks)
 
     @classmethod
@@ -186,6 +170,7 @@ class Study:
     def _set(self, plan, sources, out, features, scores, class_losses, own_models=None, compile=None, callbacks=None):
         check_methods(plan, sources.datasets)
         _check_features(plan, features, scores)
+        self.scores = scores
         self.trainer = Trainer(
             plan,
             RunStore(out),
@@ -248,6 +233,27 @@ class Study:
     def results(self):
         """Returns the `Results` of the trials that are finished."""
         return Results(self.trainer)
+
+
+def _of_own_model(trial, description, dataset, normalisation):
+    """Returns a trial with what the user's own network is, and says what stands before that."""
+    are_images = getattr(dataset, "are_images", True)
+    scales = description.has_preprocessing and normalisation is None and are_images
+    trial = replace(trial, architecture=description.architecture, own_preprocessing=scales)
+    if are_images:
+        print(f"{trial.model}: {SCALING[trial.scaling]}")
+    return trial
+
+
+def _plan_of(name, trial, methods, seeds, others):
+    """Returns the plan of a trial with each seed and method, after what these start from."""
+    chains = [
+        with_parents(replace(trial, method=method, seed=seed), others)
+        for seed in _checked_seeds(seeds)
+        for method in methods
+    ]
+    trials = tuple(found for chain in chains for found in chain)
+    return Plan(name, trials, frozenset(chain[-1].id for chain in chains))
 
 
 def _checked_methods(methods):

@@ -7,9 +7,10 @@ from functools import cached_property, partial
 
 import keras
 
+import decathlon
 from decathlon.augmentation import FILLS
 from kls.study.methods.base import Method, check_schedule
-from kls.study.precision import PRECISIONS
+from kls.study.precision import PRECISIONS, resolve_precision
 from kls.utils.arrays import check_bool, check_choice, check_number, check_whole
 
 OPTIMIZERS = {
@@ -127,13 +128,34 @@ class Trial:
         return next((factor for start, factor in reversed(self.schedule) if epoch >= start), 1.0)
 
 
-def normalisation_of(entry):
-    """Returns what a network does first with images of a dataset.
+def trial_of(dataset, *, shift=0.1, flip=None, normalisation=None, precision="float32", **recipe):
+    """Returns a trial of an opened dataset.
 
     Args:
-        entry: The dataset's entry in the catalogue, or `None`.
+        dataset: A `decathlon.Dataset`, or what has its attributes. Features are neither scaled nor augmented.
+        shift: As in `Trial`.
+        flip: As in `Trial`; by default as the dataset's entry in the catalogue says.
+        normalisation: As in `Trial`; by default as the entry says.
+        precision: `float32`, `mixed_bfloat16` or `auto`.
+        **recipe: The other fields of the trial.
     """
-    return "mean" if entry is None or entry.subtract_mean else "scale"
+    entry = decathlon.CATALOG.get(dataset.name)
+    usual = "mean" if entry is None or entry.subtract_mean else "scale"
+    if flip is None:
+        flip = entry is None or entry.flip
+    if not getattr(dataset, "are_images", True):
+        shift, flip, usual = 0.0, False, "none"
+    return Trial(
+        dataset=dataset.name,
+        image_size=dataset.size,
+        data=dataset.fingerprint,
+        shift=shift,
+        flip=flip,
+        normalisation=normalisation or usual,
+        precision=resolve_precision(precision),
+        backend=keras.backend.backend(),
+        **recipe,
+    )
 
 
 def recipe_id(recipe):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def start_as_command():
-    """Imports Keras as a command wants it, if this process is `python -m kls`, `kls`, or a worker of a study.
+    """Imports Keras as a command wants it, in `kls`, `python -m kls`, a paper's command and the workers of a study.
 
     TensorFlow leaves oneDNN off on processors without AVX-512, where it trains 1.4 to 1.8 times as fast with it.
     """

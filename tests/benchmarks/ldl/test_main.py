@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score, log_loss, top_k_accuracy_score
 
-from benchmarks.ldl import report
-from benchmarks.ldl.__main__ import main
+from benchmarks.ldl import __main__ as command
 from benchmarks.ldl.tables import with_configuration
 from kls.calibration.samples import softmax
 from kls.models import registry
@@ -31,7 +30,7 @@ def study(data_dir, tiny_builder):
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(registry._BUILDERS, "tiny", tiny_builder)
             patch.setitem(registry._BUILDERS, "small", tiny_builder)
-            return main([*arguments, *more])
+            return command.main([*arguments, *more])
 
     return run
 
@@ -79,7 +78,7 @@ class TestWhatItTrains:
                 assert losses[-1, k] == pytest.approx(expected, rel=1e-4)
 
     def test_a_finished_study_is_not_trained_again(self, study, finished, monkeypatch, capsys):
-        monkeypatch.setattr(report, "draw_figures", lambda *_: None)
+        monkeypatch.setattr(command, "draw_figures", lambda *_: None)
         before = {path: path.stat().st_mtime_ns for path in finished.glob("trials/*/weights.weights.h5")}
         assert study(finished, "--methods", *METHODS) == 0
         assert f"{len(before)} of {len(before)} trials are finished already" in capsys.readouterr().out
@@ -140,7 +139,7 @@ class TestHumanLabels:
 
 class TestTheCommand:
     def test_list(self, data_dir, capsys):
-        assert main(["--list", "--data-dir", str(data_dir)]) == 0
+        assert command.main(["--list", "--data-dir", str(data_dir)]) == 0
         assert "on-mt-ldl+" in capsys.readouterr().out
 
     def test_dry_run(self, study, tmp_path, capsys):

@@ -14,8 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 import decathlon
 import kls
-from benchmarks.mnist_zero import report
-from benchmarks.mnist_zero.__main__ import main
+from benchmarks.mnist_zero import __main__ as command
 from decathlon.sources.npz import open_npz
 from kls.models import registry
 from kls.ood import Threshold
@@ -65,7 +64,7 @@ def study(prepared_dir, tiny_denoising_classifier):
     def run(out, *more, data_dir=prepared_dir):
         recipe = ("--datasets", "bands", "--epochs", "2", "--batch-size", "16", "--validation", "16")
         methods = () if "--methods" in more else ("--methods", *METHODS)
-        return main([*recipe, *methods, *more, "--data-dir", str(data_dir), "--out", str(out)])
+        return command.main([*recipe, *methods, *more, "--data-dir", str(data_dir), "--out", str(out)])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry._BUILDERS, "denoising_classifier", tiny_denoising_classifier)
@@ -87,7 +86,7 @@ class Finished:
         self.out = out
         self.codes, self.trained, self.printed = [], [], []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(report, "draw_figures", lambda *_: None)
+            patch.setattr(command, "draw_figures", lambda *_: None)
             self._run(study, stop_at="classifier")
         self.stopped = files(out)
         self._run(study)
@@ -129,7 +128,7 @@ def copy(out, tmp_path):
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    monkeypatch.setattr(report, "draw_figures", lambda *_: None)
+    monkeypatch.setattr(command, "draw_figures", lambda *_: None)
 
 
 @pytest.fixture
@@ -197,7 +196,7 @@ class TestAFinishedStudy:
     def test_tables_are_printed_as_written(self, finished):
         for name in ("zero", "detectors"):
             assert (finished.out / "tables" / f"{name}.md").read_text() in finished.printed[1]
-        assert f"every trial, and its threshold.json: {finished.out / 'trials'}" in finished.printed[1]
+        assert f"Thresholds: {finished.out / 'trials' / '*' / 'threshold.json'}\n" in finished.printed[1]
 
     def test_a_stored_threshold_gives_the_printed_accuracies(self, out, prepared_dir):
         trial = trial_of(out, "std-1")
@@ -268,7 +267,7 @@ def other(study, tmp_path_factory):
     )
     out = tmp_path_factory.mktemp("runs") / "other"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "draw_figures", lambda *_: None)
+        patch.setattr(command, "draw_figures", lambda *_: None)
         assert study(out, "--methods", "std-1", data_dir=prepared_dir) == 0
     return prepared_dir, out
 
@@ -330,7 +329,7 @@ class TestFailures:
 
 class TestTheCommand:
     def test_list(self, tmp_path, capsys):
-        assert main(["--list", "--data-dir", str(tmp_path)]) == 0
+        assert command.main(["--list", "--data-dir", str(tmp_path)]) == 0
         lines = capsys.readouterr().out.splitlines()
         assert [line.split("|")[1].strip() for line in lines[2:]] == ["quick", "paper"]
 

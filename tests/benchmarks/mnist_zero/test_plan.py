@@ -9,8 +9,7 @@ import pytest
 
 import decathlon
 from benchmarks.mnist_zero.__main__ import _parser
-from benchmarks.mnist_zero.methods import method_named
-from benchmarks.mnist_zero.plan import list_rows, make_plan, scaled_sides
+from benchmarks.mnist_zero.plan import list_rows, make_plan, method_named, scaled_sides
 from decathlon.sources.npz import open_npz
 from decathlon.store import NotPreparedError, default_data_dir
 from kls.study.methods import CrossEntropy, Denoising
@@ -64,8 +63,8 @@ def by_method(trials):
 
 class TestRecipes:
     def test_the_preset_of_the_paper(self, prepared_dir):
-        plan, ood = plan_of(prepared_dir, "--preset", "paper")
-        assert (plan.study, ood) == ("mnist_zero", ())
+        plan, sources = plan_of(prepared_dir, "--preset", "paper")
+        assert (plan.study, sources.ood) == ("mnist_zero", {"mnist-without-0": {}})
         assert [trial.method.title for trial in plan.trials] == METHODS
         for trial in plan.trials:
             assert (trial.dataset, trial.image_size, trial.model) == ("mnist-without-0", "28", "denoising_classifier")
@@ -169,7 +168,6 @@ class TestMNIST:
             return made[-1]
 
         made = []
-        monkeypatch.setattr("benchmarks.mnist_zero.plan.check_prepared", lambda names, data_dir: None)
         monkeypatch.setattr("benchmarks.mnist_zero.plan.open_datasets", lambda names, *_: dict.fromkeys(names, mnist))
         monkeypatch.setattr(decathlon, "hold_out", hold_out)
         assert len(trials_of("anywhere", "--preset", "paper")) == 4

@@ -128,7 +128,7 @@ class TestPaper:
 
     def test_svhn_is_held_against_cifar10_and_the_others_against_svhn(self, paper):
         common = {"mnist", "fashion_mnist", "lsun", "tiny_imagenet"}
-        assert {name: set(others) for name, others in paper[1].items()} == {
+        assert {name: set(others) for name, others in paper[1].ood.items()} == {
             "svhn_cropped": common | {"cifar10"},
             "cifar10": common | {"svhn_cropped"},
             "cifar100_full": common | {"svhn_cropped"},
@@ -195,7 +195,7 @@ class TestQuick:
         assert [trial.method.outliers for trial in exposed(trials)] == [("photos",), ("noise",), ("noise", "photos")]
         assert [trial.model for trial in students(trials)] == ["wrn10-1"] * 4 + ["densenet10-12"]
         assert len(trials) == 3 + 3 + 5
-        assert quick[1] == {"digits": ("glyphs", "photos", "noise")}
+        assert {name: list(of) for name, of in quick[1].ood.items()} == {"digits": ["glyphs", "photos", "noise"]}
 
     def test_protocol(self, quick):
         for trial in quick[0].trials:
@@ -296,7 +296,8 @@ class TestOptions:
     @pytest.mark.parametrize(("preset", "name"), list(product(("quick", "paper"), ("own", "cifar10"))))
     def test_ood_sets(self, prepared_dir, preset, name):
         arguments = ("--preset", preset, "--datasets", name, "--outliers", "dots", "--batch-size", "96")
-        assert plan_of(prepared_dir, *arguments, "--ood", "hues", "mnist")[1] == {name: ("hues", "mnist")}
+        _, sources = plan_of(prepared_dir, *arguments, "--ood", "hues", "mnist")
+        assert {name: list(of) for name, of in sources.ood.items()} == {name: ["hues", "mnist"]}
 
     def test_batch_and_precision(self, prepared_dir):
         trials = own(prepared_dir, "--batch-size", "48", "--precision", "mixed_bfloat16")
@@ -371,6 +372,6 @@ def test_the_list_shows_presets_and_what_is_missing(prepared_dir, tmp_path):
 
 
 def test_a_preset_does_not_hold_a_data_set_against_itself(prepared_dir):
-    plan, ood = plan_of(prepared_dir, "--datasets", "photos", "--batch-size", "32")
-    assert ood == {"photos": ("glyphs", "noise")}
+    plan, sources = plan_of(prepared_dir, "--datasets", "photos", "--batch-size", "32")
+    assert list(sources.ood["photos"]) == ["glyphs", "noise"]
     assert [trial.method.outliers for trial in exposed(plan.trials)] == [("noise",)]

@@ -4,7 +4,7 @@ from PIL import Image
 
 import decathlon
 from decathlon.sources.npz import open_npz
-from kls.study.data import as_dataset, open_datasets, open_ood, open_others
+from kls.study.data import as_dataset, open_datasets, open_ood, open_others, open_sources
 from kls.study.plan import PlanError
 
 
@@ -137,6 +137,26 @@ class TestOpenOthers:
     def test_a_name_that_is_none_is_refused(self, one, prepared_dir):
         with pytest.raises(PlanError, match="--outliers"):
             open_others(("dots", ""), one, prepared_dir)
+
+
+class TestOpenSources:
+    def test_all_that_a_study_reads_is_opened(self, prepared_dir):
+        read = {"two": ("large", "dots", "large")}
+        sources = open_sources(["one", "two"], None, prepared_dir, {"one": ["dots"]}, read)
+        assert [*sources.datasets] == ["one", "two"]
+        assert {name: [*of] for name, of in sources.ood.items()} == {"one": ["dots"], "two": []}
+        assert {place: other.name for place, other in sources.others.items()} == {
+            ("two", "large"): "large",
+            ("two", "dots"): "dots",
+        }
+
+    @pytest.mark.parametrize("ood", [["mine", "mnist"], {"one": ["mine", "dots"]}])
+    def test_all_absent_sets_are_listed_in_one_error(self, prepared_dir, ood):
+        with pytest.raises(PlanError) as error:
+            open_sources(["mnist", "one"], None, prepared_dir, ood, {"one": ["tiny_imagenet"]})
+        heading, *lines = str(error.value).splitlines()
+        assert heading == "datasets have to be prepared first:"
+        assert [line.split()[0] for line in lines] == ["mnist", "mine", "tiny_imagenet"]
 
 
 class TestFolder:

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 
 from kls.study.methods import CrossEntropy, Distillation, LabelSmoothing, OutlierExposure
@@ -42,8 +44,9 @@ def test_a_run_stopped_halfway_keeps_its_milestones():
 
 class TestWithParents:
     def test_what_a_method_starts_from_comes_before_it(self, make_trial):
+        noise = SimpleNamespace(fingerprint="89ab")
         exposure = OutlierExposure("noise", epochs=1, learning_rate=1e-4)
-        found = with_parents(make_trial(method=Distillation(exposure, "wrn10-1")), {"noise": "89ab"})
+        found = with_parents(make_trial(method=Distillation(exposure, "wrn10-1")), {("stripes", "noise"): noise})
         assert [(trial.model, trial.method.label) for trial in found] == [
             ("wrn10-1", "gamma=1"),
             ("wrn10-1", "exposed to noise"),

@@ -18,7 +18,7 @@ def plan(make_trial):
 
 
 def run(plan, store, data_dir):
-    sources = open_sources(plan, data_dir)
+    sources = open_sources(["stripes"], None, data_dir)
     return run_trainer(Trainer(plan, store, sources, wanted_of(sources)))
 
 

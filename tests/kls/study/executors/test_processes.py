@@ -79,7 +79,7 @@ def processes(monkeypatch):
 
 
 def trainer_of(plan, store, data_dir):
-    sources = open_sources(plan, data_dir)
+    sources = open_sources(["stripes"], None, data_dir)
     return Trainer(plan, store, sources, wanted_of(sources))
 
 
