@@ -19,7 +19,7 @@ from functools import partial
 import numpy as np
 from scipy.stats import norm
 
-from benchmarks.options import positive
+from decathlon.options import positive
 from kls import calibration, ood
 from kls.study.report.tables import Table
 

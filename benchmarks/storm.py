@@ -27,7 +27,7 @@ import numpy as np
 from tabulate import tabulate
 
 import decathlon
-from benchmarks.options import positive
+from decathlon.options import positive
 from decathlon.sources.npz import open_npz
 
 DATASET, SIDE, CLASSES, TRAIN, TEST = "storm", 8, 3, 96, 40

@@ -5,8 +5,13 @@ import re
 import sys
 from functools import partial
 
-from benchmarks.options import directory, name_of, parse, positive, score_name
 from benchmarks.tables import __doc__ as about
+from benchmarks.tables.measured import make_table, measure_run
+from decathlon.options import directory, positive
+from kls import calibration, ood
+from kls.calibration.reliability import BINNINGS, CONVENTIONS
+from kls.ood.scores import SCORES
+from kls.study.store import RunStore, StoreError
 
 
 def main(arguments=None):
@@ -15,10 +20,7 @@ def main(arguments=None):
     Returns:
         Exit code: 0, 1 if trials are left out, 2 if the table cannot be made or written.
     """
-    options = parse(_parser(), arguments)
-    from benchmarks.tables.measured import make_table, measure_run
-    from kls.study.store import RunStore, StoreError
-
+    options = _parser().parse_args(arguments)
     store = RunStore(options.run)
     try:
         frame = measure_run(store, options)
@@ -39,25 +41,25 @@ def _parser():
     add(
         "--metric",
         nargs="+",
-        type=name_of("kls.calibration:METRICS", "kls.ood:METRICS"),
+        choices=(*calibration.METRICS, *ood.METRICS),
         default=["accuracy", "ece", "nll", "brier"],
         help="what to show (default: accuracy ece nll brier); a wrong name lists all",
     )
-    add("--score", type=score_name, default="msp", help="for AUROC and the like (default: msp)")
+    add("--score", choices=SCORES, default="msp", help="for AUROC and the like (default: msp)")
     parser.add_argument("--bins", type=positive, metavar="N", help="bins of the binned metrics (default: 15)")
     add(
         "--binning",
-        type=name_of("kls.calibration.reliability:BINNINGS"),
+        choices=BINNINGS,
         help="bins of equal width or equal mass (default: the metric's)",
     )
     add(
         "--convention",
-        type=name_of("kls.calibration.reliability:CONVENTIONS"),
+        choices=CONVENTIONS,
         help="where bins of equal width close (default: guo)",
     )
     add(
         "--ood-convention",
-        type=name_of("kls.ood:CONVENTIONS", known=("odin",)),
+        choices=ood.CONVENTIONS,
         default="odin",
         help="which side is positive in AUPR and FPR: ID, or OOD as in OpenOOD (default: odin)",
     )

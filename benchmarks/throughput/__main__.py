@@ -15,8 +15,12 @@ from importlib import import_module
 from pathlib import Path
 
 import decathlon.store
-from benchmarks.options import PRECISIONS, directory, model_name, name_of, parse, positive
+from benchmarks.throughput.steps import FORMS
 from benchmarks.throughput.workers import WorkerError
+from decathlon.options import directory, positive
+from kls.models import names
+from kls.study.precision import PRECISIONS
+from kls.study.run import STOPPED
 
 NETWORKS = ("resnet20v1", "resnet83v2", "wrn40-2", "densenet40-12")
 PARTS = {  # what measures it, and which networks by default
@@ -30,9 +34,7 @@ PARTS = {  # what measures it, and which networks by default
 def main(arguments=None):
     """Measures what is asked for and returns the exit code: 0, 1 if a process died, 2 if it cannot be measured, 130 if
     it was stopped."""
-    options = parse(_parser(), arguments)
-    from kls.study.run import STOPPED
-
+    options = _parser().parse_args(arguments)
     try:
         for part in options.what or PARTS:
             place, networks = PARTS[part]
@@ -58,13 +60,13 @@ def _parser():
     def add(name, help, metavar="NAME", **settings):
         parser.add_argument(name, help=help, metavar=metavar, **settings)
 
-    add("what", f"among {', '.join(PARTS)} (default: all)", nargs="*", type=name_of(known=PARTS), metavar="WHAT")
+    add("what", f"among {', '.join(PARTS)} (default: all)", nargs="*", type=_part, metavar="WHAT")
     add("--repeats", "rounds (default: %(default)s)", type=positive, default=5, metavar="N")
-    add("--networks", f"default: {' '.join(NETWORKS)}; fewer for startup and sweep", nargs="+", type=model_name)
+    add("--networks", f"default: {' '.join(NETWORKS)}; fewer for startup and sweep", nargs="+", choices=names())
     add("--batch-sizes", "steps: images (default: 64 128)", nargs="+", type=positive, default=(64, 128), metavar="N")
     add("--precisions", "steps (default: both)", nargs="+", choices=PRECISIONS, default=PRECISIONS)
     forms = "steps: what is compared, such as kls, keras and torch (default: all that can run); a wrong name lists all"
-    add("--forms", forms, nargs="+", type=name_of("benchmarks.throughput.steps:FORMS"))
+    add("--forms", forms, nargs="+", choices=FORMS)
     seconds = "steps: how long a form trains in a round at least (default: %(default)g)"
     add("--seconds", seconds, type=_seconds, default=4.0, metavar="S")
     add("--datasets", "steps: a prepared data set (default: enlarged digits)", default="digits")
@@ -74,6 +76,12 @@ def _parser():
     out = Path("runs/throughput")
     add("--out", "results (default: %(default)s)", type=directory, default=out, metavar="DIR")
     return parser
+
+
+def _part(name):
+    if name not in PARTS:
+        raise argparse.ArgumentTypeError(f"must be among {', '.join(PARTS)}. Received: {name!r}")
+    return name
 
 
 def _seconds(text):
