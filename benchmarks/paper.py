@@ -1,7 +1,7 @@
 """What the commands of all papers share: their options, and what happens when one is given."""
 
 import argparse
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from decathlon.options import positive
 from kls.models import names
@@ -67,6 +67,12 @@ def run_paper(parser, arguments, list_rows, make_plan, report, class_losses=Fals
     return run_command(options, make_study, show)
 
 
-def changed(row, **changes):
-    """Returns a row of a preset with what the command line changes: what it does not name is `None` or empty."""
-    return replace(row, **{name: value for name, value in changes.items() if value})
+def changed(row, options):
+    """Returns a row of a preset with what the command line says of it.
+
+    Args:
+        row: A frozen dataclass.
+        options: `{name: value}`; those that are called as fields of the row, and given, take their place.
+    """
+    given = {field.name: options[field.name] for field in fields(row) if options.get(field.name)}
+    return replace(row, **{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})

@@ -84,22 +84,12 @@ def comparison_table(records, paper):
                 **{"diff_percent": difference, **dict(zip(names, printed, strict=True))},
             }
         )
+    columns = ("best", "γ=1", "diff %")
     table = Table(
         "best",
         "The best gamma against gamma = 1 (Table 3 of Mezzini 2018): accuracies of the best epoch in %, diff % = "
         "(best - base) / best. Epoch and gamma are picked on the split they are measured on, which flatters them.",
-        (
-            "data set",
-            "model",
-            "n",
-            "best γ",
-            "best",
-            "γ=1",
-            "diff %",
-            "published best",
-            "published γ=1",
-            "published diff %",
-        ),
+        ("data set", "model", "n", "best γ", *columns, *(f"published {column}" for column in columns)),
         tuple(rows),
         notes=_rounding_notes({(row["dataset"], row["model"]) for row in numbers}),
     )
@@ -159,8 +149,5 @@ def _counts(values):
 
 def _notes(records):
     """Returns what a reader must know before comparing rows with the paper's."""
-    notes = []
-    for (dataset, model), group in records.groupby(["dataset", "model"], sort=False):
-        first = group.iloc[0]
-        notes.append(f"{dataset}, {model}: {first['epochs']} epochs, {data_note(first)}.")
-    return tuple(notes)
+    firsts = records.drop_duplicates(["dataset", "model"]).to_dict("records")
+    return tuple(f"{one['dataset']}, {one['model']}: {one['epochs']} epochs, {data_note(one)}." for one in firsts)

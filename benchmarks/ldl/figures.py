@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pandas as pd
 
+from benchmarks.figures import legend_below
 from benchmarks.ldl.tables import BINS
 from kls import plots
 from kls.analysis.classwise import class_scores
@@ -171,15 +172,7 @@ def class_confidence(panels, bins=BINS):
             panel.scatter(confidence, f1, s=16, alpha=0.7, linewidths=0, label=label, **looks[method])
         panel.set(title=network, xlabel="mean confidence in the true class", ylabel="F1 score")
         panel.grid(alpha=0.3)
-        panel.legend(
-            title="method (accuracy, ECE)",
-            title_fontsize="small",
-            fontsize="small",
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.16),
-            ncols=2,
-            frameon=False,
-        )
+        legend_below(panel, 0.16, title="method (accuracy, ECE)", title_fontsize="small", ncols=2)
     return figure
 
 
@@ -269,14 +262,7 @@ def class_loss_curves(methods, counts=(5, 20)):
         panel.set_ylim(bottom=0)
         panel.grid(alpha=0.3)
         right.set_ylabel("accuracy, %")
-        panel.legend(
-            handles=[*panel.lines[::2], *panel.lines[1::2], *right.lines],
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.2),
-            ncols=3,
-            frameon=False,
-            fontsize="small",
-        )
+        legend_below(panel, handles=[*panel.lines[::2], *panel.lines[1::2], *right.lines], ncols=3)
     return figure
 
 

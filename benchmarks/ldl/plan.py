@@ -108,14 +108,11 @@ def make_plan(options):
     _check(options, sources.datasets.values())
     if options.teacher == HUMAN:
         return _human_plan(settings, sources.datasets, options), sources
-    trials = [
-        trial
-        for setting in settings
-        for seed in range(options.seeds)
-        for trial in _trials(
-            setting, _vanilla(setting, sources.datasets[setting.dataset], seed, options), _gamma(options)
-        )
-    ]
+    trials = []
+    for setting in settings:
+        for seed in range(options.seeds):
+            vanilla = _vanilla(setting, sources.datasets[setting.dataset], seed, options)
+            trials += _trials(setting, vanilla, _gamma(options))
     return Plan(STUDY, tuple(trials)), sources
 
 
@@ -158,30 +155,13 @@ def canonical(mixing):
 
 def _requested(options):
     """Returns the settings of the preset with what the command line changes."""
-    if options.preset == "quick":
-        settings = [replace(QUICK, dataset=name) for name in dict.fromkeys(options.datasets or [QUICK.dataset])]
-    else:
-        wanted = dict.fromkeys(options.datasets or [setting.dataset for setting in PAPER])
-        settings = [
-            setting
-            for name in wanted
-            for setting in _with_students(
-                [known for known in PAPER if known.dataset == name] or [Setting(name)], _students(options)
-            )
-        ]
-    made = [
-        changed(
-            setting,
-            students=_students(options) if options.preset == "quick" else (),
-            teacher=options.teacher if options.teacher != HUMAN else None,
-            ensemble=tuple(options.ensemble or ()),
-            mixing=options.augment,
-            methods=tuple(options.methods or ()),
-            epochs=options.epochs,
-        )
-        for setting in settings
-    ]
-    return list(dict.fromkeys(made))
+    presets, other = ((QUICK,), QUICK) if options.preset == "quick" else (PAPER, Setting(""))
+    settings = []
+    for name in dict.fromkeys(options.datasets or [preset.dataset for preset in presets]):
+        known = [preset for preset in presets if preset.dataset == name] or [replace(other, dataset=name)]
+        settings += _with_students(known, _students(options))
+    changes = {**vars(options), "students": None, "mixing": options.augment}
+    return list(dict.fromkeys(changed(setting, changes) for setting in settings))
 
 
 def _gamma(options):

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 
+from benchmarks.figures import legend_below
 from benchmarks.mnist_zero.examine import PICTURED, PICTURES, THRESHOLD
 from benchmarks.mnist_zero.plan import HELD_OUT, PROXY, TEST, VALIDATION
 from benchmarks.mnist_zero.tables import ERROR, SOFTMAX, base_and_class
@@ -150,7 +151,7 @@ def confidence_histograms(panels, thresholds, bins=50):
         panel.set(title=title, xlabel="maximum softmax probability", ylabel="share of the group, %")
         panel.title.set_fontsize("medium")
         panel.tick_params(labelbottom=True)
-        panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False, fontsize="small")
+        legend_below(panel)
     if drawn and max(drawn) > 100 * min(drawn):
         areas[0].set(yscale="log", ylim=(min(drawn) / 2, 200))
     return figure

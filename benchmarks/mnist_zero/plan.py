@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tabulate import tabulate
 
@@ -70,8 +70,7 @@ def _requested(options):
     """Returns the settings of the preset with what the command line changes."""
     preset = QUICK if options.preset == "quick" else PAPER
     names = dict.fromkeys(options.datasets or [preset.dataset])
-    held_out, methods = tuple(options.held_out or ()), tuple(dict.fromkeys(options.methods or ()))
-    return [changed(preset, dataset=name, held_out=held_out, methods=methods, epochs=options.epochs) for name in names]
+    return [changed(replace(preset, dataset=name), vars(options)) for name in names]
 
 
 def _check(dataset):

@@ -15,7 +15,6 @@ from benchmarks.published import published
 from decathlon.options import positive
 from kls.models import names
 from kls.study.report.calibration import calibration_table
-from kls.study.store import read_outputs
 
 
 def main(arguments=None):
@@ -25,11 +24,10 @@ def main(arguments=None):
 
 def report(study, results):
     """Prints and writes the tables and figures of what is finished; the corrections, which take longest, come last."""
-    store = study.store
-    networks = by_data_set(pd.DataFrame(results.records), study.plan(), study.trainer.sources.ood)
-    paper = published("lee_cheon2020")
+    store, ood, paper = study.store, study.trainer.sources.ood, published("lee_cheon2020")
+    networks = by_data_set(pd.DataFrame(results.records), study.plan(), ood)
     store.show(*accuracy_table(networks, paper))
-    store.show(*detection_table(networks, paper, _image_counts(networks, store)))
+    store.show(*detection_table(networks, paper, ood))
     if panels := smoothing_panels(networks):
         store.write_figure("smoothing", smoothing_curves(panels), dpi=150)
     if panels := teacher_panels(networks):
@@ -43,16 +41,6 @@ def report(study, results):
         store.show(*first)
         for table, numbers in others:
             store.write_table(table, numbers)
-
-
-def _image_counts(networks, store):
-    """Returns `{(data set, OOD set): number of OOD images}`, from what the networks stored."""
-    counts = {}
-    for name, of in networks.items():
-        for other in of.ood_sets:
-            trial = next(record["trial"] for record in of.records.to_dict("records") if other in record["ood"])
-            counts[name, other] = len(read_outputs(store.outputs_path(trial, other))["labels"])
-    return counts
 
 
 def _parser():

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from benchmarks.figures import legend_below
 from kls.utils.panels import grid
 
 
@@ -36,7 +37,7 @@ def smoothing_curves(panels):
         upper.set_ylabel("accuracy, %", color="tab:blue")
         right.set_ylabel("ECE, %", color="tab:orange")
         lower.set(ylabel="AUROC, %")
-        lower.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize="small")
+        legend_below(lower, ncols=2)
         strengths = [f"{alpha:g}" for alpha in curves["alpha"]]
         for panel in (upper, lower):
             panel.set_xticks(range(len(strengths)), strengths)

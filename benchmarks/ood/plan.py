@@ -106,18 +106,7 @@ def _requested(options):
     else:
         names = options.datasets or known
         rows = [known.get(name, Row(name)) for name in dict.fromkeys(names)]
-    return [
-        changed(
-            _without_itself(row),
-            model=options.model,
-            other_student=options.other_student,
-            outliers=options.outliers,
-            ood=tuple(options.ood),
-            epochs=options.epochs,
-            tuning_epochs=options.tuning_epochs,
-        )
-        for row in rows
-    ]
+    return [changed(_without_itself(row), vars(options)) for row in rows]
 
 
 def _without_itself(row):

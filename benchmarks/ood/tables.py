@@ -130,13 +130,13 @@ def accuracy_table(networks, paper):
     return table, pd.DataFrame(numbers)
 
 
-def detection_table(networks, paper, images):
+def detection_table(networks, paper, ood):
     """Returns Table 2, AUROC of exposed networks and their students, beside the baseline's, and its numbers as a frame.
 
     Args:
         networks: `{data set: Networks}`.
         paper: The paper's numbers.
-        images: `{(data set, OOD set): number of OOD images}`.
+        ood: `{data set: {OOD set: dataset}}`.
     """
     students = list(dict.fromkeys(model for of in networks.values() for model in of.student_models()))
     rows, numbers = [], []
@@ -153,8 +153,8 @@ def detection_table(networks, paper, images):
         for other in of.ood_sets:
             values = [group[f"auroc_{other}"].dropna() for group in groups.values()]
             counts = "/".join(str(len(group)) for group in values)
-            count = f"{images[name, other]:,}"
-            rows.append((display_name(name), display_name(other), count, counts, *map(cell_of, values)))
+            images = ood[name][other].counts[ood[name][other].evaluation]
+            rows.append((display_name(name), display_name(other), f"{images:,}", counts, *map(cell_of, values)))
             texts = [printed.get((method, model, f"auroc_{other}")) for model, method in groups]
             if any(texts):
                 rows.append(("", "published", "–", "–", *("–" if text is None else f"{text:.2f}" for text in texts)))

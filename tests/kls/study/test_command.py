@@ -18,17 +18,7 @@ def study(store, data_dir, monkeypatch):
     monkeypatch.setattr(RunStore, "write_figure", lambda *_, **__: None)
 
     def give(*more, prepared_dir=data_dir):
-        arguments = [
-            "stripes",
-            "--model",
-            "resnet8v1",
-            "--epochs",
-            "1",
-            "--batch-size",
-            "16",
-            "--data-dir",
-            str(prepared_dir),
-        ]
+        arguments = ["stripes", "--model", "resnet8v1", "--epochs", "1", "--batch-size", "16"]
         return main(["study", *arguments, "--data-dir", str(prepared_dir), "--out", str(store.out), *more])
 
     return give
