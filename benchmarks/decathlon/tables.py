@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from kls.study.report.tables import Bold, Table, cell_of, data_note, display_name, percent
+from kls.study.report.tables import Bold, Table, cell_of, data_note, display_name, percent, printed_cell
 
 
 def accuracy_table(records, paper, failed=()):
@@ -74,7 +74,7 @@ def comparison_table(records, paper):
             (
                 *(display_name(dataset), model, str(int(group.groupby("gamma").size().min())), f"{gamma:g}"),
                 *(f"{100 * best:.2f}", f"{100 * base:.2f}", f"{difference:.2f}"),
-                *("–" if value is None else f"{value:.2f}" for value in printed),
+                *map(printed_cell, printed),
             )
         )
         names = ("published_best_percent", "published_base_percent", "published_diff_percent")
@@ -130,8 +130,8 @@ def _published_accuracies(paper, dataset, model):
 
 
 def _published_cell(printed, gamma):
-    text = f"{printed[gamma]:.2f}" if gamma in printed else "–"
-    return Bold(text) if gamma in printed and printed[gamma] == max(printed.values()) else text
+    value = printed.get(gamma)
+    return Bold(printed_cell(value)) if value == max(printed.values()) else printed_cell(value)
 
 
 def _cell(values, best, failed):

@@ -4,10 +4,11 @@ import pandas as pd
 
 from kls.study.methods import OutlierExposure
 from kls.study.outputs import BINS, CONVENTION
-from kls.study.report.tables import Table, cell_of, data_note, display_name, reversed_note
+from kls.study.report.tables import Table, cell_of, data_note, display_name, printed_cell, reversed_note
 from kls.targets import epsilon_from_gamma
 
 BASELINE, OE, OD = "Baseline", "+OE", "+OD"
+METHODS = {BASELINE: "baseline", OE: "oe", OD: "od"}  # as the published numbers call them
 PUBLISHED_OUTLIERS = ("tiny_imagenet",)
 REMARKS = {
     "svhn_cropped": "the code that the paper follows trains SVHN on 604,388 images, train and extra, with WRN-16-4",
@@ -91,7 +92,7 @@ def accuracy_table(networks, paper):
         if of.exposures:
             groups[OE] = of.exposed(of.exposures[0])
             groups[OD] = of.students(groups[OE], of.model)
-        columns = [groups.get(method, of.records[:0]) for method in (BASELINE, OE, OD)]
+        columns = [groups.get(method, of.records[:0]) for method in METHODS]
         for metric, column, better in (("accuracy", "accuracy_last", max), ("ece", "ece", min)):
             values = [group[column].dropna() for group in columns]
             means = [group.mean() for group in values if len(group)]
@@ -100,22 +101,15 @@ def accuracy_table(networks, paper):
             heading = (display_name(name), {"accuracy": "accuracy %", "ece": "ECE %"}[metric], of.model)
             rows.append((*heading, counts, *(cell_of(group, bold=group.mean() == best) for group in values)))
             printed = _published(paper, "1", name, of)
-            texts = [
-                f"{printed[key]:.2f}" if (key := (method, of.model, metric)) in printed else None
-                for method in ("baseline", "oe", "od")
-            ]
-            if any(texts):
-                rows.append(("", "published", of.model, "–", *(text or "–" for text in texts)))
+            theirs = [printed.get((method, of.model, metric)) for method in METHODS.values()]
+            if any(theirs):
+                rows.append(("", "published", of.model, "–", *map(printed_cell, theirs)))
             numbers += [
                 {
                     **{"dataset": name, "model": of.model, "method": method, "metric": metric, "n": len(group)},
-                    **{
-                        "mean": group.mean(),
-                        "std": group.std(),
-                        "published_percent": printed.get((key, of.model, metric)),
-                    },
+                    **{"mean": group.mean(), "std": group.std(), "published_percent": value},
                 }
-                for method, key, group in zip((BASELINE, OE, OD), ("baseline", "oe", "od"), values, strict=True)
+                for method, group, value in zip(METHODS, values, theirs, strict=True)
                 if len(group)
             ]
     table = Table(
@@ -123,7 +117,7 @@ def accuracy_table(networks, paper):
         f"Accuracy and ECE in % (Table 1 of Lee & Cheon 2020) of the last epoch's networks; ECE with {BINS} bins "
         f"({CONVENTION}'s convention). OE: fine-tuned with outliers; OD: its student, which never saw one. n: networks "
         "per cell; the paper does not say its own.",
-        ("data set", "", "model", "n", BASELINE, OE, OD),
+        ("data set", "", "model", "n", *METHODS),
         tuple(rows),
         _notes(networks),
     )
@@ -155,15 +149,15 @@ def detection_table(networks, paper, ood):
             counts = "/".join(str(len(group)) for group in values)
             images = ood[name][other].counts[ood[name][other].evaluation]
             rows.append((display_name(name), display_name(other), f"{images:,}", counts, *map(cell_of, values)))
-            texts = [printed.get((method, model, f"auroc_{other}")) for model, method in groups]
-            if any(texts):
-                rows.append(("", "published", "–", "–", *("–" if text is None else f"{text:.2f}" for text in texts)))
+            theirs = [printed.get((method, model, f"auroc_{other}")) for model, method in groups]
+            if any(theirs):
+                rows.append(("", "published", "–", "–", *map(printed_cell, theirs)))
             numbers += [
                 {
                     **{"dataset": name, "ood": other, "method": method, "model": model or of.model, "n": len(group)},
-                    **{"mean": group.mean(), "std": group.std(), "published_percent": text},
+                    **{"mean": group.mean(), "std": group.std(), "published_percent": value},
                 }
-                for (model, method), group, text in zip(groups, values, texts, strict=True)
+                for (model, method), group, value in zip(groups, values, theirs, strict=True)
                 if len(group)
             ]
     models = " or ".join(dict.fromkeys(of.model for of in networks.values()))

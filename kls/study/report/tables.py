@@ -122,6 +122,11 @@ def cell_of(values, form=percent, bold=False):
     return Bold(form(values)) if bold else form(values)
 
 
+def printed_cell(value):
+    """Returns the cell of a number that a paper prints; a dash where it prints none."""
+    return "–" if value is None else f"{value:.2f}"
+
+
 def _mean_and_deviation(values, digits):
     if len(values) == 1:
         return f"{values.iloc[0]:.{digits}f}"
