@@ -7,11 +7,11 @@ from tabulate import tabulate
 
 from benchmarks.ldl import STUDY
 from benchmarks.ldl.human import gamma_of_entropy, mean_entropy, read_distributions
-from benchmarks.ldl.methods import ALL, GAMMA, HUMAN, METHODS, MIXED, NINE, ONE, TABLE_1
+from benchmarks.ldl.methods import ALL, GAMMA, HUMAN, METHODS, MIXED, NINE, ONE, TABLE_1, VANILLA
 from benchmarks.paper import changed
 from decathlon.mixing import mixing_named
 from kls.study.data import is_prepared, open_sources
-from kls.study.methods import CrossEntropy, Distillation, LabelSmoothing, OverfittingRatio, SoftLabels
+from kls.study.methods import LabelSmoothing, OverfittingRatio, SoftLabels
 from kls.study.plan import Plan, PlanError, scale_schedule, with_parents
 from kls.study.trial import trial_of
 from kls.targets import check_gamma
@@ -22,7 +22,6 @@ WINDOW = 10
 EPOCHS, MILESTONES = 240, ((150, 1e-1), (180, 1e-2), (210, 1e-3))
 LONG_EPOCHS, LONG_MILESTONES = 350, ((150, 1e-1), (200, 1e-2), (250, 1e-3), (300, 1e-4))
 LONG = "+"
-VANILLA = CrossEntropy(title="vanilla")
 CIFAR_RESNETS = ("resnet20v1", "resnet32v1", "resnet44v1", "resnet56v1", "resnet110v1")
 
 
@@ -133,12 +132,13 @@ def method_named(name, setting):
     suffix = name[len(plain) :]
     if plain in METHODS:
         return METHODS[plain], name, bool(suffix)
-    for family, method in MIXED.items():
-        if plain.startswith(family):
-            mixing = canonical(plain.removeprefix(family))
-            same = family == "on-ldl-" and mixing == canonical(setting.mixing)
-            known = "on-ldl" if same else f"{family}{mixing}"
-            return replace(method, mixing=mixing), known + suffix, bool(suffix)
+    for family in MIXED:
+        if plain.startswith(f"{family}-"):
+            found = METHODS[family]
+            mixing = canonical(plain.removeprefix(f"{family}-"))
+            known = family if found.mixes and mixing == canonical(setting.mixing) else f"{family}-{mixing}"
+            mixed = replace(found, method=replace(found.method, mixing=mixing), mixes=False)
+            return mixed, known + suffix, bool(suffix)
     raise PlanError(
         f"--methods must be among {', '.join(METHODS)}, vanilla-MIXING and on-ldl-MIXING, each with or without + for "
         f"the long schedule. Received: {name}."
@@ -237,23 +237,16 @@ def _trials(setting, vanilla, gamma):
 
 def _method(configuration, models, setting, gamma):
     """Returns the method that a configuration is, whose teachers are networks of `models`."""
-    common = {"mixing": None, "dropout": configuration.dropout}
+    method, changes = configuration.method, {}
+    if models:
+        changes["models"] = models
     if configuration.mixes:
-        common["mixing"] = canonical(configuration.mixing or setting.mixing)
-    if configuration.overfitting:
-        return OverfittingRatio(configuration.overfitting, max(1, round(setting.epochs * WINDOW / EPOCHS)), **common)
-    if not models:
-        return LabelSmoothing(gamma if configuration.smoothed else 1.0, **common)
-    return Distillation(
-        VANILLA,
-        models,
-        configuration.distillation,
-        configuration.weight,
-        configuration.temperature,
-        configuration.offline,
-        configuration.teacher_dropout,
-        **common,
-    )
+        changes["mixing"] = canonical(setting.mixing)
+    if method.gamma < 1:
+        changes["gamma"] = gamma
+    if isinstance(method, OverfittingRatio):
+        changes["window"] = max(1, round(setting.epochs * WINDOW / EPOCHS))
+    return replace(method, **changes)
 
 
 def _human_plan(settings, datasets, options):
