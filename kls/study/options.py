@@ -38,7 +38,7 @@ def add_study_options(parser, study):
         default=1,
         metavar="N",
         help="train up to N networks side by side, each in a process with its share of the cores (of TensorFlow's "
-        "threads; other backends share them out themselves). The same N, the same bits (default: %(default)s)",
+        "threads; other backends share them out themselves); equal N end with equal bits (default: %(default)s)",
     )
     add(
         "--ood",

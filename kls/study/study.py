@@ -58,7 +58,7 @@ class Study:
         features: Whether to store features beside logits.
         image_size: Side in pixels, of a name or a folder.
         compile: A function `(model, loss, trial)` that compiles the model with an optimizer, and a rate, of your own.
-            What its module defines is part of the recipe. Loss and metrics of the compiled model are the study's.
+            Its code is part of the recipe. Loss and metrics of the compiled model are the study's.
         callbacks: A function of a trial that returns Keras callbacks, such as a tracker's. They must not change the
             training: they are no part of the recipe.
         normalisation: What stands before the network: `"mean"` (pixels to [0, 1], minus the mean training image),
@@ -314,7 +314,7 @@ def _all_datasets(method):
 
 
 def _describe_function(function):
-    """Returns a function's name and the hash of what its module defines."""
+    """Returns a function's name, and the hash of its code and of what that uses in its module."""
     if not inspect.isfunction(function):
         raise PlanError(f"`compile` must be a function (model, loss, trial). Received: {shown(function)}")
     return f"{function.__qualname__} {definitions_hash(function)}"

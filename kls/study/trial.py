@@ -53,7 +53,7 @@ class Trial:
         optimizer: `adam`; `momentum`: SGD with momentum 0.9; or `nesterov`: with Nesterov's.
         learning_rate: Its first learning rate.
         weight_decay: That of all trainable weights, as in PyTorch's SGD, in place of the model's own penalty.
-        compile: What a compile function of the user's own is: its name and the hash of its source.
+        compile: What a compile function of the user's own is: its name and the hash of its code.
         shift: Largest shift of the augmentation, as a share of the side.
         flip: Whether images are mirrored at random.
         fill: What lies outside a shifted image: `zero`, which is the mean image, or `reflect`.
