@@ -7,13 +7,13 @@ from keras import ops
 from kls.calibration.samples import as_indices, per_sample
 from kls.callbacks.evaluation import _EpochEvaluation
 from kls.distillation import Distiller
-from kls.losses.base import ClassifierLoss, label_cross_entropy, log_probabilities
+from kls.losses.base import ClassifierLoss, label_cross_entropy, log_probabilities, true_log_p
 from kls.targets import check_classes
 from kls.utils.arrays import as_numbers, check_choice, check_number, check_whole, naming
 from kls.utils.data import batches_of
 from kls.utils.feature_extractor import Network
 from kls.utils.loss_variable import LossVariable
-from kls.utils.tensors import holds_indices, known_indices, squeeze_indices
+from kls.utils.tensors import holds_indices, squeeze_indices
 
 _NO_LABELS = "`data` must have labels: a pair (images, labels), or batches of them. Received: none in `{}`"
 
@@ -259,10 +259,11 @@ class OverfittingCE(ClassifierLoss):
         self.mode = check_choice(mode, "mode", ("loss", "label"))
         self.alpha = check_number(alpha, "alpha", "[0, 1]")
         self.class_weights = ClassWeights(classes)
+        self.classes = self.class_weights.classes
 
     def call(self, y_true, y_pred):
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
-        classes = self.class_weights.classes
+        classes = self.classes
         if y_pred.shape[-1] != classes:
             raise ValueError(f"`y_pred` must be of shape (N, {classes}). Received: shape {tuple(y_pred.shape)}")
         indices = holds_indices(y_true, y_pred)
@@ -274,18 +275,7 @@ class OverfittingCE(ClassifierLoss):
             terms = (1 - self.alpha) * log_p + self.alpha / classes * ops.sum(weighted, axis=-1, keepdims=True)
         if not indices:
             return label_cross_entropy(y_true, terms)
-        labels, known = known_indices(squeeze_indices(y_true, y_pred), classes)
-        of_label = ops.squeeze(ops.take_along_axis(terms, ops.expand_dims(labels, -1), axis=-1), axis=-1)
-        return ops.where(known, -of_label, float("nan"))
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "classes": self.class_weights.classes,
-            "mode": self.mode,
-            "alpha": self.alpha,
-            "from_logits": self.from_logits,
-        }
+        return -true_log_p(terms, squeeze_indices(y_true, y_pred))
 
 
 class OverfittingWeights(ClassLosses):

@@ -35,11 +35,11 @@ class ClassifierLoss(keras.losses.Loss):
 
     def __repr__(self):
         config = self.get_config()
-        arguments = [f"{name}={config[name]!r}" for name in self._own_arguments() if name in config]
+        arguments = [f"{name}={config[name]!r}" for name in self._own_arguments()]
         return f"{type(self).__name__}({', '.join(arguments)})"
 
     def get_config(self):
-        own = {name: vars(self)[name] for name in self._own_arguments() if name in vars(self)}
+        own = {name: getattr(self, name) for name in self._own_arguments()}
         return {**super().get_config(), "dtype": self.dtype, **own}
 
     def _own_arguments(self):
