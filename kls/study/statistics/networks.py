@@ -176,13 +176,12 @@ class Areas(Sampled):
 
     def covariance(self, resamples, seed):
         """Returns the covariance by placements, the shares of the other side that images beat (DeLong et al. 1988)."""
-        sets, total = len(self._ood_scores), 0.0
-        of_id = np.zeros(self._id_scores.shape)
+        sets, of_id, of_ood = len(self._ood_scores), np.zeros(self._id_scores.shape), 0.0
         for scores in self._ood_scores:
-            of_id += [_placements(*pair) for pair in zip(self._id_scores, scores, strict=True)]
-            of_ood = [_placements(*pair) for pair in zip(scores, self._id_scores, strict=True)]
-            total = total + np.cov(of_ood) / scores.shape[1]
-        return np.atleast_2d(total + np.cov(of_id) / self.sizes[0]) / sets**2
+            pairs = [_placements(*pair) for pair in zip(self._id_scores, scores, strict=True)]
+            of_id += [first for first, _ in pairs]
+            of_ood = of_ood + np.cov([second for _, second in pairs]) / scores.shape[1]
+        return np.atleast_2d(np.cov(of_id) / self.sizes[0] + of_ood) / sets**2
 
 
 class Rates(Sampled):
@@ -231,10 +230,15 @@ def _above(scores, weights, thresholds):
     return above + (weights[between] * (scores[between, None] >= thresholds)).sum(axis=0)
 
 
-def _placements(scores, others):
-    """Returns the share of the other side's scores that are below each score, equal ones counted half."""
-    others = np.sort(others)
-    return (np.searchsorted(others, scores, "left") + np.searchsorted(others, scores, "right")) / (2 * len(others))
+def _placements(first, second):
+    """Returns, for each score of either side, the share of the other side's that are below it, equal ones half."""
+    orders = np.argsort(first), np.argsort(second)
+    low, high = first[orders[0]], second[orders[1]]
+    found = np.empty(len(first)), np.empty(len(second))
+    for placements, order, own, others in zip(found, orders, (low, high), (high, low), strict=True):
+        below, below_or_equal = (np.searchsorted(others, own, side) for side in ("left", "right"))
+        placements[order] = (below + below_or_equal) / (2 * len(others))
+    return found
 
 
 def _ordered(values):
