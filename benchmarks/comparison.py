@@ -161,7 +161,7 @@ def simulated_intervals(methods, n, size, options):
 
 def interval(name, sampled, n, resamples, seed):
     """Returns a metric's mean difference and the half-width of its 95 % interval, as `compare` has them."""
-    values = values_of(sampled, [np.ones((size, 1)) for size in sampled.sizes], n)[..., 0]
+    values = values_of(sampled, n)[..., 0]
     covariance = differences_covariance(sampled, n, resamples, seed)
     unseen = METRICS[name].unseen
     (found,) = uncertainties(values[1:] - values[0], covariance, sampled.sizes[0], sampled.resampled, unseen)

@@ -137,7 +137,7 @@ def compare(metric, baseline, methods, level=0.95, margin=None, resamples=1000, 
     """
     chosen, margin = check_arguments(metric, baseline, methods, level, margin, resamples, seed)
     sampled = chosen.sampled([baseline, *methods.values()])
-    values = values_of(sampled, [np.ones((size, 1)) for size in sampled.sizes], baseline.n)[..., 0]
+    values = values_of(sampled, baseline.n)[..., 0]
     covariance = differences_covariance(sampled, baseline.n, resamples, seed)
     found = uncertainties(values[1:] - values[0], covariance, baseline.size, sampled.resampled, chosen.unseen)
     single = simultaneous_level(found, covariance, level, seed)
@@ -165,9 +165,9 @@ def check_arguments(metric, baseline, methods, level, margin, resamples, seed):
     return chosen, chosen.margin if margin is None else check_number(margin, "margin", "(0, inf)")
 
 
-def values_of(sampled, weights, n):
-    """Returns the metric of shape `(M + 1, n, R)` of the baseline's and the methods' networks."""
-    values = sampled.values(weights)
+def values_of(sampled, n, weights=None):
+    """Returns the metric of the baseline's and the methods' networks, `(M + 1, n, R)`; on all images by default."""
+    values = sampled.values([np.ones((size, 1)) for size in sampled.sizes] if weights is None else weights)
     if not np.isfinite(values).all():
         raise ValueError("`logits` must give no true class a probability of 0 here. Received: an infinite mean loss")
     return values.reshape(-1, n, values.shape[1])
@@ -192,7 +192,7 @@ def mcnemar(baseline, method):
     Raises:
         ValueError: If there is more than one seed, or if they are of other images.
     """
-    _, _ = check_arguments("accuracy", baseline, {"method": method}, 0.95, None, 2, 0)
+    check_arguments("accuracy", baseline, {"method": method}, 0.95, None, 2, 0)
     if baseline.n != 1:
         raise ValueError(f"`baseline` must be of one seed for McNemar's test. Received: {baseline.n}")
     first, second = (one.logits[0].argmax(axis=-1) == one.labels for one in (baseline, method))

@@ -29,7 +29,15 @@ class Predictions:
             raise ValueError(f"`logits` must be of shape (seeds, images, classes). Received: shape {logits.shape}")
         if logits.shape[1] < 2:
             raise ValueError(f"`logits` must be those of at least 2 images. Received: shape {logits.shape}")
-        object.__setattr__(self, "logits", np.stack([as_matrix(network, "logits") for network in logits]))
+        logits = as_matrix(logits.reshape(-1, logits.shape[2]), "logits").reshape(logits.shape)
+        largest = logits.max(axis=2)
+        if not np.isfinite(largest).all():
+            seed, image = np.argwhere(~np.isfinite(largest))[0]
+            raise ValueError(
+                "`logits` must be numbers below infinity, one of each image at least finite. "
+                f"Received: {largest[seed, image]} of seed {seed}, image {image}"
+            )
+        object.__setattr__(self, "logits", logits)
         object.__setattr__(self, "labels", as_indices(self.labels, *logits.shape[1:]))
 
     @property

@@ -66,11 +66,10 @@ def select(metric, baseline, methods, validation=None, repeats=20, level=0.95, m
     check_whole(repeats, "repeats", 1)
     sampled = chosen.sampled([baseline, *methods.values()])
     if validation is None:
-        halves = _halves(sampled.sizes, repeats, seed)
-        judged = values_of(sampled, halves, baseline.n)
+        judged = values_of(sampled, baseline.n, _halves(sampled.sizes, repeats, seed))
         choosing, how = np.roll(judged, repeats, axis=2), HALVES
     else:
-        judged = values_of(sampled, [np.ones((size, 1)) for size in sampled.sizes], baseline.n)
+        judged = values_of(sampled, baseline.n)
         choosing, how = _on_validation(metric, baseline, methods, *validation), VALIDATION
     gains = (choosing[1:] - choosing[0]) * (1 if chosen.larger_is_better else -1)
     picked = _best_by_others(gains)
@@ -97,7 +96,7 @@ def _on_validation(metric, baseline, methods, validation_baseline, validation_me
             f"Received: {received[0]} with {received[1]} seeds"
         )
     sampled = chosen.sampled([validation_baseline, *validation_methods.values()])
-    return values_of(sampled, [np.ones((size, 1)) for size in sampled.sizes], baseline.n)
+    return values_of(sampled, baseline.n)
 
 
 def _halves(sizes, repeats, seed):

@@ -98,13 +98,13 @@ def uncertainties(differences, covariance, size, resampled=False, unseen=0):
         unseen: How many images with a difference of 1 to add that were not seen, half of them for either side.
     """
     count, n = differences.shape
-    images = np.diagonal(_over_seeds(covariance, count))
+    images = np.maximum(np.diagonal(_over_seeds(covariance, count)), 0)  # rounding, of networks that are the same
     if n == 1:
         seeds, residual = np.zeros((2, count))
     else:
         seeds = differences.var(axis=1, ddof=1) / n
         single = np.diagonal(covariance).reshape(count, n).mean(axis=1)
-        residual = np.zeros(count) if resampled else (single - images) / (n - 1)
+        residual = np.zeros(count) if resampled else np.maximum(single - images, 0) / (n - 1)
     parts = zip(seeds.tolist(), (images + unseen / size**2).tolist(), residual.tolist(), strict=True)
     return [Uncertainty(n, size, *three) for three in parts]
 

@@ -180,11 +180,6 @@ class TestWrongUse:
         baseline, other = scores(np.random.default_rng(0)), scores(np.random.default_rng(0), sets=("near",))
         self.check(r"the baseline's scores of shapes \{.*'far'", "auroc", baseline, {"a": other})
 
-    def test_nan(self):
-        logits = self.one.logits.copy()
-        logits[1, 5, 0] = np.nan
-        self.check(r"`logits` must be numbers.*row 5 with nan", methods={"a": Predictions(self.one.labels, logits)})
-
     def test_an_infinite_loss(self):
         logits = self.one.logits.copy()
         logits[0, 3, self.one.labels[3]] = -np.inf

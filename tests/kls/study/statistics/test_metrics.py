@@ -4,6 +4,7 @@ import pytest
 from kls.study.statistics import METRICS, Predictions, Scores
 
 LOGITS = np.zeros((2, 3, 4))
+NAN = np.where(np.arange(24).reshape(2, 3, 4) == 17, np.nan, LOGITS)
 
 
 def test_better_is_up_for_accuracy_and_auroc_alone():
@@ -23,6 +24,8 @@ def test_margins_are_shown_in_the_units_of_the_metric(name, margin):
     [
         ([0, 1, 2], LOGITS[0], r"`logits` must be of shape \(seeds, images, classes\). Received: shape \(3, 4\)"),
         ([0, 1, 2], LOGITS[:0], r"Received: shape \(0, 3, 4\)"),
+        ([0, 1, 2], NAN, "one of each image at least finite. Received: nan of seed 1, image 1"),
+        ([0, 1, 2], LOGITS + np.inf, "`logits` must be numbers below infinity.*Received: inf of seed 0, image 0"),
         ([0], LOGITS[:, :1], r"`logits` must be those of at least 2 images. Received: shape \(2, 1, 4\)"),
         ([0, 1], LOGITS, r"`y_true` must hold class indices of shape \(3,\)"),
         ([0, 1, 4], LOGITS, r"`y_true` must hold whole numbers in 0..3. Received: y_true\[2\]=4"),

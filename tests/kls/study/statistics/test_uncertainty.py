@@ -55,6 +55,10 @@ class TestUncertainties:
         assert of_table(table, resampled=True).residual == 0
         assert of_table(table, resampled=True).half_width(0.95) > of_table(table).half_width(0.95)
 
+    def test_a_variance_that_is_0_but_for_rounding_is_0(self):
+        (found,) = uncertainties(np.zeros((1, 2)), np.full((2, 2), -1e-20), 100)
+        assert found.half_width(0.95) == found.standard_error == 0
+
     def test_unseen_images_add_their_variance(self):
         none = np.zeros((3, 100))
         assert of_table(none, unseen=2).standard_error == pytest.approx(np.std([1, -1, *np.zeros(98)]) / 10)
