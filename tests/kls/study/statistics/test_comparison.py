@@ -130,11 +130,10 @@ class TestCompare:
             told += found.word in ("better", "worse")
         assert told <= stats.binom.isf(1e-3, repetitions, 0.05)
 
-    @pytest.mark.parametrize("methods", [3, 8])
-    def test_of_several_methods_seldom_one_is_told_apart(self, methods):
-        rng, told, repetitions = np.random.default_rng(methods), 0, 200
+    def test_of_several_methods_seldom_one_is_told_apart(self):
+        rng, told, repetitions = np.random.default_rng(0), 0, 120
         for _ in range(repetitions):
-            baseline, *others = (predictions(rng, 3, 100, 2, of_seeds=0.1) for _ in range(methods + 1))
+            baseline, *others = (predictions(rng, 3, 100, 2, of_seeds=0.1) for _ in range(6))
             found = compare("nll", baseline, dict(enumerate(others)), margin=1e-9)
             told += any(one.word in ("better", "worse") for one in found.values())
         assert told <= stats.binom.isf(1e-3, repetitions, 0.05)
