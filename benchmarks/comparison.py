@@ -14,7 +14,8 @@ confident enough). OOD images, as many as ID ones, have mean 0 and no a_i; the s
 for new images alone: without a_i.
 
 The ECE of a set of images is too large on average, the more so the fewer they are. Its intervals are counted twice:
-whether they hold the mean of what is measured on so many images, and whether they hold the difference on all images.
+whether they hold the mean of what is measured on so many images, and whether they hold the difference on all images. It
+is also counted against a baseline of scale 2.4, which is calibrated.
 
 The second table has the formula alone: normal variables, so that mean squares are chi-square ones, of which seeds,
 images and both together cause shares of the variance, in steps of a tenth and also 5 and 95 %.
@@ -33,7 +34,7 @@ from decathlon.options import positive
 from kls import calibration
 from kls.study.report.tables import Table
 from kls.study.statistics import METRICS
-from kls.study.statistics.comparison import differences_covariance, values_of
+from kls.study.statistics.comparison import differences_moments, values_of
 from kls.study.statistics.networks import Areas, Binned, Means
 from kls.study.statistics.uncertainty import Uncertainty, uncertainties
 
@@ -42,12 +43,14 @@ SIZES = (200, 2_000, 10_000)
 SHARES = (0.0, 0.05, *np.round(np.arange(0.1, 1, 0.1), 1).tolist(), 0.95, 1.0)
 OF_SEEDS, SHARED, OF_BOTH = 0.02, 0.8, 0.4
 IMAGES = 10_000  # of the formula's table, where they matter little
-MEASURED = "ece, as measured"
+CALIBRATED = 2.4
 HEADINGS = {
     "accuracy": "accuracy",
     "nll": "NLL",
-    MEASURED: "ECE, as measured",
     "ece": "ECE, of all images",
+    "ece, measured": "ECE, as measured",
+    "calibrated": "ECE, calibrated, of all images",
+    "calibrated, measured": "ECE, calibrated, as measured",
     "auroc": "AUROC",
 }
 
@@ -119,10 +122,13 @@ def sampled_metrics(rng, methods, n, size):
     margins = np.concatenate([method.margins(rng, n, shared) for method in methods])
     ood = np.concatenate([method.margins(rng, n, shared_by_ood, ood=True) for method in methods])
     right, confidence = margins > 0, special.expit(np.abs(margins))
+    calibrated = confidence.copy()
+    calibrated[:n] = special.expit(np.abs(margins[:n]) * CALIBRATED / METHODS[0].scale)
     return {
         "accuracy": Means(right.astype(np.float64)),
         "nll": Means(np.logaddexp(0, -margins)),
         "ece": Binned(confidence[..., None], right[..., None]),
+        "calibrated": Binned(calibrated[..., None], right[..., None]),
         "auroc": Areas(margins, [ood]),
     }
 
@@ -132,40 +138,48 @@ def coverage_table(options):
     rows = {}
     for n in SEEDS:
         methods = [replace(method, of_seeds=OF_SEEDS if n > 1 else 0.0) for method in METHODS]
-        true = {name: methods[1].truth(name) - methods[0].truth(name) for name in HEADINGS if name != MEASURED}
+        true = true_differences(methods)
         for size in SIZES:
             found = simulated_intervals(methods, n, size, options)
-            found[MEASURED] = found["ece"]
-            true[MEASURED] = found["ece"][0].mean()
-            for name, (differences, halves) in found.items():
-                held = np.mean(np.abs(differences - true[name]) <= halves)
-                rows.setdefault((name, size), []).append(f"{100 * held:.1f} ({halves.mean():.4f})")
+            for name in ("ece", "calibrated"):
+                found[f"{name}, measured"] = found[name]
+                true[f"{name}, measured"] = found[name][0].mean()
+            for name, (differences, below, above) in found.items():
+                held = np.mean((differences - below <= true[name]) & (true[name] <= differences + above))
+                rows.setdefault((name, size), []).append(f"{100 * held:.1f} ({np.mean(below + above) / 2:.4f})")
     return Table(
         "coverage",
         "Two simulated methods. Cells: share in % of the nominal 95 % confidence intervals of their difference that "
-        "hold the true one for new seeds and new images (n = 1: for new images), and mean half-width; "
+        "hold the true one for new seeds and new images (n = 1: for new images), and half their mean width; "
         f"{options.repetitions} comparisons per cell, {options.resamples} resamples, seed {options.seed}.",
         ("metric", "images", *(f"n = {n}" for n in SEEDS)),
         tuple((HEADINGS[name], f"{size:,}", *rows[name, size]) for name in HEADINGS for size in SIZES),
     )
 
 
+def true_differences(methods):
+    """Returns the differences of the metrics on all images: `{metric: number}`."""
+    baseline, method = methods
+    found = {name: method.truth(name) - baseline.truth(name) for name in ("accuracy", "nll", "ece", "auroc")}
+    return found | {"calibrated": method.truth("ece") - replace(baseline, scale=CALIBRATED).truth("ece")}
+
+
 def simulated_intervals(methods, n, size, options):
-    """Returns differences and half-widths of the 95 % intervals of all repetitions: `{metric: (2, R) array}`."""
+    """Returns differences and how far their 95 % intervals reach below and above: `{metric: (3, R) array}`."""
     rng, found = np.random.default_rng([options.seed, size, n]), {}
     for repetition in range(options.repetitions):
         for name, sampled in sampled_metrics(rng, methods, n, size).items():
-            found.setdefault(name, []).append(interval(name, sampled, n, options.resamples, repetition))
+            unseen = METRICS[name].unseen if name in METRICS else 0
+            found.setdefault(name, []).append(interval(sampled, n, unseen, options.resamples, repetition))
     return {name: np.transpose(intervals) for name, intervals in found.items()}
 
 
-def interval(name, sampled, n, resamples, seed):
-    """Returns a metric's mean difference and the half-width of its 95 % interval, as `compare` has them."""
+def interval(sampled, n, unseen, resamples, seed):
+    """Returns the mean difference and how far its 95 % interval reaches below and above, as `compare` has them."""
     values = values_of(sampled, n)[..., 0]
-    covariance = differences_covariance(sampled, n, resamples, seed)
-    unseen = METRICS[name].unseen
-    (found,) = uncertainties(values[1:] - values[0], covariance, sampled.sizes[0], sampled.resampled, unseen)
-    return values[1].mean() - values[0].mean(), found.half_width(0.95)
+    bias, covariance = differences_moments(sampled, n, resamples, seed)
+    (found,) = uncertainties(values[1:] - values[0], bias, covariance, sampled.sizes[0], sampled.resampled, unseen)
+    return values[1].mean() - values[0].mean(), *found.reach(0.95)
 
 
 def satterthwaite(parts, level):

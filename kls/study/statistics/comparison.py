@@ -42,12 +42,12 @@ class Comparison:
     @property
     def low(self):
         """Lower end of the confidence interval of the difference, for new seeds and new images."""
-        return self.difference - self.uncertainty.half_width(self.single)
+        return self.difference - self.uncertainty.reach(self.single)[0]
 
     @property
     def high(self):
         """Upper end."""
-        return self.difference + self.uncertainty.half_width(self.single)
+        return self.difference + self.uncertainty.reach(self.single)[1]
 
     @property
     def images_only(self):
@@ -64,7 +64,8 @@ class Comparison:
         """
         if self.images_only:
             return UNKNOWN
-        if abs(self.difference) + self.uncertainty.half_width(2 * self.single - 1) < self.margin:
+        below, above = self.uncertainty.reach(2 * self.single - 1)
+        if -self.margin < self.difference - below and self.difference + above < self.margin:
             return SAME
         if self.low <= 0 <= self.high:
             return UNKNOWN
@@ -74,14 +75,14 @@ class Comparison:
     def seeds_needed(self):
         """Number of seeds with which one of the other words is to be expected on as many images, else `None`.
 
-        With an interval as wide as the margin either 0 or the margin is outside, whatever the difference.
+        An interval that is no wider than the margin excludes 0 or the margin, whatever the difference.
         """
-        return self.uncertainty.seeds_needed(self.margin / 2, self.single)
+        return self.uncertainty.seeds_needed(self.margin, self.single)
 
     @property
     def images_needed(self):
         """What `seeds_needed` is, of images with as many seeds; of several sets the smallest, if all grow alike."""
-        return self.uncertainty.images_needed(self.margin / 2, self.single)
+        return self.uncertainty.images_needed(self.margin, self.single)
 
     def __str__(self):
         metric = METRICS[self.metric]
@@ -138,8 +139,8 @@ def compare(metric, baseline, methods, level=0.95, margin=None, resamples=1000, 
     chosen, margin = check_arguments(metric, baseline, methods, level, margin, resamples, seed)
     sampled = chosen.sampled([baseline, *methods.values()])
     values = values_of(sampled, baseline.n)[..., 0]
-    covariance = differences_covariance(sampled, baseline.n, resamples, seed)
-    found = uncertainties(values[1:] - values[0], covariance, baseline.size, sampled.resampled, chosen.unseen)
+    bias, covariance = differences_moments(sampled, baseline.n, resamples, seed)
+    found = uncertainties(values[1:] - values[0], bias, covariance, baseline.size, sampled.resampled, chosen.unseen)
     single = simultaneous_level(found, covariance, level, seed)
     means = values.mean(axis=1).tolist()
     return {
@@ -167,17 +168,17 @@ def check_arguments(metric, baseline, methods, level, margin, resamples, seed):
 
 def values_of(sampled, n, weights=None):
     """Returns the metric of the baseline's and the methods' networks, `(M + 1, n, R)`; on all images by default."""
-    values = sampled.values([np.ones((size, 1)) for size in sampled.sizes] if weights is None else weights)
+    values = sampled.on_all() if weights is None else sampled.values(weights)
     if not np.isfinite(values).all():
         raise ValueError("`logits` must give no true class a probability of 0 here. Received: an infinite mean loss")
     return values.reshape(-1, n, values.shape[1])
 
 
-def differences_covariance(sampled, n, resamples, seed):
-    """Returns the covariance of the networks' differences from the baseline, `(M n, M n)`, when images are drawn."""
-    networks = sampled.covariance(resamples, seed)
-    contrast = np.concatenate([np.tile(-np.eye(n), (len(networks) // n - 1, 1)), np.eye(len(networks) - n)], axis=1)
-    return contrast @ networks @ contrast.T
+def differences_moments(sampled, n, resamples, seed):
+    """Returns bias, `(M n,)`, and covariance, `(M n, M n)`, of the networks' differences from the baseline."""
+    bias, covariance = sampled.moments(resamples, seed)
+    contrast = np.concatenate([np.tile(-np.eye(n), (len(bias) // n - 1, 1)), np.eye(len(bias) - n)], axis=1)
+    return contrast @ bias, contrast @ covariance @ contrast.T
 
 
 def mcnemar(baseline, method):

@@ -4,6 +4,8 @@ A `Sampled` is a metric of G networks. Weights are arrays of shape `(N, R)`, one
 is in each of R samples.
 """
 
+import math
+
 import numpy as np
 from scipy import sparse
 
@@ -24,9 +26,11 @@ class Sampled:
 
     Attributes:
         resampled: Whether its covariance is a bootstrap's.
+        excess: By what the mean over resamples minus the value is multiplied to give the bias of the value.
     """
 
     resampled = True
+    excess = 0.0
 
     def __init__(self, sizes):
         self.sizes = tuple(sizes)
@@ -35,8 +39,12 @@ class Sampled:
         """Returns the metric of each network on each of R samples, shape `(G, R)`."""
         raise NotImplementedError
 
-    def covariance(self, resamples, seed):
-        """Returns the covariance of the networks' metrics when other images are drawn, shape `(G, G)`.
+    def on_all(self):
+        """Returns the metric of each network on all images, once, shape `(G, 1)`."""
+        return self.values([np.ones((size, 1)) for size in self.sizes])
+
+    def moments(self, resamples, seed):
+        """Returns the bias of each network's metric, `(G,)`, and their covariance when images are drawn, `(G, G)`.
 
         By the bootstrap (Efron 1979), each set resampled on its own, with the same resamples for all networks.
 
@@ -50,17 +58,30 @@ class Sampled:
             self.values([resample(rng, min(rows, resamples - start), size).T for size in self.sizes])
             for start in range(0, resamples, rows)
         ]
-        return np.atleast_2d(np.cov(np.concatenate(drawn, axis=1)))
+        drawn = np.concatenate(drawn, axis=1)
+        return self.excess * (drawn.mean(axis=1) - self.on_all()[:, 0]), np.atleast_2d(np.cov(drawn))
 
 
-class Means(Sampled):
+class Smooth(Sampled):
+    """A metric whose covariance is that of the images' influences, and which has next to no bias."""
+
+    resampled = False
+
+    def covariance(self):
+        """Returns the covariance of the networks' metrics when images are drawn, shape `(G, G)`."""
+        raise NotImplementedError
+
+    def moments(self, resamples, seed):
+        covariance = self.covariance()
+        return np.zeros(len(covariance)), covariance
+
+
+class Means(Smooth):
     """Means of a loss over images.
 
     Args:
         losses: Losses of shape `(G, N)`.
     """
-
-    resampled = False
 
     def __init__(self, losses):
         super().__init__(losses.shape[1:])
@@ -69,17 +90,23 @@ class Means(Sampled):
     def values(self, weights):
         return self.losses @ weights[0] / weights[0].sum(axis=0)
 
-    def covariance(self, resamples, seed):
+    def covariance(self):
         return np.atleast_2d(np.cov(self.losses)) / self.sizes[0]
 
 
 class Binned(Sampled):
     """Calibration errors with bins of equal width; the mean over K predicted values per image.
 
+    They are too large. In a calibrated bin the sum of outcomes minus values is noise, of which the size is taken; a
+    resample adds as much noise again, so that the mean over resamples is larger by sqrt(2). What it is larger by is
+    hence the bias, times sqrt(2) - 1. In a bin far from calibration both are next to nothing.
+
     Args:
         values: Predicted probabilities of each network, each of shape `(N, K)`.
         outcomes: Whether they came true, each of shape `(N, K)`.
     """
+
+    excess = 1 / (math.sqrt(2) - 1)
 
     def __init__(self, values, outcomes):
         count, self._classes = values[0].shape
@@ -107,15 +134,13 @@ class Binned(Sampled):
         return np.stack(found) / weights.sum(axis=0) / self._classes
 
 
-class RiskCoverage(Sampled):
+class RiskCoverage(Smooth):
     """Areas under the risk-coverage curve.
 
     Args:
         confidence: Confidences of shape `(G, N)`.
         wrong: Whether the predicted class is wrong, of shape `(G, N)`.
     """
-
-    resampled = False
 
     def __init__(self, confidence, wrong):
         super().__init__(confidence.shape[1:])
@@ -132,7 +157,7 @@ class RiskCoverage(Sampled):
             found.append((ordered * risk).sum(axis=0) / ordered.sum(axis=0))
         return np.stack(found)
 
-    def covariance(self, resamples, seed):
+    def covariance(self):
         """Returns the covariance by the infinitesimal jackknife (Jaeckel 1972): that of the images' influences."""
         return np.atleast_2d(np.cov(np.stack([self._influence(*pair) for pair in self._pairs]))) / self.sizes[0]
 
@@ -150,15 +175,13 @@ class RiskCoverage(Sampled):
         return influence
 
 
-class Areas(Sampled):
+class Areas(Smooth):
     """Areas under the ROC of ID against OOD images, the mean over sets of OOD images.
 
     Args:
         id_scores: Scores of shape `(G, N)`.
         ood_scores: One array of shape `(G, M)` per set.
     """
-
-    resampled = False
 
     def __init__(self, id_scores, ood_scores):
         super().__init__(scores.shape[1] for scores in (id_scores, *ood_scores))
@@ -174,7 +197,7 @@ class Areas(Sampled):
             axis=0,
         )
 
-    def covariance(self, resamples, seed):
+    def covariance(self):
         """Returns the covariance by placements, the shares of the other side that images beat (DeLong et al. 1988)."""
         sets, of_id, of_ood = len(self._ood_scores), np.zeros(self._id_scores.shape), 0.0
         for scores in self._ood_scores:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kls.study.statistics.comparison import Comparison, check_arguments, differences_covariance, values_of
+from kls.study.statistics.comparison import Comparison, check_arguments, differences_moments, values_of
 from kls.study.statistics.uncertainty import uncertainties
 from kls.utils.arrays import check_whole
 
@@ -76,8 +76,9 @@ def select(metric, baseline, methods, validation=None, repeats=20, level=0.95, m
     difference = np.take_along_axis(judged[1:] - judged[0], picked[None], axis=0)[0].mean(axis=1)
     shares = np.stack([(picked == index).mean(axis=1) for index in range(len(methods))])
     mixing = (shares.T[:, :, None] * np.eye(baseline.n)[:, None, :]).reshape(baseline.n, -1)
-    covariance = mixing @ differences_covariance(sampled, baseline.n, resamples, seed) @ mixing.T
-    (found,) = uncertainties(difference[None], covariance, baseline.size, sampled.resampled, chosen.unseen)
+    bias, covariance = differences_moments(sampled, baseline.n, resamples, seed)
+    bias, covariance = mixing @ bias, mixing @ covariance @ mixing.T
+    (found,) = uncertainties(difference[None], bias, covariance, baseline.size, sampled.resampled, chosen.unseen)
     start = float(judged[0].mean())
     return Selection(
         list(methods)[int(gains.mean(axis=(1, 2)).argmax())],

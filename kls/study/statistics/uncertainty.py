@@ -28,6 +28,7 @@ class Uncertainty:
         seeds: Variance of the seeds' differences, divided by n; 0 for one seed, of which it is unknown.
         images: Variance of the mean over these seeds that other images would bring.
         residual: What is in both of them.
+        bias: By how much the difference is too large on average, on so many images: the calibration error is.
     """
 
     n: int
@@ -35,6 +36,7 @@ class Uncertainty:
     seeds: float
     images: float
     residual: float
+    bias: float = 0.0
 
     @property
     def standard_error(self):
@@ -59,31 +61,41 @@ class Uncertainty:
         of_seeds = stats.t.isf((1 - level) / 2, self.n - 1) ** 2
         return math.sqrt(max(of_seeds * self.seeds + of_images * max(self.images - self.residual, 0.0), least))
 
+    def reach(self, level):
+        """Returns how far the confidence interval reaches below and above the difference.
+
+        It holds both what is measured on so many images and what it would be on all of them, the difference without its
+        bias.
+        """
+        half = self.half_width(level)
+        return half + max(self.bias, 0.0), half - min(self.bias, 0.0)
+
     def with_others(self, n, size):
         """Returns the `Uncertainty` to expect of `n` seeds and `size` images."""
         cells = self.residual * self.n * self.size / (n * size)
         seeds, images = max(self.seeds - self.residual, 0.0), max(self.images - self.residual, 0.0)
-        return Uncertainty(n, size, seeds * self.n / n + cells, images * self.size / size + cells, cells)
+        bias = self.bias * math.sqrt(self.size / size)
+        return Uncertainty(n, size, seeds * self.n / n + cells, images * self.size / size + cells, cells, bias)
 
-    def seeds_needed(self, half, level):
-        """Returns the number of seeds with which half-widths of at most `half` are to be expected of these images.
+    def seeds_needed(self, width, level):
+        """Returns the number of seeds with which intervals of at most a width are to be expected of these images.
 
         `None` where no number is enough, and for one seed, which tells nothing of others.
         """
-        return self._least(lambda n: self.with_others(n, self.size), half, level)
+        return self._least(lambda n: self.with_others(n, self.size), width, level)
 
-    def images_needed(self, half, level):
+    def images_needed(self, width, level):
         """Returns what `seeds_needed` does, of images with these seeds; of several sets that all grow alike."""
-        return self._least(lambda size: self.with_others(self.n, size), half, level)
+        return self._least(lambda size: self.with_others(self.n, size), width, level)
 
-    def _least(self, expected, half, level):
+    def _least(self, expected, width, level):
         if self.n == 1:
             return None
-        found = bisect_left(range(2, MOST), True, key=lambda count: expected(count).half_width(level) <= half) + 2
+        found = bisect_left(range(2, MOST), True, key=lambda count: sum(expected(count).reach(level)) <= width) + 2
         return found if found < MOST else None
 
 
-def uncertainties(differences, covariance, size, resampled=False, unseen=0):
+def uncertainties(differences, bias, covariance, size, resampled=False, unseen=0):
     """Returns the `Uncertainty` of each method's mean difference from the baseline.
 
     For a metric that is a mean over images these are the mean squares of the crossed table of seeds and images:
@@ -91,6 +103,7 @@ def uncertainties(differences, covariance, size, resampled=False, unseen=0):
 
     Args:
         differences: Differences of shape `(M, n)`: M methods, n paired seeds.
+        bias: By how much they are too large on average, of shape `(M n,)`.
         covariance: Their covariance when other images are drawn, of shape `(M n, M n)`.
         size: Number of images N.
         resampled: Whether the covariance is a bootstrap's. Of a metric with kinks, such as the ECE, it makes more of
@@ -105,8 +118,8 @@ def uncertainties(differences, covariance, size, resampled=False, unseen=0):
         seeds = differences.var(axis=1, ddof=1) / n
         single = np.diagonal(covariance).reshape(count, n).mean(axis=1)
         residual = np.zeros(count) if resampled else np.maximum(single - images, 0) / (n - 1)
-    parts = zip(seeds.tolist(), (images + unseen / size**2).tolist(), residual.tolist(), strict=True)
-    return [Uncertainty(n, size, *three) for three in parts]
+    parts = seeds, images + unseen / size**2, residual, bias.reshape(count, n).mean(axis=1)
+    return [Uncertainty(n, size, *each) for each in np.transpose(parts).tolist()]
 
 
 def simultaneous_level(found, covariance, level, seed):
@@ -118,7 +131,7 @@ def simultaneous_level(found, covariance, level, seed):
 
     Args:
         found: What `uncertainties` returned.
-        covariance: What it was given.
+        covariance: The covariance that it was given.
         level: The level wanted.
         seed: Integer that the draws are made from.
 

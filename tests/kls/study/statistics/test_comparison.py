@@ -50,6 +50,15 @@ class TestWord:
         assert found.word == "cannot tell"
         assert "one seed" in str(found)
 
+    def test_the_interval_reaches_to_what_all_images_would_have(self):
+        found = comparison(0.02, 0.004, "ece")
+        biased = replace(found, uncertainty=replace(found.uncertainty, bias=-0.01))
+        assert (biased.difference, biased.low) == (found.difference, found.low)
+        assert biased.high == pytest.approx(found.high + 0.01)
+        same = comparison(0.0, 0.002, "ece", margin=0.005)
+        assert same.word == "practically the same"
+        assert replace(same, uncertainty=replace(same.uncertainty, bias=0.004)).word == "cannot tell"
+
     def test_what_is_needed_ends_in_another_word(self):
         rng = np.random.default_rng(0)
         found = compare("accuracy", predictions(rng, 20), {"a": predictions(rng, 20)})["a"]

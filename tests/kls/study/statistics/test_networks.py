@@ -115,14 +115,15 @@ class TestCovariance:
                     for logits in found.logits
                 ]
             )
-        np.testing.assert_allclose(sampled.covariance(30, 3), np.cov(np.transpose(drawn)), rtol=1e-9)
+        np.testing.assert_allclose(sampled.moments(30, 3)[1], np.cov(np.transpose(drawn)), rtol=1e-9)
 
     @pytest.mark.parametrize("name", ["ece", "classwise"])
     def test_memory_is_bounded_at_the_same_result(self, name, monkeypatch):
         _, sampled = with_ties(name)
-        at_once = sampled.covariance(25, 0)
+        at_once = sampled.moments(25, 0)
         monkeypatch.setattr(networks, "CHUNK", 7 * sampled.sizes[0])
-        np.testing.assert_allclose(sampled.covariance(25, 0), at_once, rtol=1e-9)
+        for found, expected in zip(sampled.moments(25, 0), at_once, strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-9)
 
     @pytest.mark.parametrize("name", ["accuracy", "aurc", "auroc"])
     def test_it_is_that_of_the_images_influences(self, name):
@@ -132,12 +133,12 @@ class TestCovariance:
         for which, size in enumerate(sampled.sizes):
             influences = size * derivatives(sampled, which)
             expected = expected + np.cov(influences) / size
-        np.testing.assert_allclose(sampled.covariance(1, 0), expected, rtol=1e-3)
+        np.testing.assert_allclose(sampled.covariance(), expected, rtol=1e-3)
 
     @pytest.mark.parametrize("name", ["nll", "aurc", "auroc"])
     def test_it_is_nearly_the_bootstraps(self, name):
         _, sampled = with_ties(name)
-        found, bootstrap = sampled.covariance(1, 0), Sampled.covariance(sampled, 2000, 0)
+        found, (_, bootstrap) = sampled.covariance(), Sampled.moments(sampled, 2000, 0)
         np.testing.assert_allclose(np.diagonal(found), np.diagonal(bootstrap), rtol=0.12)
         assert np.corrcoef(found.ravel(), bootstrap.ravel())[0, 1] > 0.98
 
@@ -147,4 +148,25 @@ class TestCovariance:
         id_scores, ood_scores = rng.normal(1, 1, (1, 30)).round(1), rng.normal(0, 1, (1, 20)).round(1)
         beats = (id_scores[0][:, None] > ood_scores[0]) + 0.5 * (id_scores[0][:, None] == ood_scores[0])
         expected = beats.mean(axis=1).var(ddof=1) / 30 + beats.mean(axis=0).var(ddof=1) / 20
-        assert Areas(id_scores, [ood_scores]).covariance(1, 0) == pytest.approx(expected)
+        assert Areas(id_scores, [ood_scores]).covariance() == pytest.approx(expected)
+
+
+class TestBias:
+    @pytest.mark.parametrize(("temperature", "true"), [(1.0, 0.0), (0.25, 0.19)])
+    def test_calibration_errors_without_it_are_true_on_average(self, temperature, true):
+        """Labels drawn from the probabilities of logits, which are then multiplied: calibrated where by 1."""
+        rng, measured, biases = np.random.default_rng(0), [], []
+        for _ in range(30):
+            logits = rng.normal(0, 2, 400)
+            labels = (rng.random(400) < 1 / (1 + np.exp(-logits))).astype(int)
+            found = Predictions(labels, temperature * np.stack([0 * logits, logits], axis=-1)[None])
+            sampled = METRICS["ece"].sampled([found])
+            measured.append(sampled.on_all()[0, 0])
+            biases.append(sampled.moments(60, 0)[0][0])
+        assert np.mean(measured) - np.mean(biases) == pytest.approx(true, abs=0.012)
+        assert np.mean(measured) - true > 0.02 if true == 0 else abs(np.mean(measured) - true) < 0.012
+
+    @pytest.mark.parametrize("name", ["accuracy", "aurc", "auroc", "fpr95"])
+    def test_others_have_none(self, name):
+        _, sampled = with_ties(name)
+        assert sampled.moments(3, 0)[0].tolist() == [0.0, 0.0]

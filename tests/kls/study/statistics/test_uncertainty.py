@@ -1,4 +1,4 @@
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -14,7 +14,9 @@ variances = st.floats(0, 10)
 
 def of_table(table, **options):
     """Returns the `Uncertainty` of a table of differences of shape `(n, N)`."""
-    (found,) = uncertainties(table.mean(axis=1)[None], Means(table).covariance(1, 0), table.shape[1], **options)
+    (found,) = uncertainties(
+        table.mean(axis=1)[None], np.zeros(len(table)), Means(table).covariance(), table.shape[1], **options
+    )
     return found
 
 
@@ -31,8 +33,8 @@ class TestUncertainties:
 
     def test_methods_are_taken_apart(self):
         tables = np.random.default_rng(0).normal(size=(3, 4, 50))
-        covariance = Means(tables.reshape(12, 50)).covariance(1, 0)
-        for found, table in zip(uncertainties(tables.mean(axis=2), covariance, 50), tables, strict=True):
+        covariance = Means(tables.reshape(12, 50)).covariance()
+        for found, table in zip(uncertainties(tables.mean(axis=2), np.zeros(12), covariance, 50), tables, strict=True):
             assert astuple(found) == pytest.approx(astuple(of_table(table)))
 
     def test_parts_are_unbiased_for_the_variance_of_the_mean(self):
@@ -56,7 +58,7 @@ class TestUncertainties:
         assert of_table(table, resampled=True).half_width(0.95) > of_table(table).half_width(0.95)
 
     def test_a_variance_that_is_0_but_for_rounding_is_0(self):
-        (found,) = uncertainties(np.zeros((1, 2)), np.full((2, 2), -1e-20), 100)
+        (found,) = uncertainties(np.zeros((1, 2)), np.zeros(2), np.full((2, 2), -1e-20), 100)
         assert found.half_width(0.95) == found.standard_error == 0
 
     def test_unseen_images_add_their_variance(self):
@@ -101,6 +103,22 @@ class TestHalfWidth:
         assert stats.binom.ppf(1e-4, repetitions, 0.95) <= sum(held)
 
 
+class TestReach:
+    def test_without_bias_it_is_the_half_width_either_way(self):
+        found = Uncertainty(3, 100, 1.0, 2.0, 0.5)
+        assert found.reach(0.9) == (found.half_width(0.9), found.half_width(0.9))
+
+    @pytest.mark.parametrize("bias", [0.5, -0.5])
+    def test_it_goes_on_around_the_difference_without_its_bias(self, bias):
+        found = Uncertainty(3, 100, 1.0, 2.0, 0.5, bias)
+        below, above = found.reach(0.9)
+        assert -below == min(0, -bias) - found.half_width(0.9)
+        assert above == max(0, -bias) + found.half_width(0.9)
+
+    def test_more_images_have_less_bias(self):
+        assert Uncertainty(3, 100, 1.0, 2.0, 0.5, -0.4).with_others(7, 400).bias == pytest.approx(-0.2)
+
+
 class TestNeeded:
     found = Uncertainty(n=3, size=1000, seeds=4e-6, images=9e-6, residual=2e-6)
 
@@ -113,20 +131,21 @@ class TestNeeded:
         assert same.half_width(0.95) == pytest.approx(self.found.half_width(0.95))
 
     def test_seeds_needed_are_the_fewest_that_are_enough(self):
-        wanted = 0.007
-        found = self.found.seeds_needed(wanted, 0.95)
-        assert self.found.half_width(0.95) > wanted
-        assert self.found.with_others(found, 1000).half_width(0.95) <= wanted
-        assert self.found.with_others(found - 1, 1000).half_width(0.95) > wanted
+        found = self.found.seeds_needed(0.014, 0.95)
+        assert sum(self.found.reach(0.95)) > 0.014
+        assert sum(self.found.with_others(found, 1000).reach(0.95)) <= 0.014
+        assert sum(self.found.with_others(found - 1, 1000).reach(0.95)) > 0.014
 
-    def test_images_needed_are_the_fewest_that_are_enough(self):
-        found = self.found.images_needed(0.008, 0.95)
-        assert self.found.with_others(3, found).half_width(0.95) <= 0.008
-        assert self.found.with_others(3, found - 1).half_width(0.95) > 0.008
+    @pytest.mark.parametrize("bias", [0.0, -0.004])
+    def test_images_needed_are_the_fewest_that_are_enough(self, bias):
+        biased = replace(self.found, bias=bias)
+        found = biased.images_needed(0.016, 0.95)
+        assert sum(biased.with_others(3, found).reach(0.95)) <= 0.016
+        assert sum(biased.with_others(3, found - 1).reach(0.95)) > 0.016
 
     def test_none_where_one_of_them_alone_is_not_enough(self):
-        assert self.found.seeds_needed(0.005, 0.95) is None  # below 1.96 sqrt(7e-6)
-        assert self.found.images_needed(0.006, 0.95) is None  # below 4.3 sqrt(2e-6)
+        assert self.found.seeds_needed(0.010, 0.95) is None  # below 2 * 1.96 sqrt(7e-6)
+        assert self.found.images_needed(0.012, 0.95) is None  # below 2 * 4.3 sqrt(2e-6)
 
     def test_one_seed_tells_nothing_of_others(self):
         single = Uncertainty(1, 1000, 0.0, 1e-5, 0.0)
