@@ -35,9 +35,11 @@ def study(options):
 
 
 def report(study, results):
-    """Prints and writes the table of what is finished."""
+    """Prints and writes the tables of what is finished."""
     study.store.show(*results.table())
-    print(f"Table: {study.store.out / 'tables'}; every trial: {study.store.out / 'results.csv'}")
+    if compared := results.comparison_table():
+        study.store.show(*compared)
+    print(f"Tables: {study.store.out / 'tables'}; every trial: {study.store.out / 'results.csv'}")
 
 
 def _parser():

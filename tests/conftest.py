@@ -208,7 +208,7 @@ def write_results():
         """Returns the record, for `RunStore.finish`."""
         directory = store.begin(trial)
         rng = np.random.default_rng(int(trial.id, 16))
-        logits, labels = 3 * rng.normal(size=(60, 3)), rng.integers(0, 3, 60)
+        logits, labels = 3 * rng.normal(size=(60, 3)), np.arange(60) % 3
         accuracy = float(np.mean(logits.argmax(axis=1) == labels))
         (directory / WEIGHTS).write_bytes(trial.id.encode())
         store.write_history(trial, [{"val_accuracy": value} for value in (0.0, accuracy)])

@@ -7,23 +7,8 @@ from kls.study.methods import Method
 from kls.study.networks import on_pixels, trained_network
 from kls.study.plan import PlanError
 from kls.study.report.calibration import calibration_table
+from kls.study.report.comparisons import BASELINE, compare_methods, comparison_table
 from kls.study.store import frame_of
-
-
-def finished(plan, store):
-    """Returns the records of a plan's finished trials, and why others failed.
-
-    Args:
-        plan: The `Plan`.
-        store: The `RunStore`; what is damaged is left out, and named.
-
-    Returns:
-        List of records in the plan's order, with the labels that the plan has, and `{trial: reason}`.
-    """
-    labels = {trial.id: trial.method.label for trial in plan.trials}
-    records = store.believed(record for trial in plan.trials if (record := store.found(trial)) is not None)
-    failures = {trial: reason for trial in plan.trials if (reason := store.failure(trial)) is not None}
-    return [{**record, "method": labels[record["trial"]]} for record in records], failures
 
 
 class Results:
@@ -33,14 +18,18 @@ class Results:
         trainer: The `Trainer` of the study.
 
     Attributes:
-        records: The records of the finished trials, in the order of the plan: a list of dictionaries.
+        records: The records of the finished trials, in the order of the plan: a list of dictionaries. Damaged ones are
+            left out, and named.
         failures: `{trial: reason}` of those that failed.
     """
 
     def __init__(self, trainer):
-        plan, store = trainer.plan, trainer.store
+        trials, store = trainer.plan.trials, trainer.store
+        labels = {trial.id: trial.method.label for trial in trials}
+        records = store.believed(record for trial in trials if (record := store.found(trial)) is not None)
         self._trainer = trainer
-        self.records, self.failures = finished(plan, store)
+        self.records = [{**record, "method": labels[record["trial"]]} for record in records]
+        self.failures = {trial: reason for trial in trials if (reason := store.failure(trial)) is not None}
 
     def __repr__(self):
         counts = f"{len(self.records)} of {len(self._trainer.plan.trials)} trials finished"
@@ -54,6 +43,37 @@ class Results:
     def table(self):
         """Returns accuracy, calibration and OOD detection per method: a `Table` and its numbers as a frame."""
         return calibration_table(pd.DataFrame(self.records), by="method")
+
+    def compare(self, metric, baseline=BASELINE, method=None, level=0.95, margin=None):
+        """Returns how methods differ from a baseline, seeds paired, with confidence intervals for new seeds and images.
+
+        Args:
+            metric: `"accuracy"`, `"nll"`, `"brier"`, `"ece"`, `"classwise"` or `"aurc"` on the evaluation split; by
+                maximum softmax probability `"auroc"` and `"fpr95"`, means over all OOD datasets, or `"auroc_NAME"` of
+                one.
+            baseline: A `Method` of the study, or its label.
+            method: Another; all others by default.
+            level: Confidence level.
+            margin: A difference that is too little to matter, as a fraction or in nats; the metric's own by default.
+
+        Returns:
+            A `kls.study.statistics.Comparison`, or `{label: Comparison}` of all other methods.
+
+        Raises:
+            PlanError: If there are no such finished trials.
+            ValueError: If another argument is not as above.
+        """
+        asked = {trial.id for trial in self._asked}
+        records = [record for record in self.records if record["trial"] in asked]
+        wanted = {_label(baseline), _label(method)}
+        if method is not None:
+            records = [record for record in records if record["method"] in wanted]
+        found = compare_methods(records, self._trainer.store, metric, _label(baseline), level, margin)
+        return found if method is None else found[_label(method)]
+
+    def comparison_table(self):
+        """Returns how methods differ from cross-entropy: a `Table` and its numbers as a frame, `None` without both."""
+        return comparison_table(pd.DataFrame(self.records), self._trainer.store)
 
     def logits(self, method, seed=0, split=None):
         """Returns `(logits, labels)` of a split, or of an OOD dataset.
@@ -97,16 +117,24 @@ class Results:
             model.set_weights(network.get_weights())
         return model
 
-    def _found(self, method, seed):
-        label = method.label if isinstance(method, Method) else method
-        records = {record["trial"]: record for record in self.records}
+    @property
+    def _asked(self):
+        """The trials that were asked for, without those that they start from alone."""
         plan = self._trainer.plan
-        trials = [trial for trial in plan.trials if plan.asked is None or trial.id in plan.asked]
-        for trial in trials:
+        return [trial for trial in plan.trials if plan.asked is None or trial.id in plan.asked]
+
+    def _found(self, method, seed):
+        label = _label(method)
+        records = {record["trial"]: record for record in self.records}
+        for trial in self._asked:
             if trial.method.label == label and trial.seed == seed and trial.id in records:
                 return trial, records[trial.id]
-        labels = ", ".join(repr(label) for label in dict.fromkeys(trial.method.label for trial in trials))
+        labels = ", ".join(repr(label) for label in dict.fromkeys(trial.method.label for trial in self._asked))
         raise PlanError(
             f"`method` and `seed` must be those of a finished trial; the methods are {labels}. "
             f"Received: method={label!r}, seed={seed!r}"
         )
+
+
+def _label(method):
+    return method.label if isinstance(method, Method) else method

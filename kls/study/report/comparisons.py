@@ -1,0 +1,132 @@
+"""How the methods of a study differ from its baseline: paired by seeds, judged on the same images."""
+
+import numpy as np
+import pandas as pd
+
+from kls.study.outputs import score_of
+from kls.study.plan import PlanError
+from kls.study.report.tables import Table, display_name
+from kls.study.statistics import METRICS, UNKNOWN, Predictions, Scores, compare
+from kls.study.store import read_outputs
+
+BASELINE = "gamma=1"
+SHOWN = ("accuracy", "nll", "ece")
+SCORE = "msp"
+ONE_SEED = ("One seed cannot tell between trainings: its intervals are for new images alone.",)
+
+
+def compare_methods(records, store, metric, baseline=BASELINE, level=0.95, margin=None):
+    """Returns how methods differ from a baseline on their evaluation split, `{method: Comparison}`.
+
+    Args:
+        records: Records of finished trials of one dataset and network; those of seeds that a method lacks do not count.
+        store: The `RunStore`.
+        metric: Name in `kls.study.statistics.METRICS`; those of OOD detection, by maximum softmax probability, are
+            means over all OOD datasets, or with `_NAME` that of one.
+        baseline: Label of the method that the others are held against.
+        level: Confidence level.
+        margin: As in `kls.study.statistics.compare`.
+
+    Raises:
+        PlanError: If the baseline or another method is missing, if they share no seed, or have no such OOD data.
+        StoreError: If stored outputs are damaged.
+    """
+    by_seed = {}
+    for record in records:
+        by_seed.setdefault(record["method"], {})[record["seed"]] = record
+    if baseline not in by_seed or len(by_seed) < 2:
+        raise PlanError(
+            f"`baseline` must be a method with finished trials, beside another. Received: baseline={baseline!r} of "
+            f"{', '.join(map(repr, by_seed)) or 'none'}"
+        )
+    seeds = sorted(set.intersection(*map(set, by_seed.values())))
+    if not seeds:
+        raise PlanError(f"Methods must share a seed to be compared. Received: none of {', '.join(map(repr, by_seed))}")
+    name, _, ood = metric.partition("_")
+    read = _scores if name in METRICS and METRICS[name].takes is Scores else _predictions
+    found = {method: read([of[seed] for seed in seeds], store, ood) for method, of in by_seed.items()}
+    return compare(name if read is _scores else metric, found.pop(baseline), found, level, margin)
+
+
+def _predictions(records, store, _):
+    outputs = [read_outputs(store.outputs_path(record["trial"], record["evaluation"])) for record in records]
+    return Predictions(outputs[0]["labels"], np.stack([one["logits"] for one in outputs]))
+
+
+def _scores(records, store, ood):
+    names = [ood] if ood else sorted(records[0]["ood"])
+    lacking = [record["method"] for record in records if not names or not set(names) <= record["ood"].keys()]
+    if lacking:
+        known = ", ".join(records[0]["ood"]) or "none"
+        raise PlanError(f"`metric` must be of OOD datasets of the study: {known}. Received: {ood or 'all'}")
+
+    def stacked(name):
+        scores = [score_of(read_outputs(store.outputs_path(record["trial"], name)), SCORE) for record in records]
+        return np.stack(scores)
+
+    return Scores(stacked(records[0]["evaluation"]), {name: stacked(name) for name in names})
+
+
+def comparison_table(records, store, baseline=BASELINE):
+    """Returns how methods differ from a baseline, a row per metric and method, and the numbers as a frame.
+
+    Args:
+        records: Frame of the records of finished trials.
+        store: The `RunStore`.
+        baseline: As in `compare_methods`.
+
+    Returns:
+        A `Table` and a frame; `None` where no dataset and network has the baseline and another method.
+    """
+    rows, numbers = [], []
+    for (dataset, model), group in records.groupby(["dataset", "model"], sort=False):
+        if baseline not in set(group["method"]) or group["method"].nunique() < 2:
+            continue
+        members = group.to_dict("records")
+        metrics = [*SHOWN, *(f"auroc_{name}" for name in sorted(members[0]["ood"]))]
+        found = {metric: compare_methods(members, store, metric, baseline) for metric in metrics}
+        for method in found["accuracy"]:
+            for metric, compared in found.items():
+                one = compared[method]
+                rows.append((display_name(dataset), model, method, *_cells(metric, one)))
+                numbers.append(
+                    {"dataset": dataset, "model": model, "method": method, "metric": metric, **_numbers(one)}
+                )
+    if not rows:
+        return None
+    table = Table(
+        "comparison",
+        f"Differences from {baseline} of the last epoch's networks on the evaluation split, over n paired seeds, with "
+        "95 % confidence intervals for new seeds and new images; those of several methods hold at once. Practically "
+        f"the same: within {_margins(numbers)}.",
+        ("data set", "model", "method", "metric", "n", "difference", "verdict"),
+        tuple(rows),
+        ONE_SEED * any(row["n"] == 1 for row in numbers),
+    )
+    return table, pd.DataFrame(numbers)
+
+
+def _cells(metric, compared):
+    """Returns the cells of a comparison: the metric, n, the difference with its interval, and the verdict."""
+    of = METRICS[compared.metric]
+    heading = " ".join([of.heading, *([display_name(metric.partition("_")[2])] if "_" in metric else [])])
+    difference, low, high = (of.shown(value, "+") for value in (compared.difference, compared.low, compared.high))
+    would = {"seeds": compared.seeds_needed, "images": compared.images_needed} if compared.word == UNKNOWN else {}
+    needed = [f"; {count:,} {what} would" for what, count in would.items() if count is not None]
+    return (
+        heading,
+        str(compared.uncertainty.n),
+        f"{difference} [{low}, {high}] {of.unit}",
+        "".join([compared.word, *needed[:1]]),
+    )
+
+
+def _numbers(compared):
+    names = ("baseline", "value", "difference", "low", "high", "margin", "word", "seeds_needed", "images_needed")
+    return {"n": compared.uncertainty.n, **{name: getattr(compared, name) for name in names}}
+
+
+def _margins(numbers):
+    """Returns the margins of all metrics, in words."""
+    margins = {METRICS[row["metric"].partition("_")[0]]: row["margin"] for row in numbers}
+    return ", ".join(f"{of.scale * margin:g} {of.unit} of {of.heading}" for of, margin in margins.items())

@@ -1,0 +1,112 @@
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from kls.study.outputs import measure
+from kls.study.plan import PlanError
+from kls.study.report.comparisons import compare_methods, comparison_table
+
+LABELS = np.arange(60) % 3
+HITS = {1.0: (40, 44, 42), 0.9: (46, 47, 48)}  # right images of each seed
+
+
+@pytest.fixture
+def finish_with(store, make_trial, write_results):
+    """Returns a function that gives a trial logits that are right on so many images, and finishes it."""
+
+    def finish(gamma, seed, right, ood="far"):
+        trial = make_trial(gamma=gamma, seed=seed)
+        result = write_results(store, trial, ood=[ood])
+        rng = np.random.default_rng([seed, right])
+        guesses = np.where(np.arange(60) < right, LABELS, (LABELS + 1) % 3)
+        store.write_outputs(trial, "test", 3 * np.eye(3)[guesses] + rng.normal(0, 0.1, (60, 3)), LABELS)
+        store.write_outputs(trial, ood, rng.normal(0, 1, (50, 3)), np.full(50, -1))
+        (store.directory(trial) / "history.csv").write_text(f"epoch,val_accuracy\n1,{right / 60!r}\n")
+        found = {**result, "evaluation": "test", "evaluation_images": 60, "accuracy_best": right / 60}
+        store.finish(trial, "study", {**found, **measure(store, trial, found)})
+
+    return finish
+
+
+@pytest.fixture
+def records(store, finish_with):
+    for gamma, hits in HITS.items():
+        for seed, right in enumerate(hits):
+            finish_with(gamma, seed, right)
+    return store.records()
+
+
+def test_differences_are_those_of_the_records(records, store):
+    frame = pd.DataFrame(records).groupby("gamma")[["accuracy_last", "nll", "ece", "auroc_far"]].mean()
+    for metric, column in (("accuracy", "accuracy_last"), ("nll", "nll"), ("ece", "ece"), ("auroc_far", "auroc_far")):
+        found = compare_methods(records, store, metric)["gamma=0.9"]
+        assert found.difference == pytest.approx(frame[column][0.9] - frame[column][1.0], abs=1e-6)
+        assert found.uncertainty.n == 3
+
+
+def test_without_a_name_auroc_is_the_mean_over_ood_datasets(store, finish_with, make_trial):
+    for gamma in HITS:
+        finish_with(gamma, 0, 40)
+        trial = make_trial(gamma=gamma, seed=0)
+        store.write_outputs(trial, "near", np.random.default_rng(7).normal(0, 2, (50, 3)), np.full(50, -1))
+        record = store.record(trial)
+        store.finish(trial, "study", {**record, "ood": {"far": "", "near": ""}, "auroc_near": 0.5})
+    found = compare_methods(store.records(), store, "auroc")["gamma=0.9"]
+    largest = {}
+    for name in ("test", "far", "near"):
+        logits, _ = store.logits(make_trial(gamma=0.9, seed=0), name)
+        largest[name] = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).max(axis=1)
+    areas = [
+        roc_auc_score(np.arange(110) < 60, np.concatenate([largest["test"], largest[name]])) for name in ("far", "near")
+    ]
+    assert found.value == pytest.approx(np.mean(areas), abs=1e-6)
+
+
+def test_seeds_that_one_method_lacks_do_not_count(records, store, finish_with):
+    finish_with(1.0, 3, 10)
+    assert compare_methods(store.records(), store, "accuracy") == compare_methods(records, store, "accuracy")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metric": "accuracy", "baseline": "gamma=0.7"}, r"Received: baseline='gamma=0.7' of 'gamma=1', 'gamma=0.9'"),
+        ({"metric": "auroc_near"}, r"`metric` must be of OOD datasets of the study: far. Received: near"),
+        ({"metric": "nothing"}, r"`metric` must be one of 'accuracy', .* Received: metric='nothing'"),
+    ],
+)
+def test_what_is_not_there_is_refused(records, store, options, message):
+    with pytest.raises(ValueError, match=message):
+        compare_methods(records, store, **options)
+
+
+def test_methods_without_a_common_seed_are_refused(store, finish_with):
+    finish_with(1.0, 0, 40)
+    finish_with(0.9, 1, 40)
+    with pytest.raises(PlanError, match=r"must share a seed to be compared. Received: none of 'gamma=1', 'gamma=0.9'"):
+        compare_methods(store.records(), store, "accuracy")
+
+
+class TestTable:
+    def test_it_has_a_row_per_metric_with_interval_and_verdict(self, records, store):
+        table, frame = comparison_table(pd.DataFrame(records), store)
+        assert list(frame["metric"]) == ["accuracy", "nll", "ece", "auroc_far"]
+        assert [row[3] for row in table.rows] == ["accuracy", "NLL", "ECE", "AUROC far"]
+        accuracy = frame.iloc[0]
+        expected = f"+8.33 [{100 * accuracy['low']:+.2f}, {100 * accuracy['high']:+.2f}] points"
+        assert table.rows[0][4:6] == ("3", expected)
+        assert table.rows[0][6].startswith(accuracy["word"])
+        assert "0.25 points of accuracy, 0.01 nats of NLL, 0.5 points of ECE, 1 points of AUROC" in table.caption
+        assert table.notes == ()
+
+    def test_one_seed_never_names_a_winner(self, store, finish_with):
+        finish_with(1.0, 0, 10)
+        finish_with(0.9, 0, 60)
+        table, frame = comparison_table(pd.DataFrame(store.records()), store)
+        assert set(frame["word"]) == {"cannot tell"}
+        assert table.notes == ("One seed cannot tell between trainings: its intervals are for new images alone.",)
+
+    def test_without_a_baseline_there_is_none(self, store, finish_with):
+        finish_with(0.9, 0, 40)
+        assert comparison_table(pd.DataFrame(store.records()), store) is None
