@@ -37,6 +37,7 @@ def study(options):
 def report(study, results):
     """Prints and writes the tables of what is finished."""
     study.store.show(*results.table())
+    results.show_verdicts()
     if compared := results.comparison_table():
         study.store.show(*compared)
     print(f"Tables: {study.store.out / 'tables'}; every trial: {study.store.out / 'results.csv'}")

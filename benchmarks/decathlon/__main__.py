@@ -25,6 +25,7 @@ def report(study, results):
     study.store.show(*accuracy_table(records, paper, results.failures))
     study.store.show(*comparison_table(records, paper))
     study.store.show(*calibration_table(records))
+    results.show_verdicts()
     if compared := results.comparison_table():
         study.store.show(*compared)
     study.store.write_figure("accuracy", accuracy_against_gamma(accuracy_curves(records, paper)), dpi=150)

@@ -3,12 +3,10 @@
 import copy
 import warnings
 
-import numpy as np
-
 from kls.calibration.reliability import check_binning
 from kls.calibration.samples import as_indices
 from kls.calibration.scaling import SCALERS
-from kls.calibration.scaling.base import Scaler, cross_fitted
+from kls.calibration.scaling.base import Scaler, cross_scaled
 from kls.evaluation.result import UNSCALED, Evaluation, calibration_rows, full_name, ood_rows, row_remarks
 from kls.ood.metrics import CONVENTIONS
 from kls.ood.scores import SCORES, Score, get
@@ -230,10 +228,7 @@ def _scaled(name, scaler, logits, labels, held_out, seed):
         return fitted.transform(logits), note, [fitted]
     if len(labels) < 2:
         raise ValueError("`data` must hold two samples at least to be scaled in halves. Received: 1")
-    halves, scaled = cross_fitted(scaler, logits, labels, seed), np.empty(logits.shape)
-    for judged, fitted in halves:
-        scaled[judged] = fitted.transform(logits[judged])
-    scalers = [fitted for _, fitted in halves]
+    scaled, scalers = cross_scaled(scaler, logits, labels, seed)
     note = f"{name}: each half of the samples is scaled by what was fitted to the other half{_temperatures(scalers)}."
     return scaled, note, scalers
 

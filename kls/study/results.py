@@ -1,5 +1,7 @@
 """What a study has found: tables of its finished trials, their logits and their networks."""
 
+from contextlib import suppress
+
 import pandas as pd
 
 from kls.study.devices import precision_policy
@@ -9,6 +11,7 @@ from kls.study.plan import PlanError
 from kls.study.report.calibration import calibration_table
 from kls.study.report.comparisons import BASELINE, compare_methods, comparison_table
 from kls.study.store import frame_of
+from kls.study.verdict import verdict_of
 
 
 class Results:
@@ -63,8 +66,7 @@ class Results:
             PlanError: If there are no such finished trials.
             ValueError: If another argument is not as above.
         """
-        asked = {trial.id for trial in self._asked}
-        records = [record for record in self.records if record["trial"] in asked]
+        records = self._asked_records
         wanted = {_label(baseline), _label(method)}
         if method is not None:
             records = [record for record in records if record["method"] in wanted]
@@ -74,6 +76,49 @@ class Results:
     def comparison_table(self):
         """Returns how methods differ from cross-entropy: a `Table` and its numbers as a frame, `None` without both."""
         return comparison_table(pd.DataFrame(self.records), self._trainer.store)
+
+    def verdict(self, require=None, prefer="accuracy", level=0.95):
+        """Returns the answer in plain words: is another method better than cross-entropy, which, and at what cost?
+
+        Args:
+            require: `{metric: least gain}`, in points or nats. `{"accuracy": -0.3}`: a method is recommended only if it
+                is sure to lose no more than 0.3 points, by the end of its confidence interval. The metrics are those of
+                `compare`, after the correction that they are shown with.
+            prefer: Name of the metric by which the best of several methods is chosen, and that decides where some
+                metrics are better and others worse.
+            level: Confidence level.
+
+        Returns:
+            A `kls.study.verdict.Verdict`: `print` it, or take its `method` and `table()`.
+
+        Raises:
+            PlanError: If cross-entropy or another method is missing, if they share no seed, or if the study is of
+                several datasets or networks.
+            ValueError: If another argument is not as above.
+        """
+        places = {(record["dataset"], record["model"]) for record in self._asked_records}
+        if len(places) > 1:
+            raise PlanError(
+                "`verdict` must be of one dataset and network: take `verdicts()`. Received: "
+                + "; ".join(map(", ".join, sorted(places)))
+            )
+        return verdict_of(self._asked_records, self._trainer.store, require, prefer, level)
+
+    def verdicts(self):
+        """Returns the `Verdict` of each dataset and network that has cross-entropy and another method."""
+        groups = {}
+        for record in self._asked_records:
+            groups.setdefault((record["dataset"], record["model"]), []).append(record)
+        found = []
+        for records in groups.values():
+            with suppress(PlanError):
+                found.append(verdict_of(records, self._trainer.store))
+        return found
+
+    def show_verdicts(self):
+        """Prints the `verdicts()` and writes them into `verdict.txt`; nothing if there are none."""
+        if found := self.verdicts():
+            self._trainer.store.show_text("verdict.txt", "\n\n".join(map(str, found)))
 
     def logits(self, method, seed=0, split=None):
         """Returns `(logits, labels)` of a split, or of an OOD dataset.
@@ -122,6 +167,11 @@ class Results:
         """The trials that were asked for, without those that they start from alone."""
         plan = self._trainer.plan
         return [trial for trial in plan.trials if plan.asked is None or trial.id in plan.asked]
+
+    @property
+    def _asked_records(self):
+        asked = {trial.id for trial in self._asked}
+        return [record for record in self.records if record["trial"] in asked]
 
     def _found(self, method, seed):
         label = _label(method)

@@ -325,6 +325,12 @@ class RunStore:
         with self.going_on_if_unwritten():
             table.show(self.out / "tables", frame)
 
+    def show_text(self, name, text):
+        """Prints a text and writes it into a file of that name."""
+        print(f"\n{text}", flush=True)
+        with self.going_on_if_unwritten():
+            write_atomically(self.out / name, f"{text}\n")
+
     def write_table(self, table, frame):
         """Writes a table with its numbers into `tables`."""
         with self.going_on_if_unwritten():

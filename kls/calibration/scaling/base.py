@@ -95,6 +95,24 @@ def cross_fitted(scaler, logits, y_true, seed=0):
     return [(judged, copy.deepcopy(scaler).fit(logits[seen], labels[seen])) for seen, judged in (halves, halves[::-1])]
 
 
+def cross_scaled(scaler, logits, y_true, seed=0):
+    """Scales each random half of the samples by what was fitted to the other half.
+
+    Args:
+        scaler: As in `cross_fitted`.
+        logits: As in `cross_fitted`.
+        y_true: As in `cross_fitted`.
+        seed: As in `cross_fitted`.
+
+    Returns:
+        The scaled logits, and the two scalers.
+    """
+    halves, scaled = cross_fitted(scaler, logits, y_true, seed), np.empty(np.shape(logits))
+    for judged, fitted in halves:
+        scaled[judged] = fitted.transform(logits[judged])
+    return scaled, [fitted for _, fitted in halves]
+
+
 def _finite(logits):
     """Returns logits as a float32 or float64 matrix; the scalers compute with it in float64."""
     logits = as_matrix(logits, "logits")

@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from kls.study.outputs import score_of
+from kls.study.outputs import score_of_logits
 from kls.study.plan import PlanError
 from kls.study.report.tables import Table, display_name
 from kls.study.statistics import METRICS, UNKNOWN, Predictions, Scores, compare
-from kls.study.store import read_outputs
+from kls.study.store import read_logits
 
 BASELINE = "gamma=1"
 SHOWN = ("accuracy", "nll", "ece")
@@ -31,6 +31,29 @@ def compare_methods(records, store, metric, baseline=BASELINE, level=0.95, margi
         PlanError: If the baseline or another method is missing, if they share no seed, or have no such OOD data.
         StoreError: If stored outputs are damaged.
     """
+    return compare(split_metric(metric)[0], *paired_outputs(records, store, metric, baseline), level, margin)
+
+
+def split_metric(metric):
+    """Returns the name of a metric in `METRICS`, and of what OOD dataset it is; an empty one for that of all."""
+    name, _, ood = metric.partition("_")
+    return (name, ood) if name in METRICS and METRICS[name].takes is Scores else (metric, "")
+
+
+def paired_outputs(records, store, metric, baseline=BASELINE, correct=lambda logits, labels: logits):
+    """Returns what `kls.study.statistics.compare` takes of the baseline, and of each other method, `{method: ...}`.
+
+    Args:
+        records: As in `compare_methods`.
+        store: The `RunStore`.
+        metric: As in `compare_methods`.
+        baseline: As in `compare_methods`.
+        correct: Function of the logits and labels of a network that returns the logits to judge it by.
+
+    Raises:
+        PlanError: As in `compare_methods`.
+        StoreError: As in `compare_methods`.
+    """
     by_seed = {}
     for record in records:
         by_seed.setdefault(record["method"], {})[record["seed"]] = record
@@ -42,18 +65,18 @@ def compare_methods(records, store, metric, baseline=BASELINE, level=0.95, margi
     seeds = sorted(set.intersection(*map(set, by_seed.values())))
     if not seeds:
         raise PlanError(f"Methods must share a seed to be compared. Received: none of {', '.join(map(repr, by_seed))}")
-    name, _, ood = metric.partition("_")
+    name, ood = split_metric(metric)
     read = _scores if name in METRICS and METRICS[name].takes is Scores else _predictions
-    found = {method: read([of[seed] for seed in seeds], store, ood) for method, of in by_seed.items()}
-    return compare(name if read is _scores else metric, found.pop(baseline), found, level, margin)
+    found = {method: read([of[seed] for seed in seeds], store, ood, correct) for method, of in by_seed.items()}
+    return found.pop(baseline), found
 
 
-def _predictions(records, store, _):
-    outputs = [read_outputs(store.outputs_path(record["trial"], record["evaluation"])) for record in records]
-    return Predictions(outputs[0]["labels"], np.stack([one["logits"] for one in outputs]))
+def _predictions(records, store, _, correct):
+    outputs = [read_logits(store.outputs_path(record["trial"], record["evaluation"])) for record in records]
+    return Predictions(outputs[0][1], np.stack([correct(*one) for one in outputs]))
 
 
-def _scores(records, store, ood):
+def _scores(records, store, ood, correct):
     names = [ood] if ood else sorted(records[0]["ood"])
     lacking = [record["method"] for record in records if not names or not set(names) <= record["ood"].keys()]
     if lacking:
@@ -61,10 +84,15 @@ def _scores(records, store, ood):
         raise PlanError(f"`metric` must be of OOD datasets of the study: {known}. Received: {ood or 'all'}")
 
     def stacked(name):
-        scores = [score_of(read_outputs(store.outputs_path(record["trial"], name)), SCORE) for record in records]
-        return np.stack(scores)
+        outputs = [read_logits(store.outputs_path(record["trial"], name)) for record in records]
+        return np.stack([score_of_logits(correct(*one), SCORE) for one in outputs])
 
     return Scores(stacked(records[0]["evaluation"]), {name: stacked(name) for name in names})
+
+
+def shared_ood(records):
+    """Returns the names of the OOD datasets that all networks have seen."""
+    return sorted(set.intersection(*(set(record["ood"]) for record in records))) if records else []
 
 
 def comparison_table(records, store, baseline=BASELINE):
@@ -76,21 +104,23 @@ def comparison_table(records, store, baseline=BASELINE):
         baseline: As in `compare_methods`.
 
     Returns:
-        A `Table` and a frame; `None` where no dataset and network has the baseline and another method.
+        A `Table` and a frame; `None` where no dataset and network has the baseline and another method, with a seed
+        that they share.
     """
     rows, numbers = [], []
     for (dataset, model), group in records.groupby(["dataset", "model"], sort=False):
-        if baseline not in set(group["method"]) or group["method"].nunique() < 2:
-            continue
         members = group.to_dict("records")
-        metrics = [*SHOWN, *(f"auroc_{name}" for name in sorted(members[0]["ood"]))]
-        found = {metric: compare_methods(members, store, metric, baseline) for metric in metrics}
+        metrics = [*SHOWN, *(f"auroc_{name}" for name in shared_ood(members))]
+        try:
+            found = {metric: compare_methods(members, store, metric, baseline) for metric in metrics}
+        except PlanError:
+            continue
         for method in found["accuracy"]:
             for metric, compared in found.items():
                 one = compared[method]
-                rows.append((display_name(dataset), model, method, *_cells(metric, one)))
+                rows.append((display_name(dataset), model, method, *cells_of(metric, one)))
                 numbers.append(
-                    {"dataset": dataset, "model": model, "method": method, "metric": metric, **_numbers(one)}
+                    {"dataset": dataset, "model": model, "method": method, "metric": metric, **numbers_of(one)}
                 )
     if not rows:
         return None
@@ -106,27 +136,36 @@ def comparison_table(records, store, baseline=BASELINE):
     return table, pd.DataFrame(numbers)
 
 
-def _cells(metric, compared):
+def heading_of(metric):
+    """Returns what people call a metric."""
+    name, ood = split_metric(metric)
+    of = METRICS[name]
+    if of.takes is not Scores:
+        return of.heading
+    return f"{of.heading} {display_name(ood)}" if ood else f"mean {of.heading}"
+
+
+def cells_of(metric, compared):
     """Returns the cells of a comparison: the metric, n, the difference with its interval, and the verdict."""
     of = METRICS[compared.metric]
-    heading = " ".join([of.heading, *([display_name(metric.partition("_")[2])] if "_" in metric else [])])
     difference, low, high = (of.shown(value, "+") for value in (compared.difference, compared.low, compared.high))
     would = {"seeds": compared.seeds_needed, "images": compared.images_needed} if compared.word == UNKNOWN else {}
     needed = [f"; {count:,} {what} would" for what, count in would.items() if count is not None]
     return (
-        heading,
+        heading_of(metric),
         str(compared.uncertainty.n),
         f"{difference} [{low}, {high}] {of.unit}",
         "".join([compared.word, *needed[:1]]),
     )
 
 
-def _numbers(compared):
+def numbers_of(compared):
+    """Returns the numbers of a comparison, `{column: number}`."""
     names = ("baseline", "value", "difference", "low", "high", "margin", "word", "seeds_needed", "images_needed")
     return {"n": compared.uncertainty.n, **{name: getattr(compared, name) for name in names}}
 
 
 def _margins(numbers):
     """Returns the margins of all metrics, in words."""
-    margins = {METRICS[row["metric"].partition("_")[0]]: row["margin"] for row in numbers}
+    margins = {METRICS[split_metric(row["metric"])[0]]: row["margin"] for row in numbers}
     return ", ".join(f"{of.scale * margin:g} {of.unit} of {of.heading}" for of, margin in margins.items())

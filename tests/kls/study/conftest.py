@@ -1,13 +1,15 @@
-"""A trained trial from which others start."""
+"""A trained trial from which others start, and finished trials of given logits."""
 
 import shutil
 
+import numpy as np
 import pytest
 
 import decathlon
 from kls.models import registry
 from kls.study.methods import CrossEntropy
-from kls.study.store import RunStore
+from kls.study.outputs import measure
+from kls.study.store import OOD, RunStore
 from kls.study.trial import Trial
 
 from .helpers import train
@@ -32,3 +34,38 @@ def parent(trained_parent, store, tiny):
     parent, out = trained_parent
     shutil.copytree(out, store.out)
     return parent
+
+
+@pytest.fixture
+def finish_as(store, write_results):
+    """Returns a function that finishes a trial whose network has given logits, and returns the trial."""
+
+    def finish(trial, logits, ood=None):
+        """Finishes it with logits of the images of classes 0, 1, 2, 0, ..., and of OOD datasets by name."""
+        ood = ood or {}
+        result = write_results(store, trial, ood=list(ood))
+        labels = np.arange(len(logits)) % 3
+        store.write_outputs(trial, "test", logits, labels)
+        for name, values in ood.items():
+            store.write_outputs(trial, name, values, np.full(len(values), OOD))
+        accuracy = float(np.mean(logits.argmax(axis=1) == labels))
+        (store.directory(trial) / "history.csv").write_text(f"epoch,val_accuracy\n1,{accuracy!r}\n")
+        found = {**result, "evaluation": "test", "evaluation_images": len(logits), "accuracy_best": accuracy}
+        store.finish(trial, "study", {**found, **measure(store, trial, found)})
+        return trial
+
+    return finish
+
+
+@pytest.fixture
+def finish_with(finish_as, make_trial):
+    """Returns a function that finishes a trial whose network is right on so many of 60 images."""
+
+    def finish(gamma, seed, right, ood="far"):
+        rng = np.random.default_rng([seed, right])
+        labels = np.arange(60) % 3
+        guesses = np.where(np.arange(60) < right, labels, (labels + 1) % 3)
+        logits = 3 * np.eye(3)[guesses] + rng.normal(0, 0.1, (60, 3))
+        return finish_as(make_trial(gamma=gamma, seed=seed), logits, {ood: rng.normal(0, 1, (50, 3))})
+
+    return finish

@@ -144,6 +144,14 @@ class TestWhatCannotBeWritten:
         assert capsys.readouterr().err.startswith("error: ")
 
 
+def test_the_verdict_is_written_and_printed_above_the_comparison(study, store, trainer, capsys):
+    trainer()
+    assert study() == 0
+    text = (store.out / "verdict.txt").read_text()
+    assert text.startswith("Should you smooth the labels? Cannot tell. One seed does not tell")
+    assert f"\n{text}\nDifferences from gamma=1 of the last epoch's networks" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("option", ["--out", "--data-dir"])
 def test_a_directory_without_a_name_is_refused(study, option, capsys):
     with pytest.raises(SystemExit) as stop:

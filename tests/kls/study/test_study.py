@@ -180,7 +180,9 @@ class TestOwnMethods:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, str(HERE)])}
         run = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
         assert (run.returncode, run.stderr) == (0, "")
-        assert run.stdout.count("penalised beta=0.5") == 2 * 2 + 1 + 3  # an epoch and its end for each seed, two tables
+        told, tables = run.stdout.split("\nCalibration of the last", 1)
+        assert told.count("penalised beta=0.5") == 2 * 2  # an epoch and its end for each seed
+        assert tables.count("| penalised beta=0.5 |") == 1 + 3
 
 
 class TestRefusals:

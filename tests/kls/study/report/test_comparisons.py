@@ -3,30 +3,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from kls.study.outputs import measure
 from kls.study.plan import PlanError
 from kls.study.report.comparisons import compare_methods, comparison_table
 
-LABELS = np.arange(60) % 3
 HITS = {1.0: (40, 44, 42), 0.9: (46, 47, 48)}  # right images of each seed
-
-
-@pytest.fixture
-def finish_with(store, make_trial, write_results):
-    """Returns a function that gives a trial logits that are right on so many images, and finishes it."""
-
-    def finish(gamma, seed, right, ood="far"):
-        trial = make_trial(gamma=gamma, seed=seed)
-        result = write_results(store, trial, ood=[ood])
-        rng = np.random.default_rng([seed, right])
-        guesses = np.where(np.arange(60) < right, LABELS, (LABELS + 1) % 3)
-        store.write_outputs(trial, "test", 3 * np.eye(3)[guesses] + rng.normal(0, 0.1, (60, 3)), LABELS)
-        store.write_outputs(trial, ood, rng.normal(0, 1, (50, 3)), np.full(50, -1))
-        (store.directory(trial) / "history.csv").write_text(f"epoch,val_accuracy\n1,{right / 60!r}\n")
-        found = {**result, "evaluation": "test", "evaluation_images": 60, "accuracy_best": right / 60}
-        store.finish(trial, "study", {**found, **measure(store, trial, found)})
-
-    return finish
 
 
 @pytest.fixture
@@ -86,6 +66,7 @@ def test_methods_without_a_common_seed_are_refused(store, finish_with):
     finish_with(0.9, 1, 40)
     with pytest.raises(PlanError, match=r"must share a seed to be compared. Received: none of 'gamma=1', 'gamma=0.9'"):
         compare_methods(store.records(), store, "accuracy")
+    assert comparison_table(pd.DataFrame(store.records()), store) is None
 
 
 class TestTable:

@@ -1,0 +1,360 @@
+"""The answer in plain words: should the labels be softened, with which strength, and at what cost?
+
+Each metric is judged as trained and after the post-hoc correction that may repair it: NLL and ECE after temperature
+scaling, each half of the images with the temperature of the other; AURC and AUROC, by maximum softmax probability, with
+normalised logits. Baseline and method are corrected alike. The answer is made of the words after correction; what was
+worse without is named beside it.
+"""
+
+import textwrap
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from kls.calibration import TemperatureScaling
+from kls.calibration.scaling.base import cross_scaled
+from kls.ood.scores import normalize_logits
+from kls.study.report.comparisons import (
+    BASELINE,
+    ONE_SEED,
+    cells_of,
+    heading_of,
+    numbers_of,
+    paired_outputs,
+    shared_ood,
+    split_metric,
+)
+from kls.study.report.tables import Table
+from kls.study.statistics import BETTER, METRICS, SAME, UNKNOWN, WORSE, Comparison, compare, select
+from kls.utils.arrays import check_choice, check_number, shown
+
+YES, NO, DEPENDS = "Yes", "No", "It depends"
+NO_DIFFERENCE, CANNOT_TELL = "It makes no difference", "Cannot tell"
+AS_TRAINED, TEMPERATURE, NORMALISED = "as trained", "temperature scaling", "normalised logits"
+CORRECTIONS = {
+    AS_TRAINED: lambda logits, labels: logits,
+    TEMPERATURE: lambda logits, labels: cross_scaled(TemperatureScaling(), logits, labels)[0],
+    NORMALISED: lambda logits, labels: normalize_logits(logits),
+}
+AFTER = {TEMPERATURE: "after temperature scaling", NORMALISED: "with normalised logits"}
+OF_PREDICTIONS = {AS_TRAINED: ("accuracy", "nll", "ece", "aurc"), TEMPERATURE: ("nll", "ece"), NORMALISED: ("aurc",)}
+WIDTH, LEAST_HEADING = 80, 13  # columns
+
+
+@dataclass(frozen=True)
+class Line:
+    """A metric of the candidate against the baseline.
+
+    Attributes:
+        metric: Its name, as in `Results.compare`.
+        correction: One of `CORRECTIONS`, of both.
+        comparison: The `Comparison`.
+    """
+
+    metric: str
+    correction: str
+    comparison: Comparison
+
+    @property
+    def name(self):
+        """What people call it, with its correction."""
+        return " ".join([heading_of(self.metric), *([AFTER[self.correction]] if self.correction in AFTER else [])])
+
+    @property
+    def word(self):
+        return self.comparison.word
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether to train by another method than cross-entropy; `str` is the answer in plain words.
+
+    Attributes:
+        place: Names of the dataset and of the network.
+        question: What was asked.
+        candidate: Label of the best method that keeps what is required, by the metric that is preferred; of the best
+            of all, where none keeps it.
+        lines: The `Line`s of the candidate, a metric as trained before the same one after its correction.
+        images: How many images it is judged on, and which.
+        prefer: Name of the metric that is preferred.
+        chosen: How the candidate was chosen, a sentence; empty if there was no choice.
+        shortfalls: `{method: what it lacks of what is required}`, of those that lack something.
+    """
+
+    place: str
+    question: str
+    candidate: str
+    lines: tuple[Line, ...]
+    images: str
+    prefer: str
+    chosen: str
+    shortfalls: dict
+
+    @property
+    def answer(self):
+        """One of `YES`, `NO`, `DEPENDS`, `NO_DIFFERENCE`, `CANNOT_TELL`."""
+        if self.candidate in self.shortfalls and not self._one_seed:
+            return NO
+        return answer_of(line.word for line in self._final.values())
+
+    @property
+    def method(self):
+        """Label of the method to take; `None` if one cannot tell. If it depends, the metric preferred decides."""
+        if self.answer == CANNOT_TELL:
+            return None
+        preferred = self._final[self.prefer].word == BETTER
+        return self.candidate if self.answer == YES or (self.answer == DEPENDS and preferred) else BASELINE
+
+    def table(self):
+        """Returns a `Table` with a row per line, and its numbers as a frame."""
+        rows, numbers = [], []
+        for line in self.lines:
+            heading, *cells = cells_of(line.metric, line.comparison)
+            rows.append((heading, line.correction, *cells))
+            names = {"method": self.candidate, "metric": line.metric, "correction": line.correction}
+            numbers.append({**names, **numbers_of(line.comparison)})
+        header = ("metric", "correction", "n", "difference", "verdict")
+        return Table("verdict", self._headline(), header, tuple(rows)), pd.DataFrame(numbers)
+
+    def __str__(self):
+        what = f"{self.place}: {self.candidate} against {BASELINE}; {self._basis}"
+        below = [f"{method} is not sure to do what is required: {lack}." for method, lack in self.shortfalls.items()]
+        below += [sentence for sentence in (self.chosen, self._resolution()) if sentence]
+        return "\n".join(
+            [
+                _filled(self._headline()),
+                textwrap.fill(what, WIDTH, initial_indent="  ", subsequent_indent="    "),
+                *self._aligned(),
+                *map(_filled, below),
+            ]
+        )
+
+    @property
+    def _final(self):
+        """The line of each metric that counts: after its correction, where it has one."""
+        return {line.metric: line for line in self.lines}
+
+    @property
+    def _one_seed(self):
+        return self.lines[0].comparison.images_only
+
+    @property
+    def _basis(self):
+        n = self.lines[0].comparison.uncertainty.n
+        return f"{n} seed{'s' * (n > 1)} and {self.images}"
+
+    def _headline(self):
+        """Returns the question, the answer, and what it stands on."""
+        better, worse, unknown = (_listed(self._named(word)) for word in (BETTER, WORSE, UNKNOWN))
+        answer, candidate = self.answer, self.candidate
+        if answer == CANNOT_TELL:
+            return " ".join([self.question, f"{answer}.", *self._changed(), self._wanted()])
+        if candidate in self.shortfalls:
+            said = [f"{answer}: no method is sure to do what is required."]
+            said += [
+                f"{candidate} is {word} in {found}." for word, found in ((BETTER, better), (WORSE, worse)) if found
+            ]
+        elif answer == NO_DIFFERENCE:
+            said = [f"{answer}: {candidate} is {SAME} in all metrics after correction."]
+        elif answer == DEPENDS:
+            said = [f"{answer}: {candidate} is {BETTER} in {better}, but {WORSE} in {worse}."]
+            told = self._final[self.prefer].word in (BETTER, WORSE)
+            advice = f"take {self.method}" if told else f"one cannot decide: stay with {self.method}"
+            said.append(f"By {heading_of(self.prefer)}, {advice}.")
+        elif answer == YES:
+            said = [f"{answer}: {candidate} is {BETTER} in {better}, and {WORSE} in nothing after correction."]
+        else:
+            said = [f"{answer}: {candidate} is {WORSE} in {worse}, and {BETTER} in nothing after correction."]
+        return " ".join([self.question, *said, *self._changed(), *([f"Cannot tell: {unknown}."] if unknown else [])])
+
+    def _named(self, word):
+        return [line.name for line in self._final.values() if line.word == word]
+
+    def _changed(self):
+        """Yields sentences on what is better or worse as trained, and no more so after correction."""
+        groups = {}
+        for line in self.lines:
+            final = self._final[line.metric]
+            if line.word in (BETTER, WORSE) and final.word != line.word:
+                key = line.word, AFTER[final.correction], final.word
+                groups.setdefault(key, []).append(heading_of(line.metric))
+        for (word, after, final_word), names in groups.items():
+            yield f"As trained {self.candidate} is {word} in {_listed(names)}; {after}: {final_word}."
+
+    def _wanted(self):
+        """Returns what it would take to tell: for the metric preferred, if one cannot tell by it."""
+        if self._one_seed:
+            return "One seed does not tell one way to train from another."
+        line = next(line for line in (self._final[self.prefer], *self._final.values()) if line.word == UNKNOWN)
+        needed = line.comparison.seeds_needed, line.comparison.images_needed
+        return f"To tell by {line.name} it takes {_enough(*needed)}."
+
+    def _aligned(self):
+        """Yields the lines as text in columns; a heading that is too long takes several."""
+        rows = []
+        for line in self.lines:
+            one, of = line.comparison, METRICS[line.comparison.metric]
+            difference, low, high = (of.shown(value, "+") for value in (one.difference, one.low, one.high))
+            heading = heading_of(line.metric) if line.correction == AS_TRAINED else f"  {line.correction}"
+            rows.append((heading, difference, f"[{low}, {high}]", of.unit, line.word))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        width = max(min(widths[0], WIDTH - 8 - sum(widths[1:])), LEAST_HEADING)
+        for heading, difference, interval, unit, word in rows:
+            *first, last = textwrap.wrap(heading, width)
+            yield from (f"  {part}" for part in first)
+            numbers = f"{difference:>{widths[1]}} {interval:<{widths[2]}} {unit:<{widths[3]}}"
+            yield f"  {last:<{width}}  {numbers}  {word}"
+
+    def _resolution(self):
+        """Returns which difference in accuracy could not have been seen, and what it takes to see one that matters."""
+        one = self._final["accuracy"].comparison
+        half, margin = 100 * (one.high - one.difference), 100 * one.margin
+        unseen = f"An accuracy difference under {half:.2f} points could not have been seen with {self._basis}"
+        if self._one_seed:
+            return f"{ONE_SEED[0]} {unseen}. Train 3 seeds at least."
+        if half <= margin:
+            return f"{unseen}."
+        needed = (
+            count(one.margin, one.single) for count in (one.uncertainty.seeds_needed, one.uncertainty.images_needed)
+        )
+        return f"{unseen}; for one of {margin:g} points it takes {_enough(*needed)}."
+
+
+def answer_of(words):
+    """Returns the answer that the words of all metrics give.
+
+    Args:
+        words: The `Comparison.word` of each.
+    """
+    found = set(words)
+    if {BETTER, WORSE} <= found:
+        return DEPENDS
+    if found & {BETTER, WORSE}:
+        return YES if BETTER in found else NO
+    return NO_DIFFERENCE if found == {SAME} else CANNOT_TELL
+
+
+def verdict_of(records, store, require=None, prefer="accuracy", level=0.95):
+    """Returns the `Verdict` on the methods of one dataset and network, by their evaluation split.
+
+    The candidate is chosen by the preferred metric, as `kls.study.statistics.select` chooses: its difference is that of
+    images and seeds that did not choose it. The intervals of all other metrics hold for all methods at once, whichever
+    of them is chosen.
+
+    Args:
+        records: As in `compare_methods`.
+        store: The `RunStore`.
+        require: As in `Results.verdict`.
+        prefer: As in `Results.verdict`.
+        level: Confidence level.
+
+    Raises:
+        PlanError: As in `compare_methods`.
+        ValueError: If another argument is not as `Results.verdict` says.
+        StoreError: If stored outputs are damaged.
+    """
+    ood = shared_ood(records)
+    of_ood = ["auroc"] * (len(ood) > 1) + [f"auroc_{name}" for name in ood]
+    metrics = [*OF_PREDICTIONS[AS_TRAINED], *of_ood]
+    if prefer == "auroc" and len(ood) == 1:
+        (prefer,) = of_ood
+    check_choice(prefer, "prefer", metrics)
+    require = _checked_requirements(require, metrics)
+    compared, outputs = {}, {}
+    groups = [*OF_PREDICTIONS.items(), *((name, [metric]) for metric in of_ood for name in (AS_TRAINED, NORMALISED))]
+    for correction, names in groups:
+        pair = paired_outputs(records, store, names[0], correct=CORRECTIONS[correction])
+        for metric in names:
+            compared[metric, correction] = compare(split_metric(metric)[0], *pair, level)
+            outputs[metric] = pair
+    methods = list(compared["accuracy", AS_TRAINED])
+    lines = {
+        method: tuple(
+            Line(metric, correction, compared[metric, correction][method])
+            for metric in metrics
+            for correction in CORRECTIONS
+            if (metric, correction) in compared
+        )
+        for method in compared["accuracy", AS_TRAINED]
+    }
+    shortfalls = {method: lack for method, of in lines.items() if (lack := _shortfall(of, require))}
+    eligible = [method for method in lines if method not in shortfalls] or list(lines)
+    start, methods = outputs[prefer]
+    selection = select(split_metric(prefer)[0], start, {name: methods[name] for name in eligible}, level=level)
+    chosen, found = "", lines[selection.method]
+    if len(lines) > 1:
+        chosen = f"Chosen of {len(lines)} methods by {heading_of(prefer)}"
+        if len(eligible) == len(lines):
+            found = _judged(found, prefer, selection.comparison)
+            chosen += ", on other images than it is judged on; the other intervals hold for all methods at once."
+        else:
+            chosen += " among those that are sure to do what is required; the intervals hold for all methods at once."
+    record = records[0]
+    return Verdict(
+        f"{record['dataset']}, {record['model']}",
+        _question(records, selection.method),
+        selection.method,
+        found,
+        f"{record['evaluation_images']:,} {record['evaluation']} images",
+        prefer,
+        chosen,
+        shortfalls,
+    )
+
+
+def _checked_requirements(require, metrics):
+    """Returns `{metric: least gain}`; raises `ValueError` unless these are numbers for metrics of the study."""
+    if not isinstance(require or {}, dict):
+        raise ValueError(f"`require` must be {{metric: least gain}}. Received: require={shown(require)}")
+    known = dict.fromkeys([*metrics, *(split_metric(metric)[0] for metric in metrics)])
+    for metric, least in (require or {}).items():
+        check_choice(metric, "require", known)
+        check_number(least, f"require[{metric!r}]", "(-inf, inf)")
+    return require or {}
+
+
+def _shortfall(lines, require):
+    """Returns what a method lacks of what is required, in words; an empty text if nothing."""
+    final = {line.metric: line for line in lines}
+    found = []
+    for metric, least in require.items():
+        for line in final.values():
+            if metric not in (line.metric, split_metric(line.metric)[0]):
+                continue
+            one, of = line.comparison, METRICS[line.comparison.metric]
+            end, sign, bound = (one.low, 1, "least") if of.larger_is_better else (one.high, -1, "most")
+            if sign * of.scale * end < least:
+                required = of.shown(sign * least / of.scale, "+")
+                found.append(
+                    f"{line.name} may change by {of.shown(end, '+')} {of.unit}, where at {bound} {required} is required"
+                )
+    return "; ".join(found)
+
+
+def _judged(lines, metric, comparison):
+    """Returns lines of which the last of a metric has another comparison."""
+    last = [line for line in lines if line.metric == metric][-1]
+    return tuple(replace(line, comparison=comparison) if line is last else line for line in lines)
+
+
+def _question(records, candidate):
+    methods = {record["method"]: record for record in records}
+    start, record = methods[BASELINE], methods[candidate]
+    smooths = record["loss"] == start["loss"] and record["gamma"] < start["gamma"]
+    return "Should you smooth the labels?" if smooths else f"Should you train with {candidate}?"
+
+
+def _listed(names):
+    """Returns names as in a sentence; an empty text of none."""
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
+
+
+def _enough(seeds, images):
+    """Returns numbers of seeds and of images, either of which would do, in words."""
+    counts = {"seeds": seeds, "images": images}
+    found = [f"{count:,} {what}" for what, count in counts.items() if count is not None]
+    return " or ".join(found) or "both more seeds and more images"
+
+
+def _filled(text):
+    return textwrap.fill(text, WIDTH)
