@@ -79,6 +79,7 @@ class Verdict:
         prefer: Name of the metric that is preferred.
         chosen: How the candidate was chosen, a sentence; empty if there was no choice.
         shortfalls: `{method: what it lacks of what is required}`, of those that lack something.
+        harmful: `{correction: metrics}`, where the correction makes the baseline itself worse.
     """
 
     place: str
@@ -89,6 +90,7 @@ class Verdict:
     prefer: str
     chosen: str
     shortfalls: dict
+    harmful: dict
 
     @property
     def answer(self):
@@ -119,6 +121,10 @@ class Verdict:
     def __str__(self):
         what = f"{self.place}: {self.candidate} against {BASELINE}; {self._basis}"
         below = [f"{method} is not sure to do what is required: {lack}." for method, lack in self.shortfalls.items()]
+        below += [
+            f"{BASELINE} itself is worse in {_listed(list(map(heading_of, metrics)))} {AFTER[correction]}."
+            for correction, metrics in self.harmful.items()
+        ]
         below += [sentence for sentence in (self.chosen, self._resolution()) if sentence]
         return "\n".join(
             [
@@ -135,6 +141,11 @@ class Verdict:
         return {line.metric: line for line in self.lines}
 
     @property
+    def _pairs(self):
+        """The line as trained and the one that counts, of each metric."""
+        return [(line, self._final[line.metric]) for line in self.lines if line.correction == AS_TRAINED]
+
+    @property
     def _one_seed(self):
         return self.lines[0].comparison.images_only
 
@@ -145,41 +156,40 @@ class Verdict:
 
     def _headline(self):
         """Returns the question, the answer, and what it stands on."""
-        better, worse, unknown = (_listed(self._named(word)) for word in (BETTER, WORSE, UNKNOWN))
+        found = {BETTER: [], WORSE: [], SAME: [], UNKNOWN: []}
+        for first, last in self._pairs:
+            if last.word != UNKNOWN or first.word not in (BETTER, WORSE):  # of which `_changed` tells
+                found[last.word].append(heading_of(last.metric) if first.word == last.word else last.name)
+        better, worse = _listed(found[BETTER]), _listed(found[WORSE])
         answer, candidate = self.answer, self.candidate
         if answer == CANNOT_TELL:
             return " ".join([self.question, f"{answer}.", *self._changed(), self._wanted()])
         if candidate in self.shortfalls:
             said = [f"{answer}: no method is sure to do what is required."]
-            said += [
-                f"{candidate} is {word} in {found}." for word, found in ((BETTER, better), (WORSE, worse)) if found
-            ]
+            said += [f"{candidate} is {word} in {_listed(found[word])}." for word in (BETTER, WORSE) if found[word]]
         elif answer == NO_DIFFERENCE:
             said = [f"{answer}: {candidate} is {SAME} in all metrics after correction."]
         elif answer == DEPENDS:
             said = [f"{answer}: {candidate} is {BETTER} in {better}, but {WORSE} in {worse}."]
-            told = self._final[self.prefer].word in (BETTER, WORSE)
-            advice = f"take {self.method}" if told else f"one cannot decide: stay with {self.method}"
+            decides = self._final[self.prefer].word in (BETTER, WORSE)
+            advice = f"take {self.method}" if decides else f"one cannot decide: stay with {self.method}"
             said.append(f"By {heading_of(self.prefer)}, {advice}.")
         elif answer == YES:
             said = [f"{answer}: {candidate} is {BETTER} in {better}, and {WORSE} in nothing after correction."]
         else:
             said = [f"{answer}: {candidate} is {WORSE} in {worse}, and {BETTER} in nothing after correction."]
-        return " ".join([self.question, *said, *self._changed(), *([f"Cannot tell: {unknown}."] if unknown else [])])
-
-    def _named(self, word):
-        return [line.name for line in self._final.values() if line.word == word]
+        unknown = [f"Cannot tell: {_listed(found[UNKNOWN])}."] if found[UNKNOWN] else []
+        return " ".join([self.question, *said, *self._changed(), *unknown])
 
     def _changed(self):
         """Yields sentences on what is better or worse as trained, and no more so after correction."""
         groups = {}
-        for line in self.lines:
-            final = self._final[line.metric]
-            if line.word in (BETTER, WORSE) and final.word != line.word:
-                key = line.word, AFTER[final.correction], final.word
-                groups.setdefault(key, []).append(heading_of(line.metric))
-        for (word, after, final_word), names in groups.items():
-            yield f"As trained {self.candidate} is {word} in {_listed(names)}; {after}: {final_word}."
+        for first, last in self._pairs:
+            if first.word in (BETTER, WORSE) and last.word != first.word:
+                key = first.word, AFTER[last.correction], last.word
+                groups.setdefault(key, []).append(heading_of(first.metric))
+        for (word, after, now), names in groups.items():
+            yield f"As trained {self.candidate} is {word} in {_listed(names)}; {after}: {now}."
 
     def _wanted(self):
         """Returns what it would take to tell: for the metric preferred, if one cannot tell by it."""
@@ -260,46 +270,59 @@ def verdict_of(records, store, require=None, prefer="accuracy", level=0.95):
         (prefer,) = of_ood
     check_choice(prefer, "prefer", metrics)
     require = _checked_requirements(require, metrics)
-    compared, outputs = {}, {}
-    groups = [*OF_PREDICTIONS.items(), *((name, [metric]) for metric in of_ood for name in (AS_TRAINED, NORMALISED))]
-    for correction, names in groups:
-        pair = paired_outputs(records, store, names[0], correct=CORRECTIONS[correction])
-        for metric in names:
-            compared[metric, correction] = compare(split_metric(metric)[0], *pair, level)
-            outputs[metric] = pair
-    methods = list(compared["accuracy", AS_TRAINED])
+    compared, outputs, harmful = _compare_all(records, store, of_ood, level)
     lines = {
         method: tuple(
-            Line(metric, correction, compared[metric, correction][method])
-            for metric in metrics
-            for correction in CORRECTIONS
-            if (metric, correction) in compared
+            Line(*key, compared[key][method]) for key in sorted(compared, key=lambda key: metrics.index(key[0]))
         )
         for method in compared["accuracy", AS_TRAINED]
     }
     shortfalls = {method: lack for method, of in lines.items() if (lack := _shortfall(of, require))}
-    eligible = [method for method in lines if method not in shortfalls] or list(lines)
-    start, methods = outputs[prefer]
-    selection = select(split_metric(prefer)[0], start, {name: methods[name] for name in eligible}, level=level)
-    chosen, found = "", lines[selection.method]
-    if len(lines) > 1:
-        chosen = f"Chosen of {len(lines)} methods by {heading_of(prefer)}"
-        if len(eligible) == len(lines):
-            found = _judged(found, prefer, selection.comparison)
-            chosen += ", on other images than it is judged on; the other intervals hold for all methods at once."
-        else:
-            chosen += " among those that are sure to do what is required; the intervals hold for all methods at once."
+    candidate, found, chosen = _choose(prefer, *outputs[prefer], lines, shortfalls, level)
     record = records[0]
     return Verdict(
         f"{record['dataset']}, {record['model']}",
-        _question(records, selection.method),
-        selection.method,
+        _question(records, candidate),
+        candidate,
         found,
         f"{record['evaluation_images']:,} {record['evaluation']} images",
         prefer,
         chosen,
         shortfalls,
+        harmful,
     )
+
+
+def _compare_all(records, store, of_ood, level):
+    """Returns `{(metric, correction): comparisons}`, the last outputs of each metric, and which corrections harm."""
+    compared, outputs, harmful = {}, {}, {}
+    groups = [*OF_PREDICTIONS.items(), *((of, [metric]) for metric in of_ood for of in (AS_TRAINED, NORMALISED))]
+    for correction, metrics in groups:
+        pair = paired_outputs(records, store, metrics[0], correct=CORRECTIONS[correction])
+        for metric in metrics:
+            name, _ = split_metric(metric)
+            compared[metric, correction] = compare(name, *pair, level)
+            if metric in outputs and compare(name, outputs[metric][0], {"": pair[0]}, level)[""].word == WORSE:
+                harmful.setdefault(correction, []).append(metric)
+            outputs[metric] = pair
+    return compared, outputs, harmful
+
+
+def _choose(prefer, baseline, methods, lines, shortfalls, level):
+    """Returns the candidate, its lines, and how it was chosen."""
+    if len(methods) == 1:
+        return *lines, *lines.values(), ""
+    eligible = {name: of for name, of in methods.items() if name not in shortfalls} or methods
+    selection = select(split_metric(prefer)[0], baseline, eligible, level=level)
+    found = lines[selection.method]
+    how = f"Chosen of {len(methods)} methods by {heading_of(prefer)}"
+    if len(eligible) < len(methods):
+        how += " among those that are sure to do what is required; the intervals hold for all methods at once."
+        return selection.method, found, how
+    how += ", on other images than it is judged on; the other intervals hold for all methods at once."
+    last = [line for line in found if line.metric == prefer][-1]
+    found = tuple(replace(line, comparison=selection.comparison) if line is last else line for line in found)
+    return selection.method, found, how
 
 
 def _checked_requirements(require, metrics):
@@ -329,12 +352,6 @@ def _shortfall(lines, require):
                     f"{line.name} may change by {of.shown(end, '+')} {of.unit}, where at {bound} {required} is required"
                 )
     return "; ".join(found)
-
-
-def _judged(lines, metric, comparison):
-    """Returns lines of which the last of a metric has another comparison."""
-    last = [line for line in lines if line.metric == metric][-1]
-    return tuple(replace(line, comparison=comparison) if line is last else line for line in lines)
 
 
 def _question(records, candidate):

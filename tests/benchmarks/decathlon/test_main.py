@@ -61,6 +61,7 @@ class TestWholeRun:
         assert {path.name for path in (out / "tables").iterdir()} == {
             f"{name}.{suffix}" for name in ("accuracy", "best", "calibration") for suffix in ("md", "csv", "tex")
         }
+        assert not (out / "verdict.txt").exists()  # gamma = 1 alone
         assert (out / "figures" / "accuracy.png").read_bytes().startswith(b"\x89PNG")
 
     def test_the_table_is_the_mean_of_the_records(self, finished_run):

@@ -53,7 +53,7 @@ def line(metric, difference, variance=TOLD, correction=AS_TRAINED, n=3):
 
 
 def verdict(*lines, **changes):
-    given = Verdict("digits, resnet8v1", "Should you?", "gamma=0.9", lines, "360 test images", "accuracy", "", {})
+    given = Verdict("digits, resnet8v1", "Should you?", "gamma=0.9", lines, "360 test images", "accuracy", "", {}, {})
     return replace(given, **changes)
 
 
@@ -86,13 +86,23 @@ class TestSentences:
             ),
             (
                 [line("accuracy", 0.0, AGREE), line("ece", 0.05), line("ece", 0.02, correction=TEMPERATURE)],
+                "No: gamma=0.9 is worse in ECE, and better in nothing after correction.",
+                "gamma=1",
+            ),
+            (
+                [line("accuracy", 0.0, AGREE), line("ece", 0.0, AGREE), line("ece", 0.02, correction=TEMPERATURE)],
                 "No: gamma=0.9 is worse in ECE after temperature scaling, and better in nothing after correction.",
                 "gamma=1",
             ),
             (
+                [line("accuracy", 0.02), line("nll", 0.5), line("nll", 0.0, OPEN, TEMPERATURE)],
+                "Yes: gamma=0.9 is better in accuracy, and worse in nothing after correction. As trained gamma=0.9 is "
+                "worse in NLL; after temperature scaling: cannot tell.",
+                "gamma=0.9",
+            ),
+            (
                 [line("accuracy", 0.02), line("auroc_far", -0.1), line("auroc_far", -0.05, correction=NORMALISED)],
-                "It depends: gamma=0.9 is better in accuracy, but worse in AUROC far with normalised logits. By "
-                "accuracy, take gamma=0.9.",
+                "It depends: gamma=0.9 is better in accuracy, but worse in AUROC far. By accuracy, take gamma=0.9.",
                 "gamma=0.9",
             ),
             (
@@ -229,6 +239,16 @@ class TestOfLogits:
         wrong = (smoothed[0].argmax(axis=1) != LABELS)[np.argsort(-largest[0])]
         risks = np.mean(np.cumsum(wrong) / np.arange(1, SIZE + 1))
         assert compared["aurc", NORMALISED].value == pytest.approx(risks, abs=1e-6)
+
+    def test_a_correction_that_harms_the_baseline_is_named(self, judge):
+        def sure_by_length(seed):
+            values = logits(seed)
+            wrong = values.argmax(axis=1) != LABELS
+            return np.where(wrong[:, None], 0.01, 1) * values  # short where it is wrong, which normalising hides
+
+        found = judge(smoothing(sure_by_length, sure_by_length))
+        assert found.harmful == {NORMALISED: ["aurc"]}
+        assert "gamma=1 itself is worse in AURC with normalised logits.\n" in str(found)
 
     def test_several_ood_sets_have_a_line_each_and_their_mean(self, judge):
         def both(seed):
