@@ -82,9 +82,10 @@ class Results:
 
         Args:
             require: `{metric: least gain}`, in points or nats. `{"accuracy": -0.3}`: a method is recommended only if it
-                is sure to lose no more than 0.3 points, by the end of its confidence interval. The metrics are those of
-                `compare`, after the correction that they are shown with.
-            prefer: Name of the metric by which the best of several methods is chosen, and that decides where some
+                is sure to lose no more than 0.3 points, by the end of its confidence interval. The metrics are
+                `"accuracy"`, `"nll"`, `"ece"`, `"aurc"`, `"auroc_NAME"`, and `"auroc"` for all of these; each after its
+                post-hoc correction.
+            prefer: Name of one of these, by which the best of several methods is chosen, and that decides where some
                 metrics are better and others worse.
             level: Confidence level.
 
