@@ -222,7 +222,7 @@ class Verdict:
         unseen = f"An accuracy difference under {half:.2f} points could not have been seen with {self._basis}"
         if self._one_seed:
             return f"{ONE_SEED[0]} {unseen}. Train 3 seeds at least."
-        if half <= margin:
+        if half <= margin or self.answer == CANNOT_TELL:  # where the headline says what it takes
             return f"{unseen}."
         needed = (
             count(one.margin, one.single) for count in (one.uncertainty.seeds_needed, one.uncertainty.images_needed)

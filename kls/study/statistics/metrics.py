@@ -131,7 +131,7 @@ class Metric:
 
     def shown(self, value, sign=""):
         """Returns a value as people read it; with `sign="+"` a difference."""
-        return f"{self.scale * value:{sign}.{2 if self.unit == 'points' else 4}f}"
+        return f"{self.scale * value:{sign}z.{2 if self.unit == 'points' else 4}f}"
 
 
 def metric_of(name):
