@@ -199,6 +199,7 @@ class Evaluation:
 
 
 def calibration_rows(labels, logits, bins, convention, resamples, seed):
+    """Returns the rows of accuracy and calibration, for each scaling of the logits."""
     rows, binning = [], {"bins": bins, "convention": convention}
     binned = {"ece": binning, "mce": binning, "uce": {"bins": bins}}
     for scaling, values in logits.items():
@@ -211,6 +212,7 @@ def calibration_rows(labels, logits, bins, convention, resamples, seed):
 
 
 def ood_rows(found_scores, convention, resamples, seed):
+    """Returns the rows of OOD detection, for each score, metric and OOD dataset."""
     rows = []
     for score, (id_scores, ood_scores) in found_scores.items():
         for metric, function in detection.METRICS.items():
@@ -268,6 +270,7 @@ def _intervals_note(rows):
 
 
 def full_name(group, data):
+    """Returns what an OOD dataset is called, with its group where it has one."""
     return " ".join(filter(None, [group, data]))
 
 

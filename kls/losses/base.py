@@ -60,6 +60,7 @@ def label_cross_entropy(y_true, log_p):
 
 
 def cross_entropy(target, log_p):
+    """Returns `-sum_k target_k log p_k`, of any target."""
     return -ops.sum(target * log_p, axis=-1)
 
 

@@ -3,16 +3,13 @@
 import hashlib
 import inspect
 import json
-import sys
 import warnings
 
 import keras
 import numpy as np
 
 from kls.study.plan import PlanError
-from kls.utils.sources import definitions_hash, module_of
-
-LIBRARIES = {"keras", "kls", "decathlon", "tensorflow", "jax", "flax", "torch", "numpy", *sys.stdlib_module_names}
+from kls.utils.sources import definitions_hash, is_own, module_of
 
 
 def architecture_of(model, other):
@@ -29,7 +26,7 @@ def architecture_of(model, other):
     graphs = [getattr(layer, "_functional", None) or layer for layer in layers]
     graphs = [graph for graph in graphs if hasattr(graph, "operations")]
     parts = list(dict.fromkeys([*layers, *(operation for graph in graphs for operation in graph.operations)]))
-    code = [_code(value) for part in parts for value in (part, *vars(part).values()) if callable(value)]
+    code = [code_of(value) for part in parts for value in (part, *vars(part).values()) if callable(value)]
     facts = [[*map(_part, parts)], [*map(_graph, graphs)], code, _weights(model, other)]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -50,14 +47,14 @@ def _graph(model):
 
 def _part(part):
     """Returns what a layer, operation or model is besides its code, its graph and the layers within."""
-    is_own = any(_is_own(one.__module__) for one in type(part).__mro__)
+    of_own = any(is_own(one.__module__) for one in type(part).__mro__)
     try:
         config = part.name if isinstance(part, keras.Model) else _config(part)
     except NotImplementedError as error:
-        if not is_own:
+        if not of_own:
             raise _refused(part, error) from None
         config = part.name
-    return [config, _attributes(part) if is_own else {}]
+    return [config, _attributes(part) if of_own else {}]
 
 
 def _attributes(part):
@@ -83,7 +80,7 @@ def _described(value):
     if isinstance(value, (list, tuple)):
         return [_described(item) for item in value]
     try:
-        return [value.__name__, _code(value)] if inspect.isfunction(value) else _config(value)
+        return [value.__name__, code_of(value)] if inspect.isfunction(value) else _config(value)
     except NotImplementedError as error:
         raise _refused(value, error) from None
 
@@ -101,20 +98,20 @@ def _config(value):
 
 def _refused(value, error):
     return PlanError(
-        "`model` must be made of what `keras.saving.serialize_keras_object` describes. "
+        "A model, and functions of your own, must hold what `keras.saving.serialize_keras_object` describes. "
         f"Received: {type(value).__name__}. {' '.join(str(error).split())}"
     )
 
 
 def _stable(config):
-    """Returns a config without what differs between processes or places, in place of which stands `_code`."""
+    """Returns a config without what differs between processes or places, in place of which stands `code_of`."""
     if isinstance(config, (list, tuple)):
         return [_stable(item) for item in config]
     if not isinstance(config, dict):
         return config
     if config.get("class_name") == "__lambda__" or _is_bytecode(config):
         return "lambda"
-    left_out = {"compile_config", "module" if _is_own(str(config.get("module"))) else None}
+    left_out = {"compile_config", "module" if is_own(str(config.get("module"))) else None}
     return {key: _stable(value) for key, value in config.items() if key not in left_out}
 
 
@@ -123,17 +120,15 @@ def _is_bytecode(config):
     return len(config) == 1 and isinstance(value, tuple) and len(value) == 3 and isinstance(value[0], str)
 
 
-def _is_own(module):
-    return module.partition(".")[0] not in LIBRARIES
-
-
-def _code(value):
-    """Returns what the code of a function, or of an object's classes, is: all of their modules, for their helpers."""
+def code_of(value):
+    """Returns the code of a function, with what it holds, or of an object's classes, and of what that code uses."""
     if not inspect.isfunction(value):
-        own = [one for one in type(value).__mro__ if _is_own(one.__module__)]
+        own = [one for one in type(value).__mro__ if is_own(one.__module__)]
         return [[one.__qualname__, definitions_hash(one)] for one in own]
-    if not _is_own(module_of(value)):
-        return []
-    place = list(value.__code__.co_positions())
+    if not is_own(module_of(value)):
+        return code_of(value.__wrapped__) if hasattr(value, "__wrapped__") else []
+    module = definitions_hash(value)
+    columns = [place[2:] for place in value.__code__.co_positions()]  # tell lambdas of one line apart
     cells = [cell.cell_contents for cell in value.__closure__ or () if cell.cell_contents is not value]
-    return [definitions_hash(value), place, *map(_described, (value.__defaults__, value.__kwdefaults__, cells))]
+    held = map(_described, (value.__defaults__, value.__kwdefaults__, cells))
+    return [module, inspect.getsource(value), columns, *held]

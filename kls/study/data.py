@@ -219,7 +219,7 @@ def check_ood_names(names):
 
 
 def open_others(names, dataset, data_dir, flag="--outliers", of_training=True):
-    """Opens datasets whose images are none of the ones to train on, at the size of these where they are prepared at it.
+    """Opens further datasets, at the side of the training images where they are prepared at that side.
 
     Args:
         names: Names of prepared datasets.

@@ -113,6 +113,7 @@ def check_file(directory, record, name):
 
 
 def hash_file(path):
+    """Returns the sha256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

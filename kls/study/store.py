@@ -246,7 +246,7 @@ class RunStore:
         """Writes `results.csv`, a row per finished trial; a column `auroc_NAME` per OOD dataset."""
         records = self.records()
         with self.going_on_if_unwritten():
-            write_atomically(self.out / "results.csv", frame_of(records).map(escape_csv).to_csv(index=False))
+            write_atomically(self.out / "results.csv", frame_of(records, object).map(escape_csv).to_csv(index=False))
 
     def write_history(self, trial, history):
         """Writes `history.csv`, a row of logs per epoch."""
@@ -342,9 +342,9 @@ class RunStore:
             figure.savefig(file, dpi=dpi, format="png")
 
 
-def frame_of(records):
+def frame_of(records, dtype=None):
     """Returns a row per record with the columns of `results.csv`, the last of which are `auroc_NAME`."""
-    frame = pd.DataFrame(records)
+    frame = pd.DataFrame(records, dtype=dtype)
     aurocs = sorted(name for name in frame if name.startswith("auroc_"))
     return frame.reindex(columns=[*COLUMNS, *aurocs])
 

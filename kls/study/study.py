@@ -1,11 +1,14 @@
 """`kls.Study`: many trainings and one comparison."""
 
+import hashlib
 import inspect
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import decathlon
 from kls.ood.scores import SCORES
+from kls.study.architecture import code_of
 from kls.study.data import Sources, as_dataset, ood_of, open_others
 from kls.study.executors.processes import check_importable, check_workers
 from kls.study.methods import CrossEntropy, LabelSmoothing, Method, check_registered, parse
@@ -19,7 +22,6 @@ from kls.study.train import STRATEGIES, check_strategy
 from kls.study.trial import trial_of
 from kls.utils.arrays import check_choice, check_whole, shown
 from kls.utils.files import as_path
-from kls.utils.sources import definitions_hash
 
 SCALING = {
     "mean": "pixels are scaled to [0, 1] and the mean training image is subtracted before it",
@@ -314,7 +316,8 @@ def _all_datasets(method):
 
 
 def _describe_function(function):
-    """Returns a function's name, and the hash of its code and of what that uses in its module."""
+    """Returns a function's name, and a hash of its code and of what it holds."""
     if not inspect.isfunction(function):
         raise PlanError(f"`compile` must be a function (model, loss, trial). Received: {shown(function)}")
-    return f"{function.__qualname__} {definitions_hash(function)}"
+    code = json.dumps(code_of(function), sort_keys=True)
+    return f"{function.__qualname__} {hashlib.sha256(code.encode()).hexdigest()[:12]}"

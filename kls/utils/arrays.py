@@ -9,6 +9,7 @@ import numpy as np
 
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 80
+SUM_TOLERANCE = 1e-2  # of probabilities: bfloat16 rounds each by up to 0.4 %
 
 
 def check_number(value, name, allowed):

@@ -8,8 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kls.calibration.samples import SUM_TOLERANCE
-from kls.utils.arrays import shown
+from kls.utils.arrays import SUM_TOLERANCE, shown
 from kls.utils.data import full_batches
 
 FINAL_ACTIVATIONS = (keras.activations.linear, keras.activations.softmax)

@@ -1,9 +1,18 @@
 """What a user's own code is, so that other code is another recipe."""
 
 import ast
+import builtins
 import hashlib
 import inspect
 import sys
+
+LIBRARIES = {"keras", "kls", "decathlon", "tensorflow", "jax", "flax", "torch", "numpy", *sys.stdlib_module_names}
+DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def is_own(module):
+    """Whether a module, by its name, is a user's own: of none of the libraries that trainings rest on."""
+    return module.partition(".")[0] not in LIBRARIES
 
 
 def definitions_hash(*things):
@@ -12,13 +21,13 @@ def definitions_hash(*things):
     What a module does or defines beside is not in it, nor how its code is laid out.
 
     Args:
-        *things: Classes or functions.
+        *things: Classes or functions; of one that wraps another, both count.
 
     Raises:
         ValueError: If there is no source of them, as in some interactive sessions.
     """
     digest = hashlib.sha256()
-    for thing in things:
+    for thing in dict.fromkeys([*things, *map(inspect.unwrap, things)]):
         try:
             tree = ast.parse(inspect.getsource(sys.modules[module_of(thing)]))
         except (OSError, TypeError, KeyError, SyntaxError):
@@ -27,7 +36,7 @@ def definitions_hash(*things):
                 f"Received: {thing.__qualname__} of {module_of(thing)}"
             ) from None
         for statement in _used_by(thing.__qualname__.partition(".")[0], tree.body):
-            digest.update(ast.dump(statement).encode())
+            digest.update(ast.unparse(statement).encode())
     return digest.hexdigest()[:12]
 
 
@@ -37,20 +46,46 @@ def module_of(thing):
 
 
 def _used_by(name, statements):
-    """Returns the statements that define a name, what these use, and so on; all where none defines it."""
+    """Returns the statements that make a name what it is, what these use, and so on; all where none defines it."""
     used, found = {name, "*"}, []
-    while more := [node for node in statements if node not in found and _defined(node) & used]:
+    while more := [node for node in statements if node not in found and _made(node) & used]:
         found += more
         used |= {part.id for node in more for part in ast.walk(node) if isinstance(part, ast.Name)}
-    defines_it = any(name in _defined(node) for node in found)
+        used |= {made for node in more for made in _made(node)}
+    defines_it = any(name in _made(node) for node in found)
     return [node for node in statements if node in found] if defines_it else statements
 
 
-def _defined(statement):
-    """Returns the names that a statement of a module defines, perhaps with names within; `*` for those of all names."""
-    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
-        return {statement.name}
-    parts = list(ast.walk(statement))
-    names = {part.id for part in parts if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
-    names |= {part.name for part in parts if isinstance(part, ast.FunctionDef | ast.ClassDef)}
-    return names | {(part.asname or part.name).partition(".")[0] for part in parts if isinstance(part, ast.alias)}
+def _made(statement):
+    """Returns the names that a statement of a module defines or changes; `*` for all names."""
+    if isinstance(statement, DEFINITIONS):
+        return {statement.name, *_globals(statement)}
+    made = _globals(statement)
+    for part in ast.walk(statement):
+        match part:
+            case ast.Name(ctx=ast.Store()):
+                made.add(part.id)
+            case ast.Attribute(ctx=ast.Store()) | ast.Subscript(ctx=ast.Store()):
+                made.add(_root(part))
+            case ast.Expr(value=ast.Call(func=ast.Name("setattr" | "delattr"), args=[changed, *_])):
+                made.add(_root(changed))
+            case ast.Expr(value=ast.Call(func=called)):  # `OPTIONS.update(...)`, or a function that sets a global
+                made.add(_root(called))
+            case ast.alias():
+                made.add((part.asname or part.name).partition(".")[0])
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef() | ast.MatchAs() | ast.MatchStar():
+                made.add(part.name)
+            case ast.MatchMapping():
+                made.add(part.rest)
+    return made - {None, *dir(builtins)}
+
+
+def _globals(statement):
+    return {name for part in ast.walk(statement) if isinstance(part, ast.Global) for name in part.names}
+
+
+def _root(node):
+    """Returns the name that attributes and items are taken of; `None` of anything else."""
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None

@@ -3,8 +3,7 @@
 import keras
 from keras import ops
 
-from kls.calibration.samples import SUM_TOLERANCE
-from kls.utils.arrays import as_numbers, check_choice, shown
+from kls.utils.arrays import SUM_TOLERANCE, as_numbers, check_choice, shown
 
 
 def check_dtype(dtype):

@@ -50,19 +50,20 @@ def check_importable(thing, argument):
     named = named if hasattr(named, "__qualname__") else type(named)
     module, name = named.__module__, named.__qualname__
     in_notebook = module == "__main__" and not hasattr(sys.modules["__main__"], "__file__")
-    if in_notebook or not _can_be_pickled(thing):
+    reason = "it is of a notebook" if in_notebook else _why_not_pickled(thing)
+    if reason:
         raise PlanError(
-            f"`{argument}` must be importable by other processes with `workers` above 1. Received: {name} of {module}. "
-            "Move it to the top level of a module, and import it from there."
+            f"`{argument}` must be importable by other processes with `workers` above 1. Received: {name} of {module} "
+            f"({reason}). Move it to the top level of a module, and import it from there."
         )
 
 
-def _can_be_pickled(thing):
+def _why_not_pickled(thing):
     try:
         pickle.dumps(thing)
-    except (pickle.PicklingError, AttributeError, TypeError):
-        return False
-    return True
+    except Exception as error:  # whatever a class of the user's own raises
+        return str(error)
+    return ""
 
 
 def train_side_by_side(trials, train, report, workers):

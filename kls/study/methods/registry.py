@@ -8,7 +8,7 @@ from importlib import import_module
 
 from kls.study.methods.base import Method
 from kls.utils.arrays import shown
-from kls.utils.sources import definitions_hash
+from kls.utils.sources import definitions_hash, is_own
 
 METHODS = {}
 ALIASES = {"cross_entropy": ("label_smoothing", {"gamma": 1.0})}
@@ -37,7 +37,7 @@ def register(name):
         if known is not None and (known.__module__, known.__qualname__) != (method.__module__, method.__qualname__):
             raise ValueError(f"`name` must be new. Received: name={name!r}, which is {known.__module__}'s already.")
         method.name = name
-        own = [base for base in method.__mro__ if issubclass(base, Method) and not base.__module__.startswith("kls.")]
+        own = [base for base in method.__mro__ if is_own(base.__module__)]
         if own:
             method.code = definitions_hash(*own)
         METHODS[name] = method

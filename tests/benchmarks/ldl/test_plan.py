@@ -164,6 +164,8 @@ class TestOptions:
         found = {(trial.model, trial.method.teachers, trial.method.mixing) for trial in online}
         assert found == {("resnet50", "resnet200", "cutmix"), ("resnet20v1", "resnet110v1", "ricap")}
         assert {trial.method.window for trial in trials if isinstance(trial.method, OverfittingRatio)} == {10}
+        shorter = plan_of(prepared_dir, *arguments, "--students", "resnet50", "--epochs", "48").trials
+        assert {trial.method.window for trial in shorter if isinstance(trial.method, OverfittingRatio)} == {2}
         with_others = plan_of(prepared_dir, *arguments, "--students", "resnet32v1").trials
         assert {trial.method.teachers for trial in with_others if trial.parents} == {"resnet110v1"}
 

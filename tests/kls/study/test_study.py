@@ -130,6 +130,15 @@ class TestOwnModels:
         plain = study(my_models.sequential, data).plan().trials
         assert {record["trial"] for record in results.records}.isdisjoint(trial.id for trial in plain)
 
+    def test_what_a_compile_function_holds_is_part_of_the_recipe(self, data, study):
+        def with_rate(rate):
+            return lambda model, loss, trial: model.compile(keras.optimizers.SGD(rate), loss)
+
+        slow, again, fast = (
+            study("resnet8v1", data, compile=with_rate(rate)).plan().trials[0].id for rate in (0.1, 0.1, 0.5)
+        )
+        assert slow == again != fast
+
     def test_a_student_of_a_registered_network(self, data, study):
         trials = study(my_models.with_rescaling, data, [Distillation(models="resnet8v1")]).plan().trials
         assert [trial.model for trial in trials] == ["resnet8v1", "with_rescaling"]

@@ -6,21 +6,47 @@ import pytest
 from kls.utils.sources import definitions_hash
 
 SOURCE = """
+import contextlib
 import math
 from os.path import *
 SIDE = 2 ** 5
 AREA = SIDE * SIDE
+OPTIONS = {"factor": 1}
+OPTIONS["factor"] = 2
+OPTIONS.update(shift=5)
+class Settings:
+    pass
+Settings.power = 6
+setattr(Settings, "scale", 7)
+def configure(value):
+    global LATER
+    LATER = value
+configure(8)
+match (9, 10):
+    case first, [*others]:
+        pass
+    case first, second:
+        pass
 try:
     import no_such_package as fast
 except ImportError:
     fast = None
+    def slow(x):
+        return 11 * x
+async def waits():
+    return 12
 def rate(x):
-    return math.sqrt(AREA) * x if fast is None else 1.0
+    chosen = slow(x) if fast is None else len(waits.__name__)
+    return math.sqrt(AREA) * chosen + OPTIONS["factor"] + Settings.power + LATER + first + second
 OTHER = 3
 class Mine:
     def call(self, x):
         return rate(x)
+@contextlib.contextmanager
+def wrapped():
+    yield 13
 found = rate(1)
+print(OTHER)
 if __name__ == "__main__":
     print(found)
 """
@@ -48,22 +74,43 @@ def hash_of(tmp_path, monkeypatch):
         ("2 ** 5", "2 ** 6"),
         ("SIDE * SIDE", "SIDE + SIDE"),
         ("fast = None", "fast = 1"),
-        ("sqrt(AREA) * x", "sqrt(AREA)"),
+        ("sqrt(AREA) * chosen", "sqrt(AREA)"),
         ("return rate(x)", "return 1"),
         ("import math", "import cmath as math"),
         ("from os.path import *", ""),
+        ("= 2\n", "= 4\n"),
+        ("shift=5", "shift=6"),
+        ("power = 6", "power = 7"),
+        ('"scale", 7', '"scale", 8'),
+        ("configure(8)", "configure(9)"),
+        ("(9, 10)", "(9, 11)"),
+        ("11 * x", "12 * x"),
+        ("return 12", "return 13"),
     ],
 )
 def test_what_a_class_uses_in_its_module_counts(hash_of, old, new):
+    assert SOURCE.count(old) == 1
     assert hash_of(SOURCE.replace(old, new)) != hash_of(SOURCE)
 
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("print(found)", "print(2)"), ("rate(1)", "rate(2)"), ("OTHER = 3", "OTHER = 4"), ("* x if", "*  (x)  if")],
+    [
+        ("print(found)", "print(2)"),
+        ("print(OTHER)", "print(1)"),
+        ("found = rate(1)", "found = rate(2)"),
+        ("OTHER = 3", "OTHER = 4"),
+        ("yield 13", "yield 14"),
+        ("* chosen", "*  (chosen)"),
+    ],
 )
 def test_what_else_a_module_does_and_its_layout_do_not(hash_of, old, new):
+    assert SOURCE.count(old) == 1
     assert hash_of(SOURCE.replace(old, new)) == hash_of(SOURCE)
+
+
+def test_what_a_decorator_of_another_module_wraps_counts(hash_of):
+    assert hash_of(SOURCE.replace("yield 13", "yield 14"), "wrapped") != hash_of(SOURCE, "wrapped")
 
 
 def test_of_a_function_without_a_name_all_of_the_module_counts(hash_of):
