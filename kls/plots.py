@@ -10,14 +10,19 @@ from kls.calibration.reliability import check_binning, reliability
 from kls.calibration.samples import per_sample
 from kls.ood.metrics import as_scores, auroc, roc
 from kls.utils.arrays import shown
-from kls.utils.panels import MARKERS, grid, histogram_edges
+from kls.utils.panels import MARKERS, grid, histogram_edges, legend_below
+from kls.utils.proportions import clopper_pearson
+
+LEVEL = 0.95
+ABOVE_TEXT = 32  # points, of a title above two lines of text
 
 
 def reliability_diagram(y_true, probabilities, bins=15, from_logits=False, convention="guo", title="Reliability"):
     """Draws a reliability diagram: accuracy against confidence, the gap, the ECE, and how often each confidence occurs.
 
-    Bars of a bin stand at its accuracy, the hatched part is the gap to its mean confidence (Guo et al. 2017, figure 1).
-    Below, the histogram of confidences with the accuracy and the mean confidence of all samples.
+    Bars of a bin stand at its accuracy, with its 95 % confidence interval (Clopper & Pearson 1934); the hatched part is
+    the gap to its mean confidence (Guo et al. 2017, figure 1). Below, the histogram of confidences with the accuracy
+    and the mean confidence of all samples.
 
     Args:
         y_true: Class indices of shape `(N,)` or `(N, 1)`, or one-hot labels of shape `(N, K)`.
@@ -37,14 +42,15 @@ def reliability_diagram(y_true, probabilities, bins=15, from_logits=False, conve
     """
     figure, (above, below) = grid(2, 1, (4.2, 2.7), sharex=True, height_ratios=(3, 1))
     samples, share = _reliability_panel(above, y_true, probabilities, bins, from_logits, convention)
-    above.set(title=title, ylabel="accuracy")
-    above.legend(loc="upper left", fontsize="small")
+    above.set_title(title, pad=ABOVE_TEXT)
+    above.set_ylabel("accuracy")
     filled = np.flatnonzero(share)
     below.bar(filled / bins, 100 * share[filled], width=1 / bins, align="edge", color="0.6", edgecolor="white")
     below.axvline(samples.correct.mean(), color="tab:blue", linewidth=1.5, label="accuracy")
     below.axvline(samples.confidence.mean(dtype=np.float64), color="tab:red", linestyle="--", label="mean confidence")
     below.set(xlabel="confidence", ylabel="samples, %")
-    below.legend(loc="upper center", bbox_to_anchor=(0.5, -0.45), ncols=2, frameon=False, fontsize="small")
+    handles = [*above.get_legend_handles_labels()[0], *below.lines]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize="small")
     return figure
 
 
@@ -75,10 +81,10 @@ def reliability_diagrams(named, bins=15, from_logits=False, convention="guo"):
         if not isinstance(sample, list | tuple) or len(sample) != 2:
             raise ValueError(f"`named` must hold (y_true, probabilities). Received: {shown(sample)}")
         _reliability_panel(panel, *sample, bins, from_logits, convention)
-        panel.set(title=method, xlabel="confidence", ylabel="accuracy")
-        panel.title.set_fontsize("medium")
+        panel.set(xlabel="confidence", ylabel="accuracy")
+        panel.set_title(method, pad=ABOVE_TEXT, fontsize="medium")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize="small")
     return figure
 
 
@@ -89,25 +95,32 @@ def _reliability_panel(panel, y_true, probabilities, bins, from_logits, conventi
     found = reliability(samples.confidence, samples.correct, weights, bins, convention=convention)
     filled = found.weight > 0
     bar = {"x": np.flatnonzero(filled) / bins, "width": 1 / bins, "align": "edge"}
-    panel.bar(**bar, height=found.accuracy[filled], color="tab:blue", edgecolor="white", label="accuracy")
+    panel.bar(**bar, height=found.accuracy[filled], color="#9ec9e8", edgecolor="white", label="accuracy")
     panel.bar(
         **bar,
         height=-found.gap[filled],
         bottom=found.accuracy[filled],
         color="none",
-        edgecolor="tab:red",
-        hatch="///",
+        edgecolor=("tab:red", 0.7),
+        hatch="//",
         label="gap",
+    )
+    ends = [
+        clopper_pearson(round(accuracy * weight), round(weight), LEVEL)
+        for accuracy, weight in zip(found.accuracy[filled], found.weight[filled], strict=True)
+    ]
+    centres = (np.flatnonzero(filled) + 0.5) / bins
+    panel.vlines(
+        centres, *np.transpose(ends), color="black", linewidth=1.3, label=f"its {100 * LEVEL:g} % confidence interval"
     )
     panel.plot([0, 1], [0, 1], "--", color="0.4", linewidth=1)
     panel.text(
-        0.97,
-        0.05,
-        f"accuracy {100 * samples.correct.mean():.2f} %\nECE {100 * found.error():.2f} %\n"
+        *(0.5, 1.03),
+        f"accuracy {100 * samples.correct.mean():.2f} %, ECE {100 * found.error():.2f} %\n"
         f"{bins} bins, n = {len(samples.correct):,}",
-        ha="right",
+        ha="center",
         fontsize="small",
-        bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "0.8"},
+        transform=panel.transAxes,
     )
     panel.set(xlim=(0, max(1, len(filled) / bins)), ylim=(0, 1))
     return samples, found.share
@@ -174,7 +187,7 @@ def roc_curves(id_scores, ood_scores, title="ROC", points=None):
     _check_named(ood_scores, "ood_scores")
     points = {} if points is None else points
     _check_named(points, "points", least=0)
-    figure, (panel,) = grid(1, 1, (4.4, 4.2))
+    figure, (panel,) = grid(1, 1, (4.4, 4.8))
     for name, scores in ood_scores.items():
         panel.plot(*roc(id_scores, scores), label=f"{name}: AUROC {100 * auroc(id_scores, scores):.2f} %")
     panel.plot([0, 1], [0, 1], "--", color="0.6", linewidth=1)
@@ -188,7 +201,7 @@ def roc_curves(id_scores, ood_scores, title="ROC", points=None):
         panel.plot(fpr, tpr, marker, color="black", markerfacecolor="white", markersize=7, label=label)
     panel.set(title=title, xlabel="OOD taken for ID", ylabel="ID kept", aspect="equal")
     panel.grid(alpha=0.3)
-    panel.legend(loc="lower right", fontsize="small")
+    legend_below(panel, 0.14)
     return figure
 
 
@@ -218,7 +231,7 @@ def risk_coverage_curves(y_true, probabilities, from_logits=False):
     panel.set(title="Risk-coverage", xlabel="coverage, %", ylabel="risk (error among answered), %", xlim=(0, 101))
     panel.set_ylim(bottom=0)
     panel.grid(alpha=0.3)
-    panel.legend(fontsize="small")
+    legend_below(panel)
     return figure
 
 

@@ -6,9 +6,9 @@ import pandas as pd
 
 from benchmarks.decathlon import STUDY
 from benchmarks.decathlon import __doc__ as about
-from benchmarks.decathlon.figures import accuracy_against_gamma
+from benchmarks.decathlon.figures import differences_against_gamma
 from benchmarks.decathlon.plan import list_rows, make_plan
-from benchmarks.decathlon.tables import accuracy_curves, accuracy_table, comparison_table
+from benchmarks.decathlon.tables import accuracy_table, best_table, published_differences
 from benchmarks.paper import paper_parser, run_paper
 from benchmarks.published import published
 from kls.study.report.calibration import calibration_table
@@ -22,13 +22,18 @@ def main(arguments=None):
 def report(study, results):
     """Prints and writes the tables and the figure of what is finished."""
     records, paper = pd.DataFrame(results.records), published("mezzini2018")
-    study.store.show(*accuracy_table(records, paper, results.failures))
-    study.store.show(*comparison_table(records, paper))
-    study.store.show(*calibration_table(records))
+    comparison = results.comparison_table()
+    compared = comparison and comparison[1]
+    study.store.show(*accuracy_table(records, paper, compared, results.failures))
+    study.store.show(*best_table(records, paper))
+    study.store.show(*calibration_table(records, compared=compared))
     results.show_verdicts()
-    if compared := results.comparison_table():
-        study.store.show(*compared)
-    study.store.write_figure("accuracy", accuracy_against_gamma(accuracy_curves(records, paper)), dpi=150)
+    if comparison:
+        study.store.show(*comparison)
+        gammas = dict(zip(records["method"], records["gamma"], strict=True))
+        numbers = compared.assign(gamma=compared["method"].map(gammas))
+        figure = differences_against_gamma(numbers, published_differences(records, paper))
+        study.store.write_figure("differences", figure, dpi=150)
 
 
 def _parser():

@@ -1,59 +1,60 @@
-"""The paper's tables and figure, measured beside published."""
+"""The paper's tables, measured beside published."""
 
 import pandas as pd
 
+from kls.study.report.comparisons import better_cells, bold_note
 from kls.study.report.tables import Bold, Table, cell_of, data_note, display_name, percent, printed_cell
 
 
-def accuracy_table(records, paper, failed=()):
+def accuracy_table(records, paper, compared=None, failed=()):
     """Returns Tables 1 and 2, measured beside published, and their numbers as a frame.
 
     Args:
         records: Frame of the records of finished trials.
         paper: The paper's numbers.
+        compared: Frame of `kls.study.report.comparisons.comparison_table`; without it nothing measured is bold.
         failed: Trials that ended without a result.
     """
     gammas = sorted({*records["gamma"], *(trial.method.gamma for trial in failed)})
-    failures = {(trial.dataset, trial.model, trial.method.gamma) for trial in failed}
-    pairs = [
-        *zip(records["dataset"], records["model"], strict=True),
-        *((trial.dataset, trial.model) for trial in failed),
-    ]
-    rows, numbers = [], []
-    for dataset, model in dict.fromkeys(pairs):
-        group = records[(records["dataset"] == dataset) & (records["model"] == model)]
-        values = {gamma: cell["accuracy_best"] for gamma, cell in group.groupby("gamma")}
-        best = max(cell.mean() for cell in values.values()) if len(values) > 1 else None
-        printed = _published_accuracies(paper, dataset, model)
-        cells = [_cell(values.get(gamma), best, (dataset, model, gamma) in failures) for gamma in gammas]
-        rows.append((display_name(dataset), model, _counts(values), *cells))
-        if printed:
-            rows.append(("", "published", "–", *(_published_cell(printed, gamma) for gamma in gammas)))
+    failures = {}
+    for trial in failed:
+        failures.setdefault((trial.dataset, trial.model), set()).add(trial.method.gamma)
+    groups = dict(list(records.groupby(["dataset", "model"], sort=False)))
+    better, rows, numbers = better_cells(compared), [], []
+    for dataset, model in dict.fromkeys([*groups, *failures]):
+        cells = dict(list(groups.get((dataset, model), records[:0]).groupby("gamma")))
+        bold = {gamma for gamma in cells if (dataset, model, cells[gamma]["method"].iloc[0], "accuracy") in better}
+        incomplete = failures.get((dataset, model), set())
+        best = [_cell(cells.get(gamma), "accuracy_best", gamma in incomplete) for gamma in gammas]
+        last = [_cell(cells.get(gamma), "accuracy_last", gamma in incomplete, gamma in bold) for gamma in gammas]
+        rows += [(display_name(dataset), "best", *best), (model, "last", *last)]
+        printed = published_accuracies(paper, dataset, model)
+        if printed.keys() & set(gammas):
+            rows.append(("", "published", *(_published_cell(printed, gamma) for gamma in gammas)))
         numbers += [
             {
-                "dataset": dataset,
-                "model": model,
-                "gamma": gamma,
-                "n": len(values[gamma]),
-                "mean": values[gamma].mean(),
-                "std": values[gamma].std(),
+                **{"dataset": dataset, "model": model, "gamma": gamma, "n": len(networks)},
+                **{"mean": networks["accuracy_best"].mean(), "std": networks["accuracy_best"].std()},
+                **{"last_mean": networks["accuracy_last"].mean(), "last_std": networks["accuracy_last"].std()},
                 "published": printed[gamma] / 100 if gamma in printed else None,
             }
-            for gamma in gammas
-            if gamma in values
+            for gamma, networks in cells.items()
         ]
+    published = any(row[1] == "published" for row in rows)
     table = Table(
         "accuracy",
-        "Accuracy of the best epoch in %, per gamma (Tables 1 and 2 of Mezzini 2018). The epoch is picked on the "
-        "evaluation split, which flatters it. n: trained networks per cell; the paper does not say its own.",
-        ("data set", "model", "n", *(f"γ={gamma:g}" for gamma in gammas)),
+        "Accuracy in % of the best epoch, as in Tables 1 and 2 of Mezzini 2018, and of the last one, per gamma. The "
+        "best epoch is picked on the evaluation split, which flatters it. n: trained networks per cell"
+        + ("; the paper does not say its own. Of published ones the largest is bold, as printed." if published else ".")
+        + bold_note(compared),
+        ("network", "epoch", *(f"γ={gamma:g}" for gamma in gammas)),
         tuple(rows),
         notes=_notes(records),
     )
     return table, pd.DataFrame(numbers)
 
 
-def comparison_table(records, paper):
+def best_table(records, paper):
     """Returns Table 3, the best gamma against gamma = 1, and its numbers as a frame.
 
     The paper's "diff %" is (best - base) / best, but for its row ImageNet (a), which is relative to the base.
@@ -70,13 +71,11 @@ def comparison_table(records, paper):
         printed = [
             printed.get(key) for key in (("best", "accuracy"), ("gamma=1.0", "accuracy"), ("best", "diff_percent"))
         ]
-        rows.append(
-            (
-                *(display_name(dataset), model, str(int(group.groupby("gamma").size().min())), f"{gamma:g}"),
-                *(f"{100 * best:.2f}", f"{100 * base:.2f}", f"{difference:.2f}"),
-                *map(printed_cell, printed),
-            )
-        )
+        n = str(int(group.groupby("gamma").size().min()))
+        shown = (f"{100 * best:.2f}", f"{100 * base:.2f}", f"{difference:.2f}")
+        rows.append((display_name(dataset), model, n, f"{gamma:g}", *shown))
+        if any(printed):
+            rows.append(("", "published", "–", "–", *map(printed_cell, printed)))
         names = ("published_best_percent", "published_base_percent", "published_diff_percent")
         numbers.append(
             {
@@ -84,12 +83,11 @@ def comparison_table(records, paper):
                 **{"diff_percent": difference, **dict(zip(names, printed, strict=True))},
             }
         )
-    columns = ("best", "γ=1", "diff %")
     table = Table(
         "best",
         "The best gamma against gamma = 1 (Table 3 of Mezzini 2018): accuracies of the best epoch in %, diff % = "
         "(best - base) / best. Epoch and gamma are picked on the split they are measured on, which flatters them.",
-        ("data set", "model", "n", "best γ", *columns, *(f"published {column}" for column in columns)),
+        ("data set", "model", "n", "best γ", "best", "γ=1", "diff %"),
         tuple(rows),
         notes=_rounding_notes({(row["dataset"], row["model"]) for row in numbers}),
     )
@@ -108,22 +106,17 @@ def _rounding_notes(pairs):
     )
 
 
-def accuracy_curves(records, paper):
-    """Returns `{title: {"measured": (gammas, means, standard deviations), "published": ...}}` for the figure."""
-    curves = {}
-    for (dataset, model), group in records.groupby(["dataset", "model"], sort=False):
-        cells = group.groupby("gamma")["accuracy_best"]
-        means, deviations = 100 * cells.mean(), 100 * cells.std().fillna(0)
-        panel = {f"measured (n={cells.size().min()})": (list(means.index), list(means), list(deviations))}
-        printed = _published_accuracies(paper, dataset, model)
-        if printed:
-            gammas = sorted(printed)
-            panel["published"] = (gammas, [printed[gamma] for gamma in gammas], [0] * len(gammas))
-        curves[f"{display_name(dataset)}, {model}"] = panel
-    return curves
+def published_differences(records, paper):
+    """Returns the paper's differences in accuracy from gamma = 1, as fractions: `{(dataset, model): {gamma: ...}}`."""
+    found = {}
+    for pair in dict.fromkeys(zip(records["dataset"], records["model"], strict=True)):
+        printed = published_accuracies(paper, *pair)
+        if 1.0 in printed:
+            found[pair] = {gamma: (value - printed[1.0]) / 100 for gamma, value in printed.items()}
+    return found
 
 
-def _published_accuracies(paper, dataset, model):
+def published_accuracies(paper, dataset, model):
     """Returns {gamma: accuracy in %} of Tables 1 and 2."""
     cells = paper[paper["table"].isin(["1", "2"]) & (paper["dataset"] == dataset) & (paper["model"] == model)]
     return {float(row.method.removeprefix("gamma=")): row.value for row in cells.itertuples()}
@@ -134,20 +127,19 @@ def _published_cell(printed, gamma):
     return Bold(printed_cell(value)) if value == max(printed.values()) else printed_cell(value)
 
 
-def _cell(values, best, failed):
-    if values is None:
+def _cell(networks, column, failed, bold=False):
+    if networks is None:
         return "failed" if failed else "–"
     note = " (some failed)" if failed else ""
-    return cell_of(values, lambda shown: percent(shown) + note, values.mean() == best)
-
-
-def _counts(values):
-    """Returns n, or its range where cells differ."""
-    counts = sorted({len(cell) for cell in values.values()}) or [0]
-    return "–".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+    return cell_of(networks[column], lambda shown: percent(shown) + note, bold)
 
 
 def _notes(records):
-    """Returns what a reader must know before comparing rows with the paper's."""
-    firsts = records.drop_duplicates(["dataset", "model"]).to_dict("records")
-    return tuple(f"{one['dataset']}, {one['model']}: {one['epochs']} epochs, {data_note(one)}." for one in firsts)
+    """Returns n, and what a reader must know before comparing rows with the paper's."""
+    notes = []
+    for (dataset, model), group in records.groupby(["dataset", "model"], sort=False):
+        counts = group.groupby("gamma").size()
+        n = "–".join(map(str, sorted({counts.min(), counts.max()})))
+        one = group.iloc[0].to_dict()
+        notes.append(f"{dataset}, {model}: n = {n}, {one['epochs']} epochs, {data_note(one)}.")
+    return tuple(notes)

@@ -3,15 +3,18 @@
 import sys
 from pathlib import Path
 
+import pandas as pd
+
 from benchmarks.ldl import STUDY
 from benchmarks.ldl import __doc__ as about
 from benchmarks.ldl.figures import draw_figures
 from benchmarks.ldl.methods import GAMMA, HUMAN, METHODS
 from benchmarks.ldl.plan import list_settings, make_plan
-from benchmarks.ldl.tables import f1_table, measured, metrics_table, paper_tables, with_configuration
+from benchmarks.ldl.tables import BASELINE, f1_table, measured, metrics_table, paper_tables, with_configuration
 from benchmarks.paper import paper_parser, run_paper
 from benchmarks.published import published
 from kls.models import names
+from kls.study.report.comparisons import comparison_table
 
 
 def main(arguments=None):
@@ -24,7 +27,13 @@ def report(study, results):
     store, datasets = study.store, study.trainer.sources.datasets
     records = [with_configuration(record) for record in results.records]
     networks, paper = measured(records, store), published(STUDY)
-    for table, numbers in (metrics_table(networks, records, paper), *paper_tables(networks, records, paper)):
+    named = pd.DataFrame(records).assign(method=[record["configuration"] for record in records])
+    comparison = comparison_table(named, store, BASELINE)
+    compared = comparison and comparison[1]
+    store.show(*metrics_table(networks, records, paper, compared))
+    if comparison:
+        store.show(*comparison)
+    for table, numbers in paper_tables(networks, records, paper):
         store.show(table, numbers)
     store.write_table(*f1_table(records, store, {name: dataset.class_names for name, dataset in datasets.items()}))
     draw_figures(study.plan(), records, networks, store, datasets)

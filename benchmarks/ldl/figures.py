@@ -7,8 +7,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from benchmarks.figures import legend_below
-from benchmarks.ldl.tables import BINS
+from benchmarks.ldl.tables import BASELINE, BINS, scaled
 from kls import plots
 from kls.analysis.classwise import class_scores
 from kls.analysis.projection import project_onto_templates
@@ -20,7 +19,7 @@ from kls.study.outputs import CONVENTION, evaluation_batches
 from kls.study.report.tables import display_name
 from kls.study.store import read_logits
 from kls.utils.feature_extractor import Network
-from kls.utils.panels import grid, styles
+from kls.utils.panels import grid, legend_below, styles
 
 SAMPLES_PER_CLASS = 100
 TEMPLATES = 3
@@ -47,7 +46,8 @@ def draw_figures(plan, records, networks, store, datasets):
     for (dataset, model), group in students:
         name, group = f"{dataset}_{model}", group.to_dict("records")
         outputs = {record["configuration"]: _probabilities(store, record) for record in group}
-        save(f"reliability_{name}", plots.reliability_diagrams(outputs, BINS, convention=CONVENTION))
+        reliabilities = {**outputs, **_scaled(outputs.get(BASELINE))}
+        save(f"reliability_{name}", plots.reliability_diagrams(reliabilities, BINS, convention=CONVENTION))
         panels = {f"{display_name(dataset)}, {model}": outputs}
         save(f"class_confidence_{name}", class_confidence(panels))
         losses = {
@@ -149,6 +149,16 @@ def _probabilities(store, record):
     return labels, softmax(logits)
 
 
+def _scaled(vanilla):
+    """Returns `{title with the temperatures: (labels, probabilities)}` of a vanilla network, where there is one."""
+    if vanilla is None:
+        return {}
+    labels, probabilities = vanilla
+    logits, temperatures = scaled(labels, np.log(np.maximum(probabilities, np.finfo(probabilities.dtype).tiny)))
+    title = f"{BASELINE}, T = {' and '.join(f'{temperature:.2f}' for temperature in temperatures)}"
+    return {title: (labels, softmax(logits))}
+
+
 def class_confidence(panels, bins=BINS):
     """Draws each class's F1 score against its mean confidence, one panel per network.
 
@@ -229,40 +239,40 @@ def _place(annotations):
 
 
 def class_loss_curves(methods, counts=(5, 20)):
-    """Draws the loss of the best and of the worst classes over the epochs, and the accuracy.
+    """Draws the accuracy, and the loss of the best and of the worst classes, over the epochs.
 
-    As figure 8 of the label distribution learning paper: one panel per number of classes. Solid, the mean loss of the
-    classes that a method classifies best at the end; dashed, of those it classifies worst; dotted, on the right axis,
-    its accuracy.
+    As figure 8 of the label distribution learning paper, which has all in one panel: a panel of the accuracy, then for
+    each number of classes one of the mean loss of those that a method classifies best at the end, and one of those it
+    classifies worst. A line per method.
 
     Args:
         methods: `{method: (losses, class accuracies, accuracies)}`: the log loss of each class after each epoch,
             shape `(E, K)` with K >= 2; the final accuracy of each class, shape `(K,)`; the accuracy after each epoch,
             in percent, shape `(E,)`.
-        counts: Numbers of best and of worst classes, one per panel. Those above K // 2 become K // 2, and equal
-            numbers one panel.
+        counts: Numbers of best and of worst classes. Those above K // 2 become K // 2, and equal numbers one.
 
     Returns:
-        A `matplotlib.figure.Figure`; its axes are the panels, then the right axes of them.
+        A `matplotlib.figure.Figure`.
     """
     least = min(len(class_accuracies) for _, class_accuracies, _ in methods.values())
-    counts = dict.fromkeys(min(count, least // 2) for count in counts)
-    figure, panels = grid(len(counts), 1, (6.4, 3.6))
-    for count, panel in zip(counts, panels, strict=True):
-        right = panel.twinx()
-        for index, (method, (losses, class_accuracies, accuracies)) in enumerate(methods.items()):
-            epochs = range(1, len(accuracies) + 1)
-            order = np.argsort(class_accuracies, kind="stable")
-            for name, style, chosen in (("best", "-", order[-count:]), ("worst", "--", order[:count])):
-                panel.plot(
-                    epochs, losses[:, chosen].mean(axis=1), style, color=f"C{index}", label=f"{method}, {name} {count}"
-                )
-            right.plot(epochs, accuracies, ":", color=f"C{index}", label=f"{method}, accuracy")
-        panel.set(xlabel="epoch", ylabel="log loss")
-        panel.set_ylim(bottom=0)
+    counts = list(dict.fromkeys(min(count, least // 2) for count in counts))
+    figure, panels = grid(1 + 2 * len(counts), 3, (2.6, 2.6))
+    accuracy, *others = panels
+    for method, (losses, class_accuracies, accuracies) in methods.items():
+        epochs = range(1, len(accuracies) + 1)
+        order = np.argsort(class_accuracies, kind="stable")
+        accuracy.plot(epochs, accuracies, label=method)
+        chosen = [part for count in counts for part in (order[-count:], order[:count])]
+        for panel, classes in zip(others, chosen, strict=True):
+            panel.plot(epochs, losses[:, classes].mean(axis=1), label=method)
+    titles = [f"{name} {count} class{'es' if count > 1 else ''}" for count in counts for name in ("best", "worst")]
+    for panel, title in zip(panels, ["all classes", *titles], strict=True):
+        panel.set_title(title, fontsize="medium")
+        panel.set(xlabel="epoch", ylabel="accuracy, %" if panel is accuracy else "log loss")
         panel.grid(alpha=0.3)
-        right.set_ylabel("accuracy, %")
-        legend_below(panel, handles=[*panel.lines[::2], *panel.lines[1::2], *right.lines], ncols=3)
+    for panel in others:
+        panel.set_ylim(bottom=0)
+    figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 

@@ -5,21 +5,24 @@ import pandas as pd
 
 from kls.analysis.classwise import class_scores
 from kls.calibration import TemperatureScaling, cross_fitted, summarize
+from kls.study.outputs import BINS as COMPARED_BINS
 from kls.study.outputs import CONVENTION
+from kls.study.report.comparisons import better_cells, bold_note
 from kls.study.report.tables import Table, cell_of, data_note, display_name, percent, plain
 from kls.study.store import read_logits
 
 BINS = 10
 TOP = 5
+BASELINE = "vanilla"
 SCALED = "temperature-scaling"
 METRICS = {
-    "accuracy": ("accuracy %", percent, max),
-    "accuracy_top5": ("top-5 %", percent, max),
-    "ece": ("ECE %", percent, min),
-    "uce": ("UCE %", percent, min),
-    "nll": ("NLL", plain, min),
-    "brier_top": ("Brier, top label", plain, min),
-    "brier": ("Brier", plain, min),
+    "accuracy": ("accuracy %", percent),
+    "accuracy_top5": ("top-5 %", percent),
+    "ece": ("ECE %", percent),
+    "uce": ("UCE %", percent),
+    "nll": ("NLL", plain),
+    "brier_top": ("Brier, top label", plain),
+    "brier": ("Brier", plain),
 }
 IN_FRACTIONS = ("ece", "uce")  # as the paper prints them
 NOT_BUILT = ("sskd",)
@@ -49,12 +52,18 @@ def measured(records, store):
         heading = {name: record[name] for name in ("dataset", "model", "configuration", "seed", "trial")}
         heading |= {"teacher": record["teacher"], "mixing": record["mixing"]}
         rows.append({**heading, **_metrics(labels, logits)})
-        if record["configuration"] == "vanilla":
-            scaled = np.empty_like(logits)
-            for judged, scaler in cross_fitted(TemperatureScaling(), logits, labels):
-                scaled[judged] = scaler.transform(logits[judged])
-            rows.append({**heading, "configuration": SCALED, **_metrics(labels, scaled)})
+        if record["configuration"] == BASELINE:
+            rows.append({**heading, "configuration": SCALED, **_metrics(labels, scaled(labels, logits)[0])})
     return pd.DataFrame(rows)
+
+
+def scaled(labels, logits):
+    """Returns logits after temperature scaling, each half at what fits the other half, and the two temperatures."""
+    found, temperatures = np.empty_like(logits), []
+    for judged, scaler in cross_fitted(TemperatureScaling(), logits, labels):
+        found[judged] = scaler.transform(logits[judged])
+        temperatures.append(scaler.temperature)
+    return found, temperatures
 
 
 def _metrics(labels, logits):
@@ -66,23 +75,23 @@ def _metrics(labels, logits):
     return metrics
 
 
-def metrics_table(networks, records, paper):
+def metrics_table(networks, records, paper, compared=None):
     """Returns all metrics of all networks, as Table 7 has them, and their numbers as a frame.
 
     Args:
         networks: The frame that `measured` returns.
         records: Records of the trials.
         paper: The paper's numbers.
+        compared: Frame of the comparison of configurations with vanilla; without it nothing is bold.
     """
+    better = better_cells(compared)
     shown = {name: METRICS[name] for name in METRICS if name in networks}
     rows, numbers = [], []
     for (dataset, model), group in networks.groupby(["dataset", "model"], sort=False):
-        cells = group.groupby("configuration", sort=False)
-        means = cells[list(shown)].mean()
-        best = pd.DataFrame({name: means[name] == better(means[name]) for name, (_, _, better) in shown.items()})
-        for method, cell in cells:
-            bold = best.loc[method] & (len(cells) > 1)
-            values = [cell_of(cell[name], form, bold[name]) for name, (_, form, _) in shown.items()]
+        for method, cell in group.groupby("configuration", sort=False):
+            values = [
+                cell_of(cell[name], form, (dataset, model, method, name) in better) for name, (_, form) in shown.items()
+            ]
             rows.append((display_name(dataset), model, _described(method, cell), str(len(cell)), *values))
             printed = _printed(paper, dataset, model, [method, *_by_mixing(cell)[:1]])
             if printed:
@@ -100,8 +109,10 @@ def metrics_table(networks, records, paper):
         "metrics",
         f"Accuracy and calibration of the last epoch's networks (as Table 7 of the paper): ECE and UCE with {BINS} "
         f"bins ({CONVENTION}'s convention), NLL in nats, Brier score of the predicted class and as the sum over "
-        "classes. n: trained networks per row, 3 in the paper.",
-        ("data set", "model", "method", "n", *(heading for heading, _, _ in shown.values())),
+        f"classes. n: trained networks per row, 3 in the paper."
+        + bold_note(compared, BASELINE)
+        + ("" if compared is None else f" ECE is compared with {COMPARED_BINS} bins."),
+        ("data set", "model", "method", "n", *(heading for heading, _ in shown.values())),
         tuple(rows),
         notes(records),
     )

@@ -4,7 +4,6 @@ import itertools
 
 import numpy as np
 
-from benchmarks.figures import legend_below
 from benchmarks.mnist_zero.examine import PICTURED, PICTURES, THRESHOLD
 from benchmarks.mnist_zero.plan import HELD_OUT, PROXY, TEST, VALIDATION
 from benchmarks.mnist_zero.tables import ERROR, SOFTMAX, base_and_class
@@ -13,7 +12,7 @@ from kls.calibration.samples import softmax
 from kls.ood import Threshold
 from kls.study.outputs import score_of
 from kls.study.store import read_outputs
-from kls.utils.panels import grid, histogram_edges, styles
+from kls.utils.panels import grid, histogram_edges, legend_below, styles
 
 LARGEST = 200
 LINES = ("-", "--", ":", "-.")

@@ -9,12 +9,20 @@ from benchmarks.ood import __doc__ as about
 from benchmarks.ood.corrections import corrections_tables, measure_corrections
 from benchmarks.ood.figures import smoothing_curves, teacher_and_student
 from benchmarks.ood.plan import list_rows, make_plan
-from benchmarks.ood.tables import accuracy_table, by_data_set, detection_table, smoothing_panels, teacher_panels
+from benchmarks.ood.tables import (
+    accuracy_table,
+    by_data_set,
+    compared_records,
+    detection_table,
+    smoothing_panels,
+    teacher_panels,
+)
 from benchmarks.paper import paper_parser, run_paper
 from benchmarks.published import published
 from decathlon.options import positive
 from kls.models import names
 from kls.study.report.calibration import calibration_table
+from kls.study.report.comparisons import comparison_table
 
 
 def main(arguments=None):
@@ -26,7 +34,9 @@ def report(study, results):
     """Prints and writes the tables and figures of what is finished; the corrections, which take longest, come last."""
     store, ood, paper = study.store, study.trainer.sources.ood, published("lee_cheon2020")
     networks = by_data_set(pd.DataFrame(results.records), study.plan(), ood)
-    store.show(*accuracy_table(networks, paper))
+    comparison = comparison_table(compared_records(networks), store)
+    compared = comparison and comparison[1]
+    store.show(*accuracy_table(networks, paper, compared))
     store.show(*detection_table(networks, paper, ood))
     if panels := smoothing_panels(networks):
         store.write_figure("smoothing", smoothing_curves(panels), dpi=150)
@@ -34,7 +44,9 @@ def report(study, results):
         store.write_figure("teacher_and_student", teacher_and_student(panels), dpi=150)
     smoothed = pd.concat([of.smoothed() for of in networks.values()])
     if len(smoothed):
-        store.show(*calibration_table(smoothed))
+        store.show(*calibration_table(smoothed, compared=compared))
+    if comparison:
+        store.show(*comparison)
     corrections = measure_corrections(networks, store, study.scores)
     if len(corrections):
         first, *others = corrections_tables(corrections, {name: of.classes for name, of in networks.items()})

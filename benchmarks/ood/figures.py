@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from benchmarks.figures import legend_below
-from kls.utils.panels import grid
+from kls.utils.panels import grid, legend_below
 
 
 def smoothing_curves(panels):

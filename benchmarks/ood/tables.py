@@ -4,6 +4,7 @@ import pandas as pd
 
 from kls.study.methods import OutlierExposure
 from kls.study.outputs import BINS, CONVENTION
+from kls.study.report.comparisons import better_cells, bold_note
 from kls.study.report.tables import Table, cell_of, data_note, display_name, printed_cell, reversed_note
 from kls.targets import epsilon_from_gamma
 
@@ -55,6 +56,14 @@ class Networks:
         chosen = taught & (self.records["loss"] == "distillation") & (self.records["model"] == model)
         return self.records[chosen]
 
+    def of_table_1(self):
+        """Returns `{method: frame}` of the baseline, of those exposed to the first outliers, and of their students."""
+        groups = {BASELINE: self.baseline()}
+        if self.exposures:
+            groups[OE] = self.exposed(self.exposures[0])
+            groups[OD] = self.students(groups[OE], self.model)
+        return groups
+
     def student_models(self):
         """Returns the names of the students' models, the teachers' own first."""
         students = self.records[self.records["loss"] == "distillation"]["model"]
@@ -79,27 +88,40 @@ def by_data_set(records, plan, ood):
     }
 
 
-def accuracy_table(networks, paper):
+def compared_records(networks):
+    """Returns a frame of the records that are compared: the smoothing sweep, and `+OE` and `+OD` of Table 1.
+
+    Args:
+        networks: `{data set: Networks}`.
+    """
+    groups = []
+    for of in networks.values():
+        groups.append(of.smoothed())
+        groups += [group.assign(method=method) for method, group in of.of_table_1().items() if method != BASELINE]
+    return pd.concat(groups)
+
+
+def accuracy_table(networks, paper, compared=None):
     """Returns Table 1, accuracy and ECE of baseline, +OE and +OD, and its numbers as a frame.
 
     Args:
         networks: `{data set: Networks}`.
         paper: The paper's numbers.
+        compared: Frame of the comparison of `compared_records`; without it nothing is bold.
     """
-    rows, numbers = [], []
+    better, rows, numbers = better_cells(compared), [], []
     for name, of in networks.items():
-        groups = {BASELINE: of.baseline()}
-        if of.exposures:
-            groups[OE] = of.exposed(of.exposures[0])
-            groups[OD] = of.students(groups[OE], of.model)
-        columns = [groups.get(method, of.records[:0]) for method in METHODS]
-        for metric, column, better in (("accuracy", "accuracy_last", max), ("ece", "ece", min)):
-            values = [group[column].dropna() for group in columns]
-            means = [group.mean() for group in values if len(group)]
-            best = better(means) if len(means) > 1 else None
+        groups = of.of_table_1()
+        columns = {method: groups.get(method, of.records[:0]) for method in METHODS}
+        for metric, column in (("accuracy", "accuracy_last"), ("ece", "ece")):
+            values = [group[column].dropna() for group in columns.values()]
             counts = "/".join(str(len(group)) for group in values)
             heading = (display_name(name), {"accuracy": "accuracy %", "ece": "ECE %"}[metric], of.model)
-            rows.append((*heading, counts, *(cell_of(group, bold=group.mean() == best) for group in values)))
+            cells = (
+                cell_of(group, bold=(name, of.model, method, metric) in better)
+                for method, group in zip(columns, values, strict=True)
+            )
+            rows.append((*heading, counts, *cells))
             printed = _published(paper, "1", name, of)
             theirs = [printed.get((method, of.model, metric)) for method in METHODS.values()]
             if any(theirs):
@@ -116,7 +138,7 @@ def accuracy_table(networks, paper):
         "accuracy",
         f"Accuracy and ECE in % (Table 1 of Lee & Cheon 2020) of the last epoch's networks; ECE with {BINS} bins "
         f"({CONVENTION}'s convention). OE: fine-tuned with outliers; OD: its student, which never saw one. n: networks "
-        "per cell; the paper does not say its own.",
+        "per cell; the paper does not say its own." + bold_note(compared),
         ("data set", "", "model", "n", *METHODS),
         tuple(rows),
         _notes(networks),

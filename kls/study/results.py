@@ -45,7 +45,8 @@ class Results:
 
     def table(self):
         """Returns accuracy, calibration and OOD detection per method: a `Table` and its numbers as a frame."""
-        return calibration_table(pd.DataFrame(self.records), by="method")
+        compared = self.comparison_table()
+        return calibration_table(pd.DataFrame(self.records), by="method", compared=compared and compared[1])
 
     def compare(self, metric, baseline=BASELINE, method=None, level=0.95, margin=None):
         """Returns how methods differ from a baseline, seeds paired, with confidence intervals for new seeds and images.

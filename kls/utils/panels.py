@@ -28,6 +28,11 @@ def histogram_edges(scores, bins):
     return np.linspace(low, high, bins + 1)
 
 
+def legend_below(panel, distance=0.2, **options):
+    """Draws the legend of a panel below it, as far as a share of its height."""
+    panel.legend(loc="upper center", bbox_to_anchor=(0.5, -distance), frameon=False, fontsize="small", **options)
+
+
 def styles(panels):
     """Returns `{method: its colour and marker}`, the same in all panels."""
     methods = dict.fromkeys(method for methods in panels.values() for method in methods)

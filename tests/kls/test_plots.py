@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from scipy import stats
 
 from kls import calibration, ood
 from kls.plots import (
@@ -78,23 +79,31 @@ class TestReliability:
         np.testing.assert_allclose([bar.get_y() + bar.get_height() for bar in gap], [0.65, 0.9])
         np.testing.assert_allclose([bar.get_y() for bar in gap], [1 / 2, 2 / 3])
         np.testing.assert_allclose([bar.get_height() for bar in below.containers[0]], [40, 60])
-        assert legend(above) == ["accuracy", "gap"]
+        names = [text.get_text() for text in above.figure.legends[0].get_texts()]
+        assert names == ["its 95 % confidence interval", "accuracy", "gap", "accuracy", "mean confidence"]
         assert above.get_xlim() == above.get_ylim() == (0, 1)
         np.testing.assert_allclose(above.lines[0].get_xydata(), [[0, 0], [1, 1]])
+
+    def test_the_accuracy_of_each_bin_has_its_exact_interval(self):
+        above, _ = reliability_diagram(LABELS, PROBABILITIES, bins=4).axes
+        segments = [np.asarray(segment) for segment in above.collections[0].get_segments()]
+        for segment, centre, right, count in zip(segments, (0.625, 0.875), (1, 2), (2, 3), strict=True):
+            expected = stats.binomtest(right, count).proportion_ci(0.95, method="exact")
+            np.testing.assert_allclose(segment, [[centre, expected.low], [centre, expected.high]])
 
     def test_the_text_tells_the_error_the_bins_and_the_samples(self):
         assert pytest.approx(ECE) == 0.2
         above, _ = reliability_diagram(LABELS, PROBABILITIES, bins=4).axes
-        assert texts(above) == "accuracy 60.00 %\nECE 20.00 %\n4 bins, n = 5"
+        assert texts(above) == "accuracy 60.00 %, ECE 20.00 %\n4 bins, n = 5"
         labels, logits = some_logits(1200)
         text = texts(reliability_diagram(labels, logits, from_logits=True).axes[0])
         error = calibration.expected_calibration_error(labels, logits, from_logits=True)
         right = (logits.argmax(axis=1) == labels).mean()
-        assert text == f"accuracy {100 * right:.2f} %\nECE {100 * error:.2f} %\n15 bins, n = 1,200"
+        assert text == f"accuracy {100 * right:.2f} %, ECE {100 * error:.2f} %\n15 bins, n = 1,200"
 
     def test_lines_mark_the_accuracy_and_the_mean_confidence(self):
         _, below = reliability_diagram(LABELS, PROBABILITIES, bins=4).axes
-        found = dict(zip(legend(below), (line.get_xdata()[0] for line in below.lines), strict=True))
+        found = {line.get_label(): line.get_xdata()[0] for line in below.lines}
         assert found == pytest.approx({"accuracy": 3 / 5, "mean confidence": 0.8})
 
     @pytest.mark.parametrize("from_logits", [False, True])
@@ -145,9 +154,13 @@ class TestReliabilities:
         sharp = np.eye(2)[PROBABILITIES.argmax(axis=1)]
         figure = reliability_diagrams({"given": (LABELS, PROBABILITIES), "sharp": (LABELS, sharp)}, bins=4)
         assert [texts(panel) for panel in figure.axes] == [
-            f"accuracy 60.00 %\nECE {error} %\n4 bins, n = 5" for error in ("20.00", "40.00")
+            f"accuracy 60.00 %, ECE {error} %\n4 bins, n = 5" for error in ("20.00", "40.00")
         ]
-        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["accuracy", "gap"]
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+            "its 95 % confidence interval",
+            "accuracy",
+            "gap",
+        ]
 
     def test_four_panels_to_a_row(self):
         figure = reliability_diagrams({f"method {i}": (LABELS, PROBABILITIES) for i in range(5)})

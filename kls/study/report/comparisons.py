@@ -6,11 +6,11 @@ import pandas as pd
 from kls.study.outputs import score_of_logits
 from kls.study.plan import PlanError
 from kls.study.report.tables import Table, display_name
-from kls.study.statistics import METRICS, UNKNOWN, Predictions, Scores, compare
+from kls.study.statistics import BETTER, METRICS, UNKNOWN, Predictions, Scores, compare
 from kls.study.store import read_logits
 
 BASELINE = "gamma=1"
-SHOWN = ("accuracy", "nll", "ece")
+SHOWN = ("accuracy", "nll", "brier", "ece")
 SCORE = "msp"
 ONE_SEED = ("One seed cannot tell between trainings: its intervals are for new images alone.",)
 
@@ -136,6 +136,28 @@ def comparison_table(records, store, baseline=BASELINE):
     return table, pd.DataFrame(numbers)
 
 
+def better_cells(numbers):
+    """Returns the cells to set in bold, a set of (dataset, model, method, metric).
+
+    Args:
+        numbers: The frame of `comparison_table`, or `None`.
+    """
+    if numbers is None:
+        return set()
+    better = numbers[numbers["word"] == BETTER]
+    return set(better[["dataset", "model", "method", "metric"]].itertuples(index=False, name=None))
+
+
+def bold_note(numbers, baseline=BASELINE):
+    """Returns, to be added to a caption, what bold means there; nothing where there is no comparison."""
+    if numbers is None:
+        return ""
+    return (
+        f" Bold: better than {baseline} by the 95 % confidence interval of the paired difference of the last epochs; "
+        "what is practically the same, or cannot be told, is not."
+    )
+
+
 def heading_of(metric):
     """Returns what people call a metric."""
     name, ood = split_metric(metric)
@@ -154,7 +176,7 @@ def cells_of(metric, compared):
     return (
         heading_of(metric),
         str(compared.uncertainty.n),
-        f"{difference} [{low}, {high}] {of.unit}",
+        f"{difference} [{low}, {high}] {of.unit}".rstrip(),
         "".join([compared.word, *needed[:1]]),
     )
 
@@ -168,4 +190,7 @@ def numbers_of(compared):
 def _margins(numbers):
     """Returns the margins of all metrics, in words."""
     margins = {METRICS[split_metric(row["metric"])[0]]: row["margin"] for row in numbers}
-    return ", ".join(f"{of.scale * margin:g} {of.unit} of {of.heading}" for of, margin in margins.items())
+    return ", ".join(
+        " ".join([f"{of.scale * margin:g}", *([of.unit] if of.unit else []), "of", of.heading])
+        for of, margin in margins.items()
+    )

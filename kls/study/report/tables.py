@@ -114,6 +114,11 @@ def plain(values):
     return _mean_and_deviation(values, digits=4)
 
 
+def thousandths(values):
+    """Returns numbers with three digits: the one value, or mean ± standard deviation (n - 1 in the denominator)."""
+    return _mean_and_deviation(values, digits=3)
+
+
 def cell_of(values, form=percent, bold=False):
     """Returns the cell of a number per network; a dash where there are none."""
     values = values.dropna()

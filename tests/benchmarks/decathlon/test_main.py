@@ -45,9 +45,9 @@ class TestRefusals:
 
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory, data_dir):
-    """The whole program once, on two seeds of gamma = 1."""
+    """The whole program once, on two gammas and two seeds."""
     out = tmp_path_factory.mktemp("runs")
-    arguments = ["--datasets", "stripes", "--gamma", "1", "--epochs", "2", "--seeds", "2", "--batch-size", "32"]
+    arguments = ["--datasets", "stripes", "--gamma", "0.9", "--epochs", "2", "--seeds", "2", "--batch-size", "32"]
     return main([*arguments, "--data-dir", str(data_dir), "--out", str(out)]), out, arguments
 
 
@@ -57,12 +57,16 @@ class TestWholeRun:
         assert code == 0
         with open(out / "results.csv") as file:
             rows = list(csv.DictReader(file))
-        assert [(row["gamma"], row["seed"]) for row in rows] == [("1.0", "0"), ("1.0", "1")]
+        assert [(row["gamma"], row["seed"]) for row in rows] == [
+            *(("1.0", "0"), ("1.0", "1"), ("0.9", "0"), ("0.9", "1")),
+        ]
         assert {path.name for path in (out / "tables").iterdir()} == {
-            f"{name}.{suffix}" for name in ("accuracy", "best", "calibration") for suffix in ("md", "csv", "tex")
+            f"{name}.{suffix}"
+            for name in ("accuracy", "best", "calibration", "comparison")
+            for suffix in ("md", "csv", "tex")
         }
-        assert not (out / "verdict.txt").exists()  # gamma = 1 alone
-        assert (out / "figures" / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+        assert (out / "verdict.txt").read_text().startswith("Should you smooth the labels? ")
+        assert (out / "figures" / "differences.png").read_bytes().startswith(b"\x89PNG")
 
     def test_the_table_is_the_mean_of_the_records(self, finished_run):
         _, out, _ = finished_run
@@ -76,7 +80,7 @@ class TestWholeRun:
         _, out, arguments = finished_run
         assert main([*arguments, "--data-dir", str(data_dir), "--out", str(out), "--dry-run"]) == 0
         text = capsys.readouterr().out
-        assert text.count("finished") == 2
+        assert text.count("finished") == 4
         assert "About 0:00 of training" in text
         assert "192" in text
 

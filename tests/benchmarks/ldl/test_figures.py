@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 
 from benchmarks.ldl.figures import (
     accuracy_against_calibration,
@@ -32,6 +33,10 @@ def some_logits(count=400, classes=5, scale=3.0):
     rng = np.random.default_rng(1)
     logits = rng.normal(size=(count, classes)) * scale
     return np.where(rng.random(count) < 0.7, logits.argmax(axis=1), rng.integers(0, classes, count)), logits
+
+
+def panels(figure):
+    return [axes for axes in figure.axes if axes.get_visible()]
 
 
 def losses(epochs=3, classes=5):
@@ -102,31 +107,29 @@ class TestAccuracyAgainstCalibration:
 
 class TestClassLosses:
     def test_lines_are_the_means_over_the_best_and_the_worst_classes(self):
-        upper, lower, right, _ = class_loss_curves({"vanilla": losses()}, counts=(1, 2)).axes
-        epochs = [1, 2, 3]
-        for panel, best, worst, count in ((upper, 4, 0, 1), (lower, 3.5, 0.5, 2)):
-            lines = {line.get_label(): line for line in panel.lines}
-            expected = {f"vanilla, best {count}": (best, "-"), f"vanilla, worst {count}": (worst, "--")}
-            assert lines.keys() == expected.keys()
-            for name, (level, style) in expected.items():
-                np.testing.assert_allclose(lines[name].get_xydata(), [(e, 10 * e + level) for e in epochs])
-                assert lines[name].get_linestyle() == style
-        np.testing.assert_allclose(right.lines[0].get_xydata(), [[1, 50], [2, 60], [3, 70]])
-        assert right.get_ylabel() == "accuracy, %"
-        assert legend(upper) == ["vanilla, best 1", "vanilla, worst 1", "vanilla, accuracy"]
+        figure = class_loss_curves({"vanilla": losses()}, counts=(1, 2))
+        accuracy, *others = panels(figure)
+        np.testing.assert_allclose(accuracy.lines[0].get_xydata(), [[1, 50], [2, 60], [3, 70]])
+        assert accuracy.get_ylabel() == "accuracy, %"
+        levels = {"best 1 class": 4, "worst 1 class": 0, "best 2 classes": 3.5, "worst 2 classes": 0.5}
+        assert [panel.get_title() for panel in others] == list(levels)
+        for panel, level in zip(others, levels.values(), strict=True):
+            np.testing.assert_allclose(panel.lines[0].get_xydata(), [(e, 10 * e + level) for e in (1, 2, 3)])
+            assert panel.get_ylabel() == "log loss"
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["vanilla"]
 
     def test_each_method_has_its_own_best_classes_and_one_colour(self):
         table, scores, accuracies = losses()
         methods = {"one": (table, scores, accuracies), "other": (table, scores[::-1], accuracies)}
-        panel, right = class_loss_curves(methods, counts=(1,)).axes
-        assert [line.get_ydata()[0] for line in panel.lines] == [14, 10, 10, 14]
-        assert [line.get_color() for line in (*panel.lines, *right.lines)] == ["C0", "C0", "C1", "C1", "C0", "C1"]
+        accuracy, best, worst = panels(class_loss_curves(methods, counts=(1,)))
+        assert [line.get_ydata()[0] for line in (*best.lines, *worst.lines)] == [14, 10, 10, 14]
+        for panel in (accuracy, best, worst):
+            assert [to_hex(line.get_color()) for line in panel.lines] == [to_hex("C0"), to_hex("C1")]
 
     @pytest.mark.parametrize(("classes", "counts"), [(2, [1]), (10, [5]), (11, [5]), (30, [5, 15]), (100, [5, 20])])
     def test_no_class_is_among_the_best_and_the_worst(self, classes, counts):
-        figure = class_loss_curves({"vanilla": losses(classes=classes)})
-        panels = figure.axes[: len(figure.axes) // 2]
-        assert [panel.lines[0].get_label() for panel in panels] == [f"vanilla, best {count}" for count in counts]
+        _, *others = panels(class_loss_curves({"vanilla": losses(classes=classes)}))
+        assert [int(panel.get_title().split()[1]) for panel in others[::2]] == counts
 
 
 class TestPenultimateProjection:

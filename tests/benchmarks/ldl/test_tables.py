@@ -4,13 +4,15 @@ from itertools import count
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import log_softmax
 from sklearn.metrics import top_k_accuracy_score
 
 from benchmarks.ldl.figures import calibration_panels, similar_and_different
-from benchmarks.ldl.tables import f1_table, measured, metrics_table, paper_tables
+from benchmarks.ldl.tables import f1_table, measured, metrics_table, paper_tables, scaled
 from benchmarks.published import published
+from kls.study.report.comparisons import bold_note
 from kls.study.report.tables import Bold
 from kls.study.store import RunStore
 
@@ -100,6 +102,15 @@ class TestMeasures:
         assert networks.loc["temperature-scaling", "ece"] < networks.loc["vanilla", "ece"] / 2
         assert networks.loc["temperature-scaling", "accuracy"] == networks.loc["vanilla", "accuracy"]
 
+    def test_the_halves_are_judged_at_the_temperatures_that_are_told(self, study):
+        study.add("cifar10", "resnet20v1", "vanilla", 0.9, 0.99)
+        with np.load(study.store.outputs_path("0", "test")) as file:
+            logits, labels = file["logits"], file["labels"]
+        found, temperatures = scaled(labels, logits)
+        spread = np.ptp(logits, axis=1) / np.ptp(found, axis=1)
+        assert (spread.min(), spread.max()) == pytest.approx((min(temperatures), max(temperatures)), rel=1e-3)
+        assert min(temperatures) > 1
+
     def test_top_five_where_there_are_many_classes(self, study):
         study.add("imagenet_resized", "resnet18", "vanilla", 0.5, 0.9, classes=20)
         logits = np.random.default_rng(0).normal(size=(100, 20))
@@ -119,17 +130,22 @@ class TestMeasuresTable:
         assert numbers["ece_published"].item() == 0.060
         assert numbers["n"].item() == 1
 
-    def test_seeds_are_averaged_and_the_best_mean_is_bold(self, study):
-        """Also where a mean of three depends on the order in which it is summed."""
+    def test_seeds_are_averaged_and_what_is_better_than_vanilla_is_bold(self, study):
         for seed, accuracy in enumerate((0.79, 0.85, 0.91)):
             study.add("cifar10", "resnet20v1", "vanilla", accuracy, 0.95, seed=seed)
             study.add("cifar10", "resnet20v1", "ls", accuracy, 0.85, seed=seed)
-        table, _ = metrics_table(study.networks, study.records, PAPER)
+        words = [("ls", "nll", "better"), ("ls", "accuracy", "cannot tell"), ("ls", "ece", "worse")]
+        compared = pd.DataFrame(words, columns=["method", "metric", "word"])
+        compared = compared.assign(dataset="cifar10", model="resnet20v1")
+        table, _ = metrics_table(study.networks, study.records, PAPER, compared)
         rows = {row[2]: row for row in table.rows if row[0]}
         assert rows["vanilla"][3] == "3"
-        assert rows["vanilla"][4] == Bold("85.00 ± 6.00")
-        nll = {name: row[7] for name, row in rows.items()}
-        assert [name for name, cell in nll.items() if isinstance(cell, Bold)] == ["temperature-scaling"]
+        assert rows["vanilla"][4] == "85.00 ± 6.00"
+        bold = [(name, index) for name, row in rows.items() for index, cell in enumerate(row) if isinstance(cell, Bold)]
+        assert bold == [("ls", 7)]
+        assert table.header[7] == "NLL"
+        assert bold_note(compared, "vanilla") in table.caption
+        assert table.caption.endswith("ECE is compared with 15 bins.")
 
     def test_data_that_the_paper_does_not_have(self, study):
         study.add("mine", "resnet20v1", "on-ldl", 0.9, 0.8, teacher="resnet32v1", mixing="ricap")

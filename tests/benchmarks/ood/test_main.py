@@ -162,7 +162,8 @@ class TestFinishedRun:
         assert {"auroc_waves", "auroc_hues"} <= set(rows[0])
 
     def test_tables_and_figures_are_written(self, out):
-        names = ("accuracy", "calibration", "corrections", "corrections_hues", "corrections_waves", "detection")
+        corrections = ("corrections", "corrections_hues", "corrections_waves")
+        names = ("accuracy", "calibration", "comparison", *corrections, "detection")
         assert files(out / "tables") == [f"{name}.{suffix}" for name in names for suffix in ("csv", "md", "tex")]
         assert files(out / "figures") == ["smoothing.png", "teacher_and_student.png"]
         for path in (out / "figures").iterdir():

@@ -91,7 +91,7 @@ class TestOneRun:
     def test_the_table_shows_them(self, run_with_ood):
         (row,) = results(run_with_ood)
         table = (run_with_ood / "tables" / "calibration.md").read_text()
-        for text in ("AUROC % dots", f"{100 * float(row['ece']):.2f}", f"{float(row['nll']):.4f}", "15 bins", "guo"):
+        for text in ("AUROC % dots", f"{100 * float(row['ece']):.2f}", f"{float(row['nll']):.3f}", "15 bins", "guo"):
             assert text in table
 
 

@@ -34,4 +34,4 @@ def test_methods_are_compared_by_themselves_or_their_labels(store, finish, make_
     assert one.difference == pytest.approx(found["gamma=0.6"].difference)
     assert one.single == one.level < found["gamma=0.6"].single  # intervals of several methods hold at once
     assert results.compare("nll", "gamma=0.6", "gamma=0.9").baseline == pytest.approx(one.value)
-    assert len(results.comparison_table()[1]) == 2 * 3
+    assert len(results.comparison_table()[1]) == 2 * 4

@@ -4,7 +4,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from kls.study.plan import PlanError
-from kls.study.report.comparisons import compare_methods, comparison_table
+from kls.study.report.comparisons import better_cells, compare_methods, comparison_table
 
 HITS = {1.0: (40, 44, 42), 0.9: (46, 47, 48)}  # right images of each seed
 
@@ -72,13 +72,14 @@ def test_methods_without_a_common_seed_are_refused(store, finish_with):
 class TestTable:
     def test_it_has_a_row_per_metric_with_interval_and_verdict(self, records, store):
         table, frame = comparison_table(pd.DataFrame(records), store)
-        assert list(frame["metric"]) == ["accuracy", "nll", "ece", "auroc_far"]
-        assert [row[3] for row in table.rows] == ["accuracy", "NLL", "ECE", "AUROC far"]
+        assert list(frame["metric"]) == ["accuracy", "nll", "brier", "ece", "auroc_far"]
+        assert [row[3] for row in table.rows] == ["accuracy", "NLL", "Brier score", "ECE", "AUROC far"]
         accuracy = frame.iloc[0]
         expected = f"+8.33 [{100 * accuracy['low']:+.2f}, {100 * accuracy['high']:+.2f}] points"
         assert table.rows[0][4:6] == ("3", expected)
         assert table.rows[0][6].startswith(accuracy["word"])
-        assert "0.25 points of accuracy, 0.01 nats of NLL, 0.5 points of ECE, 1 points of AUROC" in table.caption
+        margins = "accuracy, 0.01 nats of NLL, 0.005 of Brier score, 0.5 points of ECE, 1 points of AUROC"
+        assert f"0.25 points of {margins}" in table.caption
         assert table.notes == ()
 
     def test_one_seed_never_names_a_winner(self, store, finish_with):
@@ -88,6 +89,15 @@ class TestTable:
         assert set(frame["word"]) == {"cannot tell"}
         assert table.notes == ("One seed cannot tell between trainings: its intervals are for new images alone.",)
 
-    def test_without_a_baseline_there_is_none(self, store, finish_with):
+    def test_cells_that_are_better_are_found_and_no_others(self, records, store):
+        _, frame = comparison_table(pd.DataFrame(records), store)
+        frame["word"] = ["better", "worse", "cannot tell", "better", "practically the same"]
+        of = ("stripes", "resnet8v1", "gamma=0.9")
+        assert better_cells(frame) == {(*of, "accuracy"), (*of, "ece")}
+        assert better_cells(None) == set()
+
+    def test_without_a_baseline_or_a_shared_seed_there_is_none(self, store, finish_with):
         finish_with(0.9, 0, 40)
+        assert comparison_table(pd.DataFrame(store.records()), store) is None
+        finish_with(1.0, 1, 40)
         assert comparison_table(pd.DataFrame(store.records()), store) is None
