@@ -43,7 +43,7 @@ def main(arguments=None):
         "aa",
         f"How often groups of {N} networks are called better or worse than others by 95 % intervals: of the same "
         f"recipe (A/A), and with {WRONG:.0%} of the training labels wrong. n: pairs of groups, which share networks.",
-        ("data set", "test images", "accuracy %", "compared", "n", *(METRICS[metric].heading for metric in SHOWN)),
+        ("dataset", "test images", "accuracy %", "compared", "n", *(METRICS[metric].heading for metric in SHOWN)),
         tuple(rows),
     )
     print(table.markdown())

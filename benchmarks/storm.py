@@ -4,7 +4,7 @@
 
 A kill: a study of two small networks is ended by SIGKILL at a random moment, every second time with `--workers 2`,
 and started again. A pair: two studies are started at once in one directory, the same one twice, two that share a
-trial, or one with an OOD data set and one without. Each must end with exit code 0, or with 2 and the sentence that
+trial, or one with an OOD dataset and one without. Each must end with exit code 0, or with 2 and the sentence that
 another command is writing there; then both are run again, one after the other.
 
 All that is stored in the end is compared, bit by bit, with what an undisturbed run of the same commands leaves, but for

@@ -1,4 +1,4 @@
-"""Image data sets: prepared once, served as seeded batches. Knows nothing of `kls`.
+"""Image datasets: prepared once, served as seeded batches. Knows nothing of `kls`.
 
 Batches are imported on first use, since they need Keras and the rest does not.
 """

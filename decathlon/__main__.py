@@ -1,4 +1,4 @@
-"""The command line of the data sets: `python -m decathlon list | prepare | check`."""
+"""The command line of the datasets: `python -m decathlon list | prepare | check`."""
 
 import argparse
 import signal
@@ -47,13 +47,13 @@ def _each(names, command):
 
 
 def _parser():
-    parser = argparse.ArgumentParser("python -m decathlon", description="Prepares image data sets, once.")
+    parser = argparse.ArgumentParser("python -m decathlon", description="Prepares image datasets, once.")
     commands = parser.add_subparsers(required=True, metavar="list | prepare | check")
 
-    listing = commands.add_parser("list", help="show all data sets and which are prepared")
+    listing = commands.add_parser("list", help="show all datasets and which are prepared")
     listing.set_defaults(command=list_datasets)
 
-    preparing = commands.add_parser("prepare", help="prepare data sets in the data directory")
+    preparing = commands.add_parser("prepare", help="prepare datasets in the data directory")
     preparing.set_defaults(command=prepare)
     preparing.add_argument(
         "names", nargs="+", metavar="NAME", help="of the catalogue, or a new one with --folder or --npz"
@@ -70,7 +70,7 @@ def _parser():
     )
     preparing.add_argument("--skip-bad", type=int, default=0, metavar="N", help="leave out up to N corrupt images")
 
-    checking = commands.add_parser("check", help="re-hash prepared data sets")
+    checking = commands.add_parser("check", help="re-hash prepared datasets")
     checking.set_defaults(command=check)
     checking.add_argument("names", nargs="*", metavar="NAME", help="all that are prepared by default")
 
@@ -82,7 +82,7 @@ def _parser():
 
 
 def list_datasets(options):
-    """Prints every data set with its classes, images, source and state."""
+    """Prints every dataset with its classes, images, source and state."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -110,14 +110,14 @@ def _counts(counts):
 
 
 def prepare(options):
-    """Prepares the named data sets."""
+    """Prepares the named datasets."""
     if (options.folder or options.npz) and len(options.names) > 1:
-        raise ValueError(f"--folder and --npz prepare one data set. Received: {' '.join(options.names)}")
+        raise ValueError(f"--folder and --npz prepare one dataset. Received: {' '.join(options.names)}")
     return _each(options.names, lambda name: prepare_one(name, options))
 
 
 def prepare_one(name, options):
-    """Opens a data set's source, prepares it and says what was made."""
+    """Opens a dataset's source, prepares it and says what was made."""
     entry = CATALOG.get(name)
     size = options.size
     if size is None and entry is not None and not (options.folder or options.npz):
@@ -139,10 +139,10 @@ def prepare_one(name, options):
 
 
 def check(options):
-    """Re-hashes the named data sets, or all, and says which files changed."""
+    """Re-hashes the named datasets, or all, and says which files changed."""
     names = options.names or store.prepared_names(options.data_dir)
     if not names:
-        raise store.NotPreparedError(f"{options.data_dir} holds no prepared data set: there is nothing to check.")
+        raise store.NotPreparedError(f"{options.data_dir} holds no prepared dataset: there is nothing to check.")
     code = 0
     for name in names:
         sizes = store.prepared_sizes(name, options.data_dir)
@@ -156,7 +156,7 @@ def check(options):
 
 
 def _damage(path):
-    """Returns what is wrong with a prepared data set, or `None`."""
+    """Returns what is wrong with a prepared dataset, or `None`."""
     try:
         changed = store.read(path).check()
         if changed:

@@ -1,4 +1,4 @@
-"""What each data set is: classes, images per split, where it comes from.
+"""What each dataset is: classes, images per split, where it comes from.
 
 The first twelve are those of Mezzini 2018 (the ten of the Visual Domain Decathlon, Rebuffi et al. 2017, MNIST and
 CIFAR-10); its thirteen table rows train `imagenet12` with two networks. The decathlon keeps its test labels to
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Entry:
-    """One data set of the catalogue.
+    """One dataset of the catalogue.
 
     Attributes:
         name: Name on the command line and in tables.

@@ -1,4 +1,4 @@
-"""Whether the images of one data set are among those of another."""
+"""Whether the images of one dataset are among those of another."""
 
 import re
 from functools import lru_cache
@@ -17,7 +17,7 @@ LARGEST_SHARE = 0.01  # blank images and the like may be in both
 
 @lru_cache
 def overlap(dataset, other, split):
-    """Returns why a split of a data set holds images of another, or `None` if it does not.
+    """Returns why a split of a dataset holds images of another, or `None` if it does not.
 
     It does if both are versions of one collection, or if more of the split's images, brought to the size and channels
     of `dataset`, are byte for byte among its images than 1 % of the smaller of the two. Half of `photos` shows a
@@ -36,10 +36,10 @@ def overlap(dataset, other, split):
     >>> import decathlon
     >>> digits = decathlon.open("digits")
     >>> overlap(digits, digits, "validation")
-    'it is the same data set'
+    'it is the same dataset'
     """
     if dataset.name == other.name or dataset.fingerprint == other.fingerprint:
-        return "it is the same data set"
+        return "it is the same dataset"
     for family in FAMILIES:
         if {dataset.name, other.name} <= family:
             return f"both are versions of {min(family, key=len)}"
@@ -55,7 +55,7 @@ def overlap(dataset, other, split):
 
 
 def _flowers(dataset):
-    """Returns the first of a data set's name and its classes' names that means flowers, or `None`."""
+    """Returns the first of a dataset's name and its classes' names that means flowers, or `None`."""
     for name in (dataset.name, *dataset.class_names):
         if FLOWERS & set(re.findall("[a-z]+", name.lower())):
             return name

@@ -1,6 +1,6 @@
-"""Preparing data sets: a source's images decoded, resized and written as the arrays that `decathlon.store` opens.
+"""Preparing datasets: a source's images decoded, resized and written as the arrays that `decathlon.store` opens.
 
-A data set is written by an atomic write, into a hidden directory that is renamed at the end: what has a name is
+A dataset is written by an atomic write, into a hidden directory that is renamed at the end: what has a name is
 complete.
 """
 
@@ -287,7 +287,7 @@ def open_or_make_bundled(name, size, data_dir):
 
 
 def open_or_make(data_dir, directory, is_current, make):
-    """Opens a prepared data set that is current; one that is not, or is damaged, is made anew.
+    """Opens a prepared dataset that is current; one that is not, or is damaged, is made anew.
 
     Args:
         data_dir: The data directory.
@@ -319,7 +319,7 @@ def open_or_make(data_dir, directory, is_current, make):
 
 
 def _current(path, is_current):
-    """Returns the data set of a directory, or `None` if it is not current or is damaged."""
+    """Returns the dataset of a directory, or `None` if it is not current or is damaged."""
     try:
         dataset = store.read(path)
     except store.DataError:
@@ -331,21 +331,21 @@ def _current(path, is_current):
 
 
 def _remove(path):
-    """Removes a data set, whole or partial, and nothing else: a directory of such a name with such files in it.
+    """Removes a dataset, whole or partial, and nothing else: a directory of such a name with such files in it.
 
     Raises:
         DataError: If it is anything else.
     """
     name_is_ours = store.DIRECTORY_PATTERN.fullmatch(path.name) or SCRATCH_PATTERN.fullmatch(path.name)
     if not name_is_ours or path.is_symlink() or path.is_file():
-        raise store.DataError(f"{path} was not removed: it is no directory of a data set.")
+        raise store.DataError(f"{path} was not removed: it is no directory of a dataset.")
     try:
         foreign = sorted(entry.name for entry in os.scandir(path) if not _is_own_file(entry))
     except FileNotFoundError:  # there is none, or another process has just removed it
         return
     if foreign:
         raise store.DataError(
-            f"{path} was not removed: it holds files of no data set, {listed(foreign)}. Move them away."
+            f"{path} was not removed: it holds files of no dataset, {listed(foreign)}. Move them away."
         )
     shutil.rmtree(path, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""Data sets made from others: one class held out, to be told as out-of-distribution."""
+"""Datasets made from others: one class held out, to be told as out-of-distribution."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from decathlon.store import UNLABELLED, DataError, Dataset
 
 
 def hold_out(dataset, class_index, validation, seed=0, data_dir=None):
-    """Returns a data set without one class, whose images are held out as OOD images.
+    """Returns a dataset without one class, whose images are held out as OOD images.
 
     It is prepared once, as `NAME-without-INDEX` of the same size, and anew if the base set's contents, `validation` or
     `seed` have changed since. Its splits, each in the base set's order:
@@ -35,7 +35,7 @@ def hold_out(dataset, class_index, validation, seed=0, data_dir=None):
         ValueError: If `class_index` is none of the classes, if `validation` leaves no image to validate or to train
             on, or if an argument is of another type.
         DataError: If the base set has fewer than three classes, is evaluated on its training images, or has no images
-            of the class to evaluate on, or if a data set of another origin has the name already.
+            of the class to evaluate on, or if a dataset of another origin has the name already.
 
     Example:
 

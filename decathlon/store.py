@@ -1,4 +1,4 @@
-"""Prepared data sets: decoded once into memory-mapped uint8 arrays, opened in an instant, checked by their hashes.
+"""Prepared datasets: decoded once into memory-mapped uint8 arrays, opened in an instant, checked by their hashes.
 
 On disk: `DATA/NAME-SIZE/SPLIT.{images,labels}.npy`, `mean.npy` (float32, per pixel, of the training images in
 [0, 1]) and `meta.json`, which holds the hashes of the arrays and of itself. Opening compares the arrays' headers with
@@ -36,12 +36,12 @@ class DataError(Exception):
 
 
 class NotPreparedError(DataError):
-    """A data set that has to be prepared first."""
+    """A dataset that has to be prepared first."""
 
 
 @dataclass(frozen=True, repr=False)
 class Dataset(Shown):
-    """A prepared data set.
+    """A prepared dataset.
 
     Attributes:
         name: Its name.
@@ -91,7 +91,7 @@ class Dataset(Shown):
 
     @property
     def fingerprint(self):
-        """Hash of the contents of all arrays: two data sets with the same images and labels share it."""
+        """Hash of the contents of all arrays: two datasets with the same images and labels share it."""
         hashes = json.dumps(self.meta["sha256"], sort_keys=True)
         return hashlib.sha256(hashes.encode()).hexdigest()[:16]
 
@@ -126,10 +126,10 @@ def default_data_dir():
 
 
 def open_dataset(name, size=None, data_dir=None):
-    """Opens a prepared data set; the bundled ones are made on the spot.
+    """Opens a prepared dataset; the bundled ones are made on the spot.
 
     Args:
-        name: Name of the data set.
+        name: Name of the dataset.
         size: Side in pixels, or `"HxW"`; may be left out where only one size is prepared, or one is the catalogue's
             default.
         data_dir: The data directory; `$KLS_DATA` or `~/.cache/kls` by default.
@@ -164,10 +164,10 @@ def open_dataset(name, size=None, data_dir=None):
 
 
 def open_like(name, image_shape, data_dir=None):
-    """Opens a prepared data set at the side of images of another, where it is prepared at that side.
+    """Opens a prepared dataset at the side of images of another, where it is prepared at that side.
 
     Args:
-        name: Name of the data set.
+        name: Name of the dataset.
         image_shape: `(height, width, channels)` of the other images.
         data_dir: The data directory; `$KLS_DATA` or `~/.cache/kls` by default.
 
@@ -257,7 +257,7 @@ def conform(images, image_shape):
 
 
 def prepare_command(name, size=None):
-    """Returns the command that prepares a data set."""
+    """Returns the command that prepares a dataset."""
     entry = CATALOG.get(name)
     options = "" if size is None else f" --size {size}"
     if entry is None:
@@ -268,29 +268,29 @@ def prepare_command(name, size=None):
 
 
 def prepared_sizes(name, data_dir):
-    """Returns the sizes at which a data set is prepared, as they stand in its directories' names."""
+    """Returns the sizes at which a dataset is prepared, as they stand in its directories' names."""
     return sorted((size for found, size in _prepared(data_dir) if found == name), key=lambda s: (len(s), s))
 
 
 def prepared_names(data_dir):
-    """Returns the names of all prepared data sets."""
+    """Returns the names of all prepared datasets."""
     return sorted({name for name, _ in _prepared(data_dir)})
 
 
 def prepared(name, data_dir):
-    """Returns a data set as it stands, once per size at which it is prepared."""
+    """Returns a dataset as it stands, once per size at which it is prepared."""
     check_name(name)
     return [load(Path(data_dir) / f"{name}-{size}") for size in prepared_sizes(name, data_dir)]
 
 
 def _prepared(data_dir):
-    """Returns the `(name, size)` of all prepared data sets."""
+    """Returns the `(name, size)` of all prepared datasets."""
     directories = (meta.parent.name for meta in Path(data_dir).glob("*/meta.json"))
     return [match.groups() for match in map(DIRECTORY_PATTERN.fullmatch, directories) if match]
 
 
 def load(path):
-    """Opens the data set of a directory: its record must be as it was written, and so must the arrays' headers.
+    """Opens the dataset of a directory: its record must be as it was written, and so must the arrays' headers.
 
     Raises:
         DataError: If that is not so; the message names the file, what is expected and what is found.
@@ -315,7 +315,7 @@ def load(path):
 
 
 def read(path):
-    """Returns the data set of a directory as its record describes it, which may be wrong."""
+    """Returns the dataset of a directory as its record describes it, which may be wrong."""
     file = path / "meta.json"
     try:
         meta = json.loads(file.read_bytes())
@@ -324,7 +324,7 @@ def read(path):
             raise TypeError("a field is of another type")
         directory = f"{meta['name']}-{size_label(meta['image_shape'])}"
     except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"{path} holds no data set.") from None
+        raise DataError(f"{path} holds no dataset.") from None
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{file} is damaged: delete {path} and prepare it anew.") from error
     if directory != path.name:

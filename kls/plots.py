@@ -127,7 +127,7 @@ def _reliability_panel(panel, y_true, probabilities, bins, from_logits, conventi
 
 
 def score_histograms(id_scores, ood_scores, xlabel="maximum softmax probability", bins=50):
-    """Draws how scores are distributed on ID against OOD data, one panel per OOD data set.
+    """Draws how scores are distributed on ID against OOD data, one panel per OOD dataset.
 
     Args:
         id_scores: Scores of ID samples, shape `(N,)`.

@@ -80,7 +80,7 @@ with FileLock(sys.argv[1]):
 
 
 def write_stripes(path, train=96, test=41):
-    """Writes a data set of three classes that a small network learns at once: where a stripe lies."""
+    """Writes a dataset of three classes that a small network learns at once: where a stripe lies."""
     rng = np.random.default_rng(0)
     arrays = {}
     for part, count in (("train", train), ("test", test)):
@@ -115,7 +115,7 @@ def no_autotuner_to_wait_for(request):
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory):
-    """A data directory with one data set, `stripes`: 96 training and 41 test images, 41 = 2 * 16 + 9 and 5 * 8 + 1."""
+    """A data directory with one dataset, `stripes`: 96 training and 41 test images, 41 = 2 * 16 + 9 and 5 * 8 + 1."""
     directory = tmp_path_factory.mktemp("data")
     decathlon.prepare("stripes", open_npz(write_stripes(directory / "stripes.npz")), data_dir=directory)
     return directory
@@ -123,7 +123,7 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def prepare_random():
-    """Returns a function that prepares random images, other ones for each name, as a data set."""
+    """Returns a function that prepares random images, other ones for each name, as a dataset."""
 
     def prepare(name, data_dir, train=14, test=21, shape=(8, 8, 1), classes=2):
         rng = np.random.default_rng(zlib.crc32(name.encode()))

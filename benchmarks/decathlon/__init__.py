@@ -1,7 +1,7 @@
 """The gamma study: what does label smoothing do to accuracy? `python -m benchmarks.decathlon --gamma 0.9`
 
 Repeats Mezzini 2018, "Empirical study on label smoothing in neural networks": networks trained with the label
-distribution of equation 7, gamma on the true class, for gamma from 1 downwards on thirteen rows of data sets and
+distribution of equation 7, gamma on the true class, for gamma from 1 downwards on thirteen rows of datasets and
 networks; Tables 1 and 2 (best validation accuracy per gamma) and Table 3 (best gamma against gamma = 1).
 
     python -m benchmarks.decathlon --gamma 0.9                    quick, on bundled data: two gammas, minutes

@@ -1,4 +1,4 @@
-"""The trials of the study: on each data set one network per gamma and seed."""
+"""The trials of the study: on each dataset one network per gamma and seed."""
 
 from dataclasses import dataclass, replace
 
@@ -22,10 +22,10 @@ QUICK_EPOCHS = 20
 
 @dataclass(frozen=True)
 class Row:
-    """A data set and the network trained on it.
+    """A dataset and the network trained on it.
 
     Attributes:
-        dataset: Name of the data set.
+        dataset: Name of the dataset.
         model: Name of the model.
         epochs: How many epochs it is trained for.
         schedule_epochs: How far into the learning rate's schedule these go; the paper stops ImageNet (a) halfway.
@@ -124,4 +124,4 @@ def list_rows(data_dir):
         state = f"at {', '.join(sizes)} px" if sizes else "made on first use" if entry.source == "bundled" else "no"
         name = f"{row.dataset} (synthetic)" if entry.synthetic else row.dataset
         lines.append((name, row.model, str(row.epochs), f"{gammas[0]:.1f} ... {gammas[-1]:.1f}", state))
-    return tabulate(lines, ("data set", "model", "epochs", "gamma sweep", "prepared"), "pipe", disable_numparse=True)
+    return tabulate(lines, ("dataset", "model", "epochs", "gamma sweep", "prepared"), "pipe", disable_numparse=True)

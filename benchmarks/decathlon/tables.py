@@ -87,7 +87,7 @@ def best_table(records, paper):
         "best",
         "The best gamma against gamma = 1 (Table 3 of Mezzini 2018): accuracies of the best epoch in %, diff % = "
         "(best - base) / best. Epoch and gamma are picked on the split they are measured on, which flatters them.",
-        ("data set", "model", "n", "best γ", "best", "γ=1", "diff %"),
+        ("dataset", "model", "n", "best γ", "best", "γ=1", "diff %"),
         tuple(rows),
         notes=_rounding_notes({(row["dataset"], row["model"]) for row in numbers}),
     )

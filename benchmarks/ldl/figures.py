@@ -86,7 +86,7 @@ def projections(trials, dataset, store):
     paper's "semantically similar" ones, and the one that it confuses least with these.
 
     Args:
-        trials: Finished trials of one model and data set.
+        trials: Finished trials of one model and dataset.
         dataset: The opened `Dataset`.
         store: The `RunStore`.
     """
@@ -187,7 +187,7 @@ def class_confidence(panels, bins=BINS):
 
 
 def accuracy_against_calibration(panels):
-    """Draws the calibration error of networks against their accuracy, one panel per data set or teacher.
+    """Draws the calibration error of networks against their accuracy, one panel per dataset or teacher.
 
     As figure 10 of the label distribution learning paper: a point per network and method; the lower right is better.
 

@@ -14,7 +14,7 @@ def read_distributions(path, dataset):
 
     Args:
         path: An `.npz` file with `counts`, or an `.npy` file: counts of shape `(N, K)`, a row per training image of
-            the data set in its order.
+            the dataset in its order.
         dataset: The opened `decathlon.Dataset`.
 
     Returns:

@@ -27,7 +27,7 @@ CIFAR_RESNETS = ("resnet20v1", "resnet32v1", "resnet44v1", "resnet56v1", "resnet
 
 @dataclass(frozen=True)
 class Setting:
-    """What is trained on a data set.
+    """What is trained on a dataset.
 
     Attributes:
         dataset: Its name.
@@ -252,7 +252,7 @@ def _method(configuration, models, setting, gamma):
 def _human_plan(settings, datasets, options):
     """Returns the plan that holds human label distributions against hard labels, and smoothed ones of equal entropy."""
     if len(datasets) > 1:
-        raise PlanError("--teacher human takes one data set, that of --labels. Name it with --datasets.")
+        raise PlanError("--teacher human takes one dataset, that of --labels. Name it with --datasets.")
     (dataset,) = datasets.values()
     distributions = read_distributions(options.labels, dataset)
     gamma = gamma_of_entropy(mean_entropy(distributions), dataset.classes)
@@ -279,7 +279,7 @@ def list_settings(data_dir):
         )
         for setting in (QUICK, *PAPER)
     ]
-    header = ("data set", "students", "teacher", "ensemble", "mixing", "epochs", "methods", "prepared")
+    header = ("dataset", "students", "teacher", "ensemble", "mixing", "epochs", "methods", "prepared")
     return tabulate(lines, header, "pipe", disable_numparse=True)
 
 

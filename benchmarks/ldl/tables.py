@@ -112,7 +112,7 @@ def metrics_table(networks, records, paper, compared=None):
         f"classes. n: trained networks per row, 3 in the paper."
         + bold_note(compared, BASELINE)
         + ("" if compared is None else f" ECE is compared with {COMPARED_BINS} bins."),
-        ("data set", "model", "method", "n", *(heading for heading, _ in shown.values())),
+        ("dataset", "model", "method", "n", *(heading for heading, _ in shown.values())),
         tuple(rows),
         notes(records),
     )
@@ -175,7 +175,7 @@ def f1_table(records, store, class_names):
     Args:
         records: Records of finished trials.
         store: The `RunStore`.
-        class_names: `{data set: names of its classes}`.
+        class_names: `{dataset: names of its classes}`.
     """
     numbers = []
     for record in records:
@@ -198,7 +198,7 @@ def f1_table(records, store, class_names):
     table = Table(
         "f1",
         f"F1 in % per class, mean over n = {_range(counts)} networks.",
-        ("data set", "model", "class", *means.columns),
+        ("dataset", "model", "class", *means.columns),
         tuple(rows),
     )
     return table, frame
@@ -210,7 +210,7 @@ def _range(counts):
 
 
 def notes(records):
-    """Returns what a reader must know before comparing with the paper, a sentence per data set."""
+    """Returns what a reader must know before comparing with the paper, a sentence per dataset."""
     models = {record["trial"]: record["model"] for record in records}
     sentences = []
     for dataset in dict.fromkeys(record["dataset"] for record in records):

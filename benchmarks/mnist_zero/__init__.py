@@ -8,7 +8,7 @@ without any 0: what the autoencoder makes of turned and heavily covered digits a
     python -m benchmarks.mnist_zero                                       quick, on bundled digits
     python -m benchmarks.mnist_zero --preset paper                        the paper; needs MNIST
     python -m benchmarks.mnist_zero --datasets mnist --held-out 7         any other digit, or several in turn
-    python -m benchmarks.mnist_zero --datasets mine --held-out 8          any prepared data set
+    python -m benchmarks.mnist_zero --datasets mine --held-out 8          any prepared dataset
 
 Methods, all of one network: `cross-entropy` alone (Figure 4 a); `std-1` and `std-5`, equation 3 with k = 1 and 1 or 5
 times equation 4 (Figure 4 b and c; `std-0` is equation 3 alone); and `classifier`, cross-entropy on unvaried images

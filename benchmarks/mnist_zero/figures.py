@@ -22,7 +22,7 @@ SHOWN_AS = {PROXY: "proxy OOD images", HELD_OUT: "held-out class"}
 
 
 def draw_figures(records, store, datasets):
-    """Draws Figures 3, 4 and 6 to 9 of each data set and held-out class, of the networks of the first seed.
+    """Draws Figures 3, 4 and 6 to 9 of each dataset and held-out class, of the networks of the first seed.
 
     All but Figure 4, which compares the methods, are of the first network that was trained with `kls.FocalStd`, or else
     of the first with a decoder.

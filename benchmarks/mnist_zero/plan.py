@@ -22,7 +22,7 @@ VALIDATION, PROXY, TEST, HELD_OUT = "validation", "proxy_ood", "id_test", "held_
 
 @dataclass(frozen=True)
 class Setting:
-    """What is trained on one data set.
+    """What is trained on one dataset.
 
     Attributes:
         dataset: Its name.
@@ -44,10 +44,10 @@ QUICK = Setting("digits", epochs=15, methods=(CROSS_ENTROPY, "std-1", CLASSIFIER
 def make_plan(options):
     """Returns the plan that the command line asks for, and its opened datasets, as `Sources`.
 
-    The data sets without their held-out classes are made in the data directory.
+    The datasets without their held-out classes are made in the data directory.
 
     Raises:
-        PlanError: If data sets are not prepared, with the commands that prepare them, or a value does not fit.
+        PlanError: If datasets are not prepared, with the commands that prepare them, or a value does not fit.
     """
     for name in {PROXY, TEST, HELD_OUT} & set(options.ood):
         raise PlanError(f"--ood {name}: the study stores images of its own by that name.")
@@ -95,7 +95,7 @@ def _class_index(dataset, name):
 
 
 def _without_class(dataset, index, options):
-    """Returns a data set without a class, with as many validation images as asked for, or the paper's share."""
+    """Returns a dataset without a class, with as many validation images as asked for, or the paper's share."""
     images = int((dataset.split("train")[1] != index).sum())
     validation = options.validation or round(images * PAPER_VALIDATION / PAPER_IMAGES)
     if validation < 2:
@@ -153,7 +153,7 @@ def _method(name, dataset):
 
 
 def scaled_sides(sides, dataset):
-    """Returns sides in pixels of the paper's images as those of a data set's."""
+    """Returns sides in pixels of the paper's images as those of a dataset's."""
     return tuple(round(side * dataset.image_shape[0] / PAPER_SIDE) for side in sides)
 
 
@@ -168,5 +168,5 @@ def list_rows(data_dir):
         for name, setting in (("quick", QUICK), ("paper", PAPER))
         for state in ["prepared" if is_prepared(setting.dataset, data_dir) else "missing"]
     ]
-    header = ("preset", "data set", "held out", "epochs", "methods", "data")
+    header = ("preset", "dataset", "held out", "epochs", "methods", "data")
     return tabulate(lines, header, "pipe", disable_numparse=True)

@@ -58,7 +58,7 @@ def measured(records, store):
 
 
 def base_and_class(name):
-    """Returns the name of the data set, and the index of the class, that `decathlon.hold_out` made another of."""
+    """Returns the name of the dataset, and the index of the class, that `decathlon.hold_out` made another of."""
     dataset, _, index = name.rpartition("-without-")
     return dataset, index
 
@@ -122,7 +122,7 @@ def zero_table(networks, records, paper):
         "denoising error, too, is at least the least of the proxy OOD images; "
         f"{CRITERIA[AT_PAPERS_RATE]}, of the validation images. Accuracy: of ID test images, with no threshold. "
         "n: trained networks per row; the paper does not say its own.",
-        ("data set", "held out", "method", "n", "accuracy %", "AUROC %", "criterion", "threshold", "zero %", "else %"),
+        ("dataset", "held out", "method", "n", "accuracy %", "AUROC %", "criterion", "threshold", "zero %", "else %"),
         tuple(rows),
         notes=(*_notes(records), *reversed_note(frame["auroc"])),
     )
@@ -145,7 +145,7 @@ def _as_printed(values):
 
 
 def _notes(records):
-    """Returns what the networks were trained on, a sentence per data set."""
+    """Returns what the networks were trained on, a sentence per dataset."""
     first = {record["dataset"]: record for record in records}
     return tuple(
         f"{name}: {record['epochs']} epochs, {data_note(record)}; {record['precision']}."
@@ -170,7 +170,7 @@ def detectors_table(networks):
         "The same networks judged by other scores: AUROC and the share of held-out images that pass where 95 % of "
         "the ID images do, on test images; zero and else accuracy at each score's own threshold, chosen as that of "
         "the maximum softmax. n: trained networks per row, over all held-out classes.",
-        ("data set", "method", "score", "n", "AUROC %", "FPR % at 95 % of ID", "zero %", "else %"),
+        ("dataset", "method", "score", "n", "AUROC %", "FPR % at 95 % of ID", "zero %", "else %"),
         tuple(rows),
         reversed_note(frame["auroc"]),
     )

@@ -78,7 +78,7 @@ def _parser():
         nargs="+",
         type=lambda text: tuple(dict.fromkeys(text.split("+"))),
         metavar="NAME[+NAME]",
-        help="prepared data sets to expose a network to, each alone or several together; the first is that of Tables "
+        help="prepared datasets to expose a network to, each alone or several together; the first is that of Tables "
         "1 and 2",
     )
     second = "second network to learn from the exposed one"

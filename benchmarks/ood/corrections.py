@@ -37,7 +37,7 @@ class Detector:
 
     Args:
         id_outputs: What `RunStore.outputs` returns for the evaluation split.
-        ood_outputs: The same per OOD data set, `{name: outputs}`.
+        ood_outputs: The same per OOD dataset, `{name: outputs}`.
     """
 
     def __init__(self, id_outputs, ood_outputs):
@@ -53,7 +53,7 @@ class Detector:
         Args:
             score: Name of a score.
             correction: One of `corrections_of(score)`.
-            name: Name of the OOD data set.
+            name: Name of the OOD dataset.
             weights: Weights of shapes `(R, N)` of the ID and `(R, M)` of the OOD samples.
 
         Returns:
@@ -93,10 +93,10 @@ def measure_corrections(networks, store, scores, resamples=RESAMPLES):
 
     The baseline of a difference is the network of the same seed without smoothing, by the same score and correction.
     Confidence intervals are of the mean difference over seeds, with images resampled, the same for both networks.
-    Scores and OOD sets that not all networks of a data set have stored are not shown.
+    Scores and OOD sets that not all networks of a dataset have stored are not shown.
 
     Args:
-        networks: `{data set: Networks}`.
+        networks: `{dataset: Networks}`.
         store: The `RunStore`.
         scores: Names of scores.
         resamples: Number of bootstrap resamples.
@@ -128,7 +128,7 @@ def measure_corrections(networks, store, scores, resamples=RESAMPLES):
 
 
 def _stored(members, ood_sets, score):
-    """Returns those OOD data sets of which all networks, given by their records, have stored a score."""
+    """Returns those OOD datasets of which all networks, given by their records, have stored a score."""
     names = set(ood_sets).intersection(*(record["ood"] for record in members))
     if needs_network(score):
         names.intersection_update(*(record["scores"].get(score, ()) for record in members))
@@ -172,7 +172,7 @@ def corrections_tables(frame, classes):
 
     Args:
         frame: What `measure_corrections` returns.
-        classes: `{data set: number of classes}`.
+        classes: `{dataset: number of classes}`.
 
     Returns:
         `[(Table, frame of its numbers)]`.
@@ -189,7 +189,7 @@ def corrections_tables(frame, classes):
                 rows.append((display_name(dataset), model, score, f"{alpha:.4g}", str(cell["n"].iloc[0]), *cells))
         against = "the mean over all OOD sets" if name == MEAN else display_name(name)
         pairs = [heading for correction in CORRECTIONS for heading in (correction, "difference")]
-        header = ("data set", "model", "score", "α", "n", *pairs)
+        header = ("dataset", "model", "score", "α", "n", *pairs)
         table = Table(
             "corrections" if name == MEAN else f"corrections_{name}",
             f"AUROC in % against {against}: networks as trained with smoothing α, with logits divided by a fitted "

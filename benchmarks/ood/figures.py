@@ -8,12 +8,12 @@ from kls.utils.panels import grid, legend_below
 def smoothing_curves(panels):
     """Draws accuracy, calibration error and AUROC against the strength of label smoothing.
 
-    One column per ID data set (Lee & Cheon 2020, figure 1): above, accuracy (left axis) and expected calibration
-    error (right axis); below, the AUROC of each OOD data set. Strengths stand at even distances, whatever their
+    One column per ID dataset (Lee & Cheon 2020, figure 1): above, accuracy (left axis) and expected calibration
+    error (right axis); below, the AUROC of each OOD dataset. Strengths stand at even distances, whatever their
     values. A red dotted line marks the one with the least calibration error.
 
     Args:
-        panels: `{ID data set: {"alpha": strengths, "accuracy": curve, "ece": curve, "auroc": {OOD data set: curve}}}`.
+        panels: `{ID dataset: {"alpha": strengths, "accuracy": curve, "ece": curve, "auroc": {OOD dataset: curve}}}`.
             A curve is `(means, standard deviations)`, in percent; a mean of NaN is left out, a standard deviation of
             0 or NaN draws no bar.
 
@@ -61,11 +61,11 @@ def _curve(panel, curve, **options):
 def teacher_and_student(panels):
     """Draws the AUROC of a teacher beside that of its student, one panel per pair of them.
 
-    As figure 2 of Lee & Cheon 2020: two bars per OOD data set. The axis, the same in all panels, begins at a
+    As figure 2 of Lee & Cheon 2020: two bars per OOD dataset. The axis, the same in all panels, begins at a
     multiple of ten below the least bar.
 
     Args:
-        panels: `{panel title: {OOD data set: (AUROC of the teacher, AUROC of the student)}}`, in percent;
+        panels: `{panel title: {OOD dataset: (AUROC of the teacher, AUROC of the student)}}`, in percent;
             NaN is left out.
 
     Returns:

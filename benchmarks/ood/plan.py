@@ -26,7 +26,7 @@ class Row:
         model: Name of the network, of teachers and of their students.
         other_student: Name of the second network that learns from the first exposed one.
         alphas: Uniform smoothing of the sweep; 0 is the baseline.
-        outliers: Sets to expose a network to, each a tuple of data sets; Tables 1 and 2 are about the first.
+        outliers: Sets to expose a network to, each a tuple of datasets; Tables 1 and 2 are about the first.
         ood: OOD datasets.
         epochs: Epochs of all networks but the exposed ones.
         learning_rate: Their first learning rate.
@@ -48,7 +48,7 @@ class Row:
     augmented: bool = True
 
     def data(self):
-        """Returns the names of all data sets that it needs."""
+        """Returns the names of all datasets that it needs."""
         return list(dict.fromkeys((self.dataset, *(name for names in self.outliers for name in names), *self.ood)))
 
 

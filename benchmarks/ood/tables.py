@@ -17,12 +17,12 @@ REMARKS = {
 
 
 class Networks:
-    """The finished networks of one ID data set, by what they are.
+    """The finished networks of one ID dataset, by what they are.
 
     Args:
         records: Frame of their records, in the order of the plan.
         exposures: The outlier sets of the plan, each a tuple of names; Tables 1 and 2 are about the first.
-        ood_sets: Names of the OOD data sets of the plan.
+        ood_sets: Names of the OOD datasets of the plan.
     """
 
     def __init__(self, records, exposures, ood_sets):
@@ -71,12 +71,12 @@ class Networks:
 
 
 def by_data_set(records, plan, ood):
-    """Returns `{data set: Networks}`.
+    """Returns `{dataset: Networks}`.
 
     Args:
         records: Frame of the records of finished trials.
         plan: The `Plan`.
-        ood: `{data set: names of OOD data sets}`.
+        ood: `{dataset: names of OOD datasets}`.
     """
     exposures = {name: {} for name in ood}
     for trial in plan.trials:
@@ -92,7 +92,7 @@ def compared_records(networks):
     """Returns a frame of the records that are compared: the smoothing sweep, and `+OE` and `+OD` of Table 1.
 
     Args:
-        networks: `{data set: Networks}`.
+        networks: `{dataset: Networks}`.
     """
     groups = []
     for of in networks.values():
@@ -105,7 +105,7 @@ def accuracy_table(networks, paper, compared=None):
     """Returns Table 1, accuracy and ECE of baseline, +OE and +OD, and its numbers as a frame.
 
     Args:
-        networks: `{data set: Networks}`.
+        networks: `{dataset: Networks}`.
         paper: The paper's numbers.
         compared: Frame of the comparison of `compared_records`; without it nothing is bold.
     """
@@ -139,7 +139,7 @@ def accuracy_table(networks, paper, compared=None):
         f"Accuracy and ECE in % (Table 1 of Lee & Cheon 2020) of the last epoch's networks; ECE with {BINS} bins "
         f"({CONVENTION}'s convention). OE: fine-tuned with outliers; OD: its student, which never saw one. n: networks "
         "per cell; the paper does not say its own." + bold_note(compared),
-        ("data set", "", "model", "n", *METHODS),
+        ("dataset", "", "model", "n", *METHODS),
         tuple(rows),
         _notes(networks),
     )
@@ -150,9 +150,9 @@ def detection_table(networks, paper, ood):
     """Returns Table 2, AUROC of exposed networks and their students, beside the baseline's, and its numbers as a frame.
 
     Args:
-        networks: `{data set: Networks}`.
+        networks: `{dataset: Networks}`.
         paper: The paper's numbers.
-        ood: `{data set: {OOD set: dataset}}`.
+        ood: `{dataset: {OOD set: dataset}}`.
     """
     students = list(dict.fromkeys(model for of in networks.values() for model in of.student_models()))
     rows, numbers = [], []
@@ -188,7 +188,7 @@ def detection_table(networks, paper, ood):
         "AUROC in % by maximum softmax probability (Table 2 of Lee & Cheon 2020): the network fine-tuned with outliers "
         "(OE) and its students (→), which never saw one; the paper has no baseline here. images: of the OOD set; "
         "n: networks per cell.",
-        ("data set", "OOD", "images", "n", "Baseline", f"{models} OE", *(f"→ {model}" for model in students)),
+        ("dataset", "OOD", "images", "n", "Baseline", f"{models} OE", *(f"→ {model}" for model in students)),
         tuple(rows),
         (*_notes(networks), *reversed_note(pd.Series([row["mean"] for row in numbers], dtype=float))),
     )
@@ -199,7 +199,7 @@ def smoothing_panels(networks):
     """Returns what `figures.smoothing_curves` draws: Figure 1.
 
     Args:
-        networks: `{data set: Networks}`.
+        networks: `{dataset: Networks}`.
     """
     panels = {}
     for name, of in networks.items():
@@ -224,7 +224,7 @@ def teacher_panels(networks):
     """Returns what `figures.teacher_and_student` draws: Figure 2, baselines and then exposed networks as teachers.
 
     Args:
-        networks: `{data set: Networks}`.
+        networks: `{dataset: Networks}`.
     """
     pairs = {
         f"{display_name(name)}: baseline": (of, of.baseline(), of.students(of.baseline(), of.model))
@@ -250,7 +250,7 @@ def _names(outliers):
 
 
 def _notes(networks):
-    """Returns what a reader must know before comparing with the paper, a sentence per ID data set."""
+    """Returns what a reader must know before comparing with the paper, a sentence per ID dataset."""
     notes = []
     for name, of in networks.items():
         first = of.records.iloc[0]
@@ -263,7 +263,7 @@ def _notes(networks):
 
 
 def _published(paper, table, dataset, of):
-    """Returns the published numbers of a data set by method, model and metric.
+    """Returns the published numbers of a dataset by method, model and metric.
 
     Those of exposed networks and their students are left out where the outliers are others than the paper's.
     """

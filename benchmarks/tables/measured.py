@@ -142,7 +142,7 @@ def make_table(frame, options):
         *reversed_note(frame[[name for name in columns if name.startswith("auroc_")]]),
         *_intervals_notes(frame, columns, options),
     ]
-    headings = {"dataset": "data set", "gamma": "γ"}
+    headings = {"dataset": "dataset", "gamma": "γ"}
     return Table(
         options.name,
         "From stored logits of the last epoch's networks; % but for NLL and Brier scores.",

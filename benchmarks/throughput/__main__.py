@@ -69,7 +69,7 @@ def _parser():
     add("--forms", forms, nargs="+", choices=FORMS)
     seconds = "steps: how long a form trains in a round at least (default: %(default)g)"
     add("--seconds", seconds, type=_seconds, default=4.0, metavar="S")
-    add("--datasets", "steps: a prepared data set (default: enlarged digits, which are grey)", default="digits")
+    add("--datasets", "steps: a prepared dataset (default: enlarged digits, which are grey)", default="digits")
     add("--image-size", "steps: side in pixels (default: the prepared one; of digits 32)", type=positive, metavar="N")
     data_dir = decathlon.store.default_data_dir()
     add("--data-dir", "prepared data (default: %(default)s)", type=directory, default=data_dir, metavar="DIR")

@@ -38,7 +38,7 @@ def measure(options):
         options: Parsed command line.
 
     Raises:
-        DataError: If the data set is not prepared.
+        DataError: If the dataset is not prepared.
         ValueError: If it has fewer images than a batch.
         WorkerError: If a process dies.
     """

@@ -26,7 +26,7 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """An opened data set.
+    """An opened dataset.
 
     Attributes:
         description: What it is and its version, for the record.

@@ -1,4 +1,4 @@
-"""Data sets that need no download: made from what scikit-learn and matplotlib bring along."""
+"""Datasets that need no download: made from what scikit-learn and matplotlib bring along."""
 
 import string
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Data sets in folders: one sub-folder per class, in one tree or in `train/` and `validation/`."""
+"""Datasets in folders: one sub-folder per class, in one tree or in `train/` and `validation/`."""
 
 import os
 import unicodedata

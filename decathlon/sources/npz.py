@@ -1,4 +1,4 @@
-"""Data sets in one `.npz` file, laid out as `keras.datasets` returns them."""
+"""Datasets in one `.npz` file, laid out as `keras.datasets` returns them."""
 
 import zipfile
 import zlib

@@ -1,4 +1,4 @@
-"""Data sets from TensorFlow Datasets, by its own builders."""
+"""Datasets from TensorFlow Datasets, by its own builders."""
 
 import socket
 from contextlib import nullcontext
@@ -13,7 +13,7 @@ PROBE_SECONDS = 5
 
 
 def open_tfds(entry, data_dir):
-    """Opens a data set of the catalogue, downloading it if TFDS does not have it yet.
+    """Opens a dataset of the catalogue, downloading it if TFDS does not have it yet.
 
     TFDS keeps its own files in `data_dir/tfds`; archives that already lie in `data_dir/tfds/downloads` are used.
 

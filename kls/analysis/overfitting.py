@@ -19,7 +19,7 @@ _NO_LABELS = "`data` must have labels: a pair (images, labels), or batches of th
 
 
 class ClassLosses(_EpochEvaluation):
-    """Records, over a training run, the mean log-loss and the accuracy of each class on fixed data sets.
+    """Records, over a training run, the mean log-loss and the accuracy of each class on fixed datasets.
 
     The loss of a class is the mean of `-log p_true` over its samples, from the model in inference mode and without
     sample weights, whatever loss it trains with; a class without samples has NaN. Of a `kls.Distiller` the student is
@@ -37,7 +37,7 @@ class ClassLosses(_EpochEvaluation):
         accuracies: `{name: array of shape (E, K)}`: the share of a class's samples that are recognised.
 
     Raises:
-        ValueError: If there is no data set, if data are of another type, if `every` is not a whole number of at least
+        ValueError: If there is no dataset, if data are of another type, if `every` is not a whole number of at least
             1, or if data have no labels: of arrays at once, of batches at an epoch's end.
 
     Example:
@@ -52,14 +52,14 @@ class ClassLosses(_EpochEvaluation):
     def __init__(self, data, every=1, batch_size=128):
         if not isinstance(data, dict) or not data:
             raise ValueError(
-                f"`data` must be {{name: data}} with one data set at least. Received: a {type(data).__name__}"
+                f"`data` must be {{name: data}} with one dataset at least. Received: a {type(data).__name__}"
             )
         super().__init__(every, batch_size)
         for name, part in data.items():
             _check_labelled(part, name, self.batch_size)
         self.data = data
         self.epochs = np.zeros(0, np.int64)
-        self.record = np.zeros((0, len(data), 2, 0))  # epochs, data sets, loss and accuracy, classes
+        self.record = np.zeros((0, len(data), 2, 0))  # epochs, datasets, loss and accuracy, classes
 
     @property
     def losses(self):
@@ -287,7 +287,7 @@ class OverfittingWeights(ClassLosses):
     validation loss hardly moved can take nearly the whole weight, K. They follow from the record alone, so that a run
     resumed by `kls.FullStateCheckpoint(..., callbacks=[weights])` ends with the same bits.
 
-    Each evaluation passes over both data sets. A fixed part of the training data, or `every=window`, makes it cheaper.
+    Each evaluation passes over both datasets. A fixed part of the training data, or `every=window`, makes it cheaper.
 
     Args:
         loss: The `OverfittingCE` of the model, which must be compiled with `loss.class_weights` among its metrics.
@@ -298,7 +298,7 @@ class OverfittingWeights(ClassLosses):
         batch_size: Samples per batch, for arrays.
 
     Attributes:
-        epochs, losses, accuracies: As in `ClassLosses`, of the data sets `"train"` and `"validation"`.
+        epochs, losses, accuracies: As in `ClassLosses`, of the datasets `"train"` and `"validation"`.
 
     Raises:
         ValueError: If `loss` is another, if data are of another type or have no labels, if `every` or `window` is out

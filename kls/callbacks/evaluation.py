@@ -139,7 +139,7 @@ class CalibrationCallback(_EpochEvaluation):
 class OODCallback(_EpochEvaluation):
     """Adds to the logs of an epoch how well OOD data are told apart: `auroc_NAME` and `fpr95_NAME` of each set.
 
-    Each data set is predicted once an epoch. Put it before the callbacks that shall see them, and tell these the mode:
+    Each dataset is predicted once an epoch. Put it before the callbacks that shall see them, and tell these the mode:
     `"max"` for AUROC, `"min"` for the false positive rate, that of OOD data where 95 % of the ID samples pass.
 
     Args:

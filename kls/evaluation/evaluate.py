@@ -32,7 +32,7 @@ def evaluate(
     batch_size=128,
     seed=0,
 ):
-    """Measures calibration and the power to tell OOD inputs apart, in one pass over each data set.
+    """Measures calibration and the power to tell OOD inputs apart, in one pass over each dataset.
 
     Args:
         model: A Keras classifier that returns logits or probabilities; which of them is found out from its last layer.
@@ -157,7 +157,7 @@ def _groups(ood):
     groups = ood if any(grouped) else {"": ood}
     found = {(str(group), str(name)): values for group, members in groups.items() for name, values in members.items()}
     if any(name == "mean" for _, name in found):
-        raise ValueError("`ood` must not name a data set 'mean', as the means of groups are. Received: 'mean'")
+        raise ValueError("`ood` must not name a dataset 'mean', as the means of groups are. Received: 'mean'")
     return found
 
 

@@ -40,7 +40,7 @@ class Evaluation:
     Attributes:
         labels: Class indices of the ID data, shape `(N,)`.
         logits: Logits of the ID data by scaling, `"none"` first, each of shape `(N, K)`.
-        scores: `{score: (ID scores, {(group, data set): OOD scores})}`.
+        scores: `{score: (ID scores, {(group, dataset): OOD scores})}`.
         rows: One dictionary per number, the rows of `to_frame`.
         scaling_note: How the scaling was fitted, `""` where there is none.
         scaler: The scaler that was fitted to `scaling_data`, `None` without them.
@@ -68,7 +68,7 @@ class Evaluation:
 
         Columns: `metric`, `value` (a fraction, or nats), `low` and `high` (ends of the 95 % confidence interval, empty
         where none was asked for), `interval` (how it was found), `scaling`, `score`, `group`, `data` (empty for the ID
-        data; `mean` for the mean of a group), `n` (samples of both sides; of a mean: data sets), `bins` and
+        data; `mean` for the mean of a group), `n` (samples of both sides; of a mean: datasets), `bins` and
         `convention` (of binned metrics; of AUPR and FPR the `ood_convention`).
         """
         import pandas as pd
@@ -76,7 +76,7 @@ class Evaluation:
         return pd.DataFrame(self.rows)
 
     def to_markdown(self, metrics=("auroc", "fpr95")):
-        """Returns the tables as Markdown: calibration by scaling, then one table of scores by data sets per metric.
+        """Returns the tables as Markdown: calibration by scaling, then one table of scores by datasets per metric.
 
         Args:
             metrics: Which OOD metrics: `auroc`, `aupr_in`, `aupr_out`, `fpr95`.
@@ -228,7 +228,7 @@ def ood_rows(found_scores, convention, resamples, seed):
 
 
 def _with_means(rows):
-    """Returns rows of one metric, each group of two data sets or more followed by its mean."""
+    """Returns rows of one metric, each group of two datasets or more followed by its mean."""
     result = []
     for group in dict.fromkeys(row["group"] for row in rows):
         members = [row for row in rows if row["group"] == group]

@@ -281,7 +281,7 @@ class RunStore:
 
         Args:
             trial: The `Trial`.
-            name: Name of the split or data set.
+            name: Name of the split or dataset.
             logits: Kept as float32.
             labels: Class indices, or `OOD`.
             features: Kept as float16 where they fit, else as float32.

@@ -16,7 +16,7 @@ FINAL_ACTIVATIONS = (keras.activations.linear, keras.activations.softmax)
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a classifier makes of a data set.
+    """What a classifier makes of a dataset.
 
     Attributes:
         logits: Shape `(N, K)`. Where the model returns probabilities and has no last layer to take the logits from,
@@ -87,7 +87,7 @@ class Network:
         return first_batch_norm(self.model)
 
     def check(self, data, batch_size=128):
-        """Checks the first batch of a data set, and the model's outputs by their shape; computes nothing.
+        """Checks the first batch of a dataset, and the model's outputs by their shape; computes nothing.
 
         Args:
             data: As `kls.utils.data.batches_of` takes it.
@@ -111,7 +111,7 @@ class Network:
         return labels, outputs[0].shape[1]
 
     def outputs(self, data, features=False, batch_size=128, image_scores=None):
-        """Returns the `Outputs` of a data set, from one pass over it.
+        """Returns the `Outputs` of a dataset, from one pass over it.
 
         Args:
             data: As `kls.utils.data.batches_of` takes it.

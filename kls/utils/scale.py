@@ -1,6 +1,6 @@
 """Do images lie on the scale that a network was trained on, and do data that are given together share one?
 
-Two signs, each of the first batch of a data set. The first batch normalisation of a network keeps the moments of what
+Two signs, each of the first batch of a dataset. The first batch normalisation of a network keeps the moments of what
 it saw in training: images that are 255 times too large make its inputs as many times too large. And images that are
 given together have to reach equally far from 0, give or take. Neither sign is one of OOD data: noise, stripes, inverted
 and constant images of the right scale change the deviation of those inputs by less than a factor of 3, and right images

@@ -1,4 +1,4 @@
-"""How data sets and batches show themselves."""
+"""How datasets and batches show themselves."""
 
 import numpy as np
 import pytest

@@ -208,8 +208,8 @@ class TestPrepare:
         [
             (["nosuch"], "'nosuch' is not in the catalogue (aircraft, cifar100, "),
             (["nosuch"], "Your own images: --folder DIR or --npz FILE."),
-            (["one", "two", "--folder", "{folder}"], "--folder and --npz prepare one data set. Received: one two"),
-            (["one", "two", "--npz", "{npz}"], "--folder and --npz prepare one data set. Received: one two"),
+            (["one", "two", "--folder", "{folder}"], "--folder and --npz prepare one dataset. Received: one two"),
+            (["one", "two", "--npz", "{npz}"], "--folder and --npz prepare one dataset. Received: one two"),
             (["mine", "--npz", "{npz}", "--size", "7"], "`size` must be a whole number in 8..1024. Received: size=7"),
             (
                 ["mine", "--npz", "{npz}", "--size", "1025"],
@@ -375,5 +375,5 @@ class TestCheck:
         assert error.startswith(f"error: {name} is not prepared. Run: python -m decathlon prepare {name}")
 
     def test_empty_directory_has_nothing_to_check(self, run, data_dir):
-        error = f"error: {data_dir} holds no prepared data set: there is nothing to check.\n"
+        error = f"error: {data_dir} holds no prepared dataset: there is nothing to check.\n"
         assert run("check") == (2, "", error)

@@ -13,7 +13,7 @@ def random_images(count, seed, shape=(8, 8, 1)):
 
 @pytest.fixture
 def make(tmp_path):
-    """Returns a function that prepares images as a data set of two classes."""
+    """Returns a function that prepares images as a dataset of two classes."""
 
     def prepare(name, train, test, prepared_dir="data"):
         arrays = {"x_train": train, "x_test": test, "y_train": np.arange(len(train)) % 2}
@@ -36,12 +36,12 @@ def test_disjoint_sets_do_not_overlap(make, base):
 
 def test_a_set_of_the_same_name_is_the_same(make, base):
     renewed = make("base", random_images(9, 2), random_images(9, 3), prepared_dir="elsewhere")
-    assert overlap(base, renewed, "test") == "it is the same data set"
+    assert overlap(base, renewed, "test") == "it is the same dataset"
 
 
 def test_the_same_arrays_under_another_name_are_the_same(make, base):
     other = make("other", random_images(50, 0), random_images(20, 1))
-    assert overlap(base, other, "test") == "it is the same data set"
+    assert overlap(base, other, "test") == "it is the same dataset"
 
 
 @pytest.mark.parametrize(

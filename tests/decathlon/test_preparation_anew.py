@@ -49,7 +49,7 @@ class TestRemoving:
         theirs = data_dir / "photos-32" / "holiday.jpg"
         theirs.parent.mkdir(parents=True)
         theirs.write_bytes(b"sunset")
-        with pytest.raises(DataError, match=r"photos-32 was not removed: it holds files of no data set, 'holiday.jpg'"):
+        with pytest.raises(DataError, match=r"photos-32 was not removed: it holds files of no dataset, 'holiday.jpg'"):
             open_dataset("photos", data_dir=data_dir)
         assert theirs.read_bytes() == b"sunset"
 
@@ -83,7 +83,7 @@ class TestRemoving:
     def test_a_file_of_the_name_is_kept(self, data_dir):
         data_dir.mkdir()
         (data_dir / "digits-8").write_text("a file")
-        with pytest.raises(DataError, match="was not removed: it is no directory of a data set"):
+        with pytest.raises(DataError, match="was not removed: it is no directory of a dataset"):
             open_dataset("digits", data_dir=data_dir)
         assert (data_dir / "digits-8").read_text() == "a file"
 

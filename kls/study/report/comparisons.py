@@ -129,7 +129,7 @@ def comparison_table(records, store, baseline=BASELINE):
         f"Differences from {baseline} of the last epoch's networks on the evaluation split, over n paired seeds, with "
         "95 % confidence intervals for new seeds and new images; those of several methods hold at once. Practically "
         f"the same: within {_margins(numbers)}.",
-        ("data set", "model", "method", "metric", "n", "difference", "verdict"),
+        ("dataset", "model", "method", "metric", "n", "difference", "verdict"),
         tuple(rows),
         ONE_SEED * any(row["n"] == 1 for row in numbers),
     )

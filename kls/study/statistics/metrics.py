@@ -64,7 +64,7 @@ class Scores:
 
     Attributes:
         id_scores: Scores of the ID images, shape `(n, N)`.
-        ood_scores: `{name of an OOD data set: scores of shape (n, M)}`, a group; metrics are means over it.
+        ood_scores: `{name of an OOD dataset: scores of shape (n, M)}`, a group; metrics are means over it.
     """
 
     id_scores: np.ndarray
@@ -73,7 +73,7 @@ class Scores:
     def __post_init__(self):
         if not isinstance(self.ood_scores, dict) or not self.ood_scores:
             raise ValueError(
-                f"`ood_scores` must be a dictionary of scores by data set. Received: {shown(self.ood_scores)}"
+                f"`ood_scores` must be a dictionary of scores by dataset. Received: {shown(self.ood_scores)}"
             )
         object.__setattr__(self, "id_scores", _rows(self.id_scores, "id_scores"))
         found = {name: _rows(scores, f"ood_scores[{name!r}]") for name, scores in self.ood_scores.items()}

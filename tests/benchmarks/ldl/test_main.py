@@ -127,7 +127,7 @@ class TestHumanLabels:
         labels = ("--teacher", "human", "--labels", str(tmp_path / "counts.npz"))
         assert study(tmp_path / "out", *labels) == 0
         printed = capsys.readouterr().out
-        assert all(f"| stripes    | tiny    | {method} " in printed for method in ("vanilla", "ls", "human"))
+        assert all(f"| stripes   | tiny    | {method} " in printed for method in ("vanilla", "ls", "human"))
 
     def test_a_wrong_file(self, study, tmp_path, capsys):
         np.savez(tmp_path / "counts.npz", counts=np.ones((3, 96)))

@@ -207,7 +207,7 @@ class TestHumanLabels:
             plan_of(prepared_dir, *arguments, "--methods", "on-ldl", "--gamma", "0.8")
 
     def test_of_several_data_sets_it_is_not_known_whose_they_are(self, prepared_dir, labels):
-        with pytest.raises(PlanError, match="takes one data set"):
+        with pytest.raises(PlanError, match="takes one dataset"):
             plan_of(prepared_dir, "--datasets", "own", "cifar10", "--teacher", "human", "--labels", labels)
 
 

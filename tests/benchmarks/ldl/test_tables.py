@@ -192,7 +192,7 @@ def test_f1_per_class_is_the_mean_over_seeds(study):
     for seed, accuracy in enumerate((1.0, 0.9)):
         study.add("mine", "resnet20v1", "kd", accuracy, 0.8, seed=seed)
     table, numbers = f1_table(study.records, study.store, {"mine": [f"class {k}" for k in range(10)]})
-    assert table.header == ("data set", "model", "class", "kd")
+    assert table.header == ("dataset", "model", "class", "kd")
     assert len(numbers) == 20
     # of seed 1 the last of ten samples of each class is called the next: TP 9, FP 1, FN 1
     assert table.rows[3] == ("mine", "resnet20v1", "class 3", "95.00")

@@ -37,7 +37,7 @@ class Echo:
 
 
 def of_side(side, noise, sides):
-    """Returns what `proxy_ood` asks of a trial and of its data set."""
+    """Returns what `proxy_ood` asks of a trial and of its dataset."""
     return SimpleNamespace(method=Denoising(noise, sides)), SimpleNamespace(image_shape=(side, side, 1))
 
 

@@ -26,7 +26,7 @@ def logits_of(confidences):
 
 
 class Study:
-    """Examined networks on data sets of four classes, of which one is held out: their records and their store."""
+    """Examined networks on datasets of four classes, of which one is held out: their records and their store."""
 
     def __init__(self, store):
         self.store = store

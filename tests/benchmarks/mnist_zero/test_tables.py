@@ -173,7 +173,7 @@ class TestZeroTable:
     def test_three_criteria_of_a_network(self, study):
         table = study.add().zero()
         assert table.header == (
-            *("data set", "held out", "method", "n", "accuracy %", "AUROC %", "criterion", "threshold"),
+            *("dataset", "held out", "method", "n", "accuracy %", "AUROC %", "criterion", "threshold"),
             *("zero %", "else %"),
         )
         auroc = f"{100 * roc_auc_score([1] * 4 + [0] * 5, [*ID, *OOD]):.2f}"
@@ -270,7 +270,7 @@ def test_tables_are_written_as_shown_and_unrounded(study, tmp_path):
     networks = study.add("mnist-without-0").measured()
     table, frame = zero_table(networks, study.records, PAPER)
     table.write(tmp_path, frame)
-    assert "|            |            | published | ?   | 99 " in (tmp_path / "zero.md").read_text()
+    assert "|           |            | published | ?   | 99 " in (tmp_path / "zero.md").read_text()
     assert "--" in (tmp_path / "zero.tex").read_text()
     read = pd.read_csv(tmp_path / "zero.csv").set_index("criterion")
     assert read.loc["msp", "threshold"] == pytest.approx(0.8, abs=1e-7)

@@ -366,7 +366,7 @@ class TestTables:
     def test_cells_are_what_the_frame_says(self, frame):
         (table, _), *_ = corrections_tables(frame, {"stripes": 3})
         assert table.header == (
-            *("data set", "model", "score", "α", "n"),
+            *("dataset", "model", "score", "α", "n"),
             *("as trained", "difference", "temperature", "difference", "normalised", "difference"),
         )
         # 0.7 of 3 classes: alpha = 0.3 * 3 / 2

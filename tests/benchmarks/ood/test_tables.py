@@ -93,7 +93,7 @@ def one_seed():
 class TestAccuracy:
     def test_measured_stands_above_published(self, one_seed):
         table, _ = accuracy_table(one_seed.networks(), PAPER)
-        assert table.header == ("data set", "", "model", "n", "Baseline", "+OE", "+OD")
+        assert table.header == ("dataset", "", "model", "n", "Baseline", "+OE", "+OD")
         assert table.rows == (
             ("cifar10", "accuracy %", "wrn40-2", "1/1/1", "95.00", "93.00", "94.50"),
             ("", "published", "wrn40-2", "–", "95.12", "94.74", "95.10"),
@@ -177,7 +177,7 @@ class TestDetection:
     def test_is_table_2_beside_the_published_numbers(self, one_seed):
         table, _ = detect(one_seed.networks())
         assert table.header == (
-            *("data set", "OOD", "images", "n", "Baseline"),
+            *("dataset", "OOD", "images", "n", "Baseline"),
             *("wrn40-2 OE", "→ wrn40-2", "→ densenet40-12"),
         )
         assert len(table.rows) == 10

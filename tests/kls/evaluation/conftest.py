@@ -13,7 +13,7 @@ def model():
 
 @pytest.fixture(scope="session")
 def predict(model):
-    """The model's own predictions, each data set once."""
+    """The model's own predictions, each dataset once."""
     found = {}
 
     def run(data):
@@ -42,7 +42,7 @@ def data(labelled):
 
 @pytest.fixture(scope="session")
 def everything(model, labelled):
-    """All scores on two groups of data sets, scaled and resampled, each data set as batches that count."""
+    """All scores on two groups of datasets, scaled and resampled, each dataset as batches that count."""
     counted = {
         "data": Batches(*labelled["test"]),
         "training_data": Batches(*labelled["train"]),

@@ -142,7 +142,7 @@ class TestNumbers:
 
 class TestNames:
     def test_a_data_set_called_mean_is_refused(self, model, data):
-        with pytest.raises(ValueError, match="must not name a data set 'mean'"):
+        with pytest.raises(ValueError, match="must not name a dataset 'mean'"):
             kls.evaluate(model, data, {"mean": NEAR})
 
     def test_numbers_name_data_sets(self, model, data):

@@ -31,7 +31,7 @@ def two(prepared_dir):
 
 @pytest.fixture
 def copies(prepared_dir, one):
-    """A data set of which 2 of 100 training images, and none of the others, are test images of `one`."""
+    """A dataset of which 2 of 100 training images, and none of the others, are test images of `one`."""
     if not (prepared_dir / "copies-8").exists():
         rng = np.random.default_rng(0)
         train, test = (rng.integers(0, 256, (count, 8, 8, 1), dtype=np.uint8) for count in (100, 20))
@@ -95,7 +95,7 @@ class TestOpenOOD:
 
     @pytest.mark.parametrize("names", [["one"], {"one": ["dots", "one"]}])
     def test_the_only_dataset_to_train_on_is_refused(self, one, prepared_dir, names):
-        with pytest.raises(PlanError, match=r"--ood one: .* network of one: it is the same data set\.$"):
+        with pytest.raises(PlanError, match=r"--ood one: .* network of one: it is the same dataset\.$"):
             open_ood(names, [one], prepared_dir)
 
     def test_the_evaluation_split_alone_is_compared(self, one, copies, prepared_dir):
@@ -119,7 +119,7 @@ class TestOpenOthers:
         assert [dataset.name for dataset in opened.values()] == list(opened) == ["large", "dots"]
 
     def test_the_dataset_to_train_on_is_refused(self, one, prepared_dir):
-        with pytest.raises(PlanError, match=r"--outliers one: .* network of one: it is the same data set\.$"):
+        with pytest.raises(PlanError, match=r"--outliers one: .* network of one: it is the same dataset\.$"):
             open_others(("dots", "one"), one, prepared_dir)
 
     def test_training_images_that_are_id_images_are_refused(self, one, copies, prepared_dir):

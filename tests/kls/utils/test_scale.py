@@ -161,7 +161,7 @@ class TestPixels:
 
 
 class TestHonestUse:
-    """The data set of the training example, given right and given raw."""
+    """The dataset of the training example, given right and given raw."""
 
     def test_raw_bytes_to_evaluate_are_told(self, model, raw):
         with pytest.warns(UserWarning, match=rf"^{OTHER}`data` about \d+ times larger, `ood` noise about") as caught:

@@ -44,7 +44,7 @@ def test_wrong_predictions_are_said(labels, logits, message):
             {"a": np.zeros((1, 3))},
             r"`id_scores` must be of shape \(seeds, images\). Received: shape \(3,\)",
         ),
-        (np.zeros((1, 3)), {}, r"`ood_scores` must be a dictionary of scores by data set. Received: \{\}"),
+        (np.zeros((1, 3)), {}, r"`ood_scores` must be a dictionary of scores by dataset. Received: \{\}"),
         (np.zeros((1, 3)), {"a": np.zeros((2, 3))}, r"`ood_scores\['a'\]` must be those of 1 seeds. Received: 2"),
         (np.zeros((1, 3)), {"a": [[0.0, np.nan]]}, r"`ood_scores\['a'\]` must not hold NaN"),
         (np.zeros((1, 1)), {"a": np.zeros((1, 3))}, r"`id_scores` must hold scores of shape \(N,\) with N >= 2"),
