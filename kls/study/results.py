@@ -1,6 +1,7 @@
 """What a study has found: tables of its finished trials, their logits and their networks."""
 
 from contextlib import suppress
+from functools import cached_property
 
 import pandas as pd
 
@@ -76,6 +77,10 @@ class Results:
 
     def comparison_table(self):
         """Returns how methods differ from cross-entropy: a `Table` and its numbers as a frame, `None` without both."""
+        return self._comparison_table
+
+    @cached_property
+    def _comparison_table(self):
         return comparison_table(pd.DataFrame(self.records), self._trainer.store)
 
     def verdict(self, require=None, prefer="accuracy", level=0.95):

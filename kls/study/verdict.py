@@ -26,6 +26,7 @@ from kls.study.report.comparisons import (
 )
 from kls.study.report.tables import Table
 from kls.study.statistics import BETTER, METRICS, SAME, UNKNOWN, WORSE, Comparison, compare, select
+from kls.study.statistics.comparison import counts
 from kls.utils.arrays import check_choice, check_number, shown
 
 YES, NO, DEPENDS = "Yes", "No", "It depends"
@@ -368,9 +369,7 @@ def _listed(names):
 
 def _enough(seeds, images):
     """Returns numbers of seeds and of images, either of which would do, in words."""
-    counts = {"seeds": seeds, "images": images}
-    found = [f"{count:,} {what}" for what, count in counts.items() if count is not None]
-    return " or ".join(found) or "both more seeds and more images"
+    return " or ".join(counts(seeds, images)) or "both more seeds and more images"
 
 
 def _filled(text):

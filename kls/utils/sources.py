@@ -5,6 +5,7 @@ import builtins
 import hashlib
 import inspect
 import sys
+from functools import lru_cache
 
 LIBRARIES = {"keras", "kls", "decathlon", "tensorflow", "jax", "flax", "torch", "numpy", *sys.stdlib_module_names}
 DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -29,20 +30,26 @@ def definitions_hash(*things):
     digest = hashlib.sha256()
     for thing in dict.fromkeys([*things, *map(inspect.unwrap, things)]):
         try:
-            tree = ast.parse(inspect.getsource(sys.modules[module_of(thing)]))
+            source = inspect.getsource(sys.modules[module_of(thing)])
+            code = _used_code(thing.__qualname__.partition(".")[0], source)
         except (OSError, TypeError, KeyError, SyntaxError):
             raise ValueError(
                 "The source of your own code is part of the recipe: put it into a module. "
                 f"Received: {thing.__qualname__} of {module_of(thing)}"
             ) from None
-        for statement in _used_by(thing.__qualname__.partition(".")[0], tree.body):
-            digest.update(ast.unparse(statement).encode())
+        digest.update(code.encode())
     return digest.hexdigest()[:12]
 
 
 def module_of(thing):
     """Returns the name of the module in which a class or function is written."""
     return thing.__globals__["__name__"] if inspect.isfunction(thing) else thing.__module__  # a wrapper's is another's
+
+
+@lru_cache
+def _used_code(name, source):
+    """Returns the code of a module that makes a name what it is, without its layout; a network has many such layers."""
+    return "".join(map(ast.unparse, _used_by(name, ast.parse(source).body)))
 
 
 def _used_by(name, statements):

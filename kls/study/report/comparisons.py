@@ -7,6 +7,7 @@ from kls.study.outputs import score_of_logits
 from kls.study.plan import PlanError
 from kls.study.report.tables import Table, display_name
 from kls.study.statistics import BETTER, METRICS, UNKNOWN, Predictions, Scores, compare
+from kls.study.statistics.comparison import counts
 from kls.study.store import read_logits
 
 BASELINE = "gamma=1"
@@ -110,11 +111,13 @@ def comparison_table(records, store, baseline=BASELINE):
     rows, numbers = [], []
     for (dataset, model), group in records.groupby(["dataset", "model"], sort=False):
         members = group.to_dict("records")
-        metrics = [*SHOWN, *(f"auroc_{name}" for name in shared_ood(members))]
         try:
-            found = {metric: compare_methods(members, store, metric, baseline) for metric in metrics}
+            outputs = paired_outputs(members, store, SHOWN[0], baseline)
         except PlanError:
             continue
+        found = {metric: compare(metric, *outputs) for metric in SHOWN}
+        for metric in (f"auroc_{name}" for name in shared_ood(members)):
+            found[metric] = compare_methods(members, store, metric, baseline)
         for method in found["accuracy"]:
             for metric, compared in found.items():
                 one = compared[method]
@@ -171,13 +174,12 @@ def cells_of(metric, compared):
     """Returns the cells of a comparison: the metric, n, the difference with its interval, and the verdict."""
     of = METRICS[compared.metric]
     difference, low, high = (of.shown(value, "+") for value in (compared.difference, compared.low, compared.high))
-    would = {"seeds": compared.seeds_needed, "images": compared.images_needed} if compared.word == UNKNOWN else {}
-    needed = [f"; {count:,} {what} would" for what, count in would.items() if count is not None]
+    needed = counts(compared.seeds_needed, compared.images_needed) if compared.word == UNKNOWN else []
     return (
         heading_of(metric),
         str(compared.uncertainty.n),
         f"{difference} [{low}, {high}] {of.unit}".rstrip(),
-        "".join([compared.word, *needed[:1]]),
+        "".join([compared.word, *(f"; {count} would" for count in needed[:1])]),
     )
 
 

@@ -95,14 +95,15 @@ class Comparison:
             return ""
         if self.images_only:
             return " between trainings: one seed, and the interval is for new images alone"
-        wanted = [
-            f"{count:,} {name}"
-            for name in ("seeds", "images")
-            if (count := getattr(self, f"{name}_needed")) is not None
-        ]
+        wanted = counts(self.seeds_needed, self.images_needed)
         if wanted:
             return f"; with {' or '.join(wanted)} one could"
         return "; it takes both more seeds and more images"
+
+
+def counts(seeds, images):
+    """Returns numbers of seeds and of images as texts, without those that are `None`."""
+    return [f"{count:,} {what}" for what, count in (("seeds", seeds), ("images", images)) if count is not None]
 
 
 def compare(metric, baseline, methods, level=0.95, margin=None, resamples=1000, seed=0):
