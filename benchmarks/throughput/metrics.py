@@ -5,9 +5,9 @@ import sys
 
 import pandas as pd
 
-from benchmarks.throughput.machine import machine_note
 from benchmarks.throughput.peers import metrics as peers
 from benchmarks.throughput.workers import alternate
+from kls.study.machine import machine_note
 from kls.study.report.tables import Table
 
 PACKAGES = ("numpy", "scikit-learn", "torchmetrics", "torch")

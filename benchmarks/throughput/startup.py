@@ -10,8 +10,8 @@ from pathlib import Path
 import keras
 import pandas as pd
 
-from benchmarks.throughput.machine import machine_note
 from benchmarks.throughput.workers import WorkerError
+from kls.study.machine import machine_note
 from kls.study.report.tables import Table
 
 SWEEP_GAMMAS = ("1", "0.9", "0.8", "0.7")

@@ -12,8 +12,8 @@ import decathlon
 from benchmarks.throughput import peers
 from benchmarks.throughput.keras_steps import FORMS as KERAS_FORMS
 from benchmarks.throughput.keras_steps import GAMMA
-from benchmarks.throughput.machine import accelerators, machine_note
 from benchmarks.throughput.workers import alternate
+from kls.study.machine import accelerators, machine_note
 from kls.study.report.tables import Table
 from kls.targets import epsilon_from_gamma
 

@@ -1,4 +1,4 @@
-"""Datasets in folders: one sub-folder per class, in one tree or in `train/` and `validation/`."""
+"""Datasets in folders: one sub-folder per class, in one tree or in `train/`, `validation/` and `test/`."""
 
 import os
 import unicodedata
@@ -29,7 +29,8 @@ def open_folder(path):
         path: The folder.
 
     Returns:
-        A `Source`. Images of mode 1, L and I;16 alone make it one channel, anything else three.
+        A `Source`. Images of mode 1, L and I;16 alone make it one channel, anything else three. Accuracies are measured
+        on `test` where there is one, else on `validation`.
 
     Raises:
         SourceError: If there is no such folder, no class, a class without images, too few to split, if the splits'
@@ -62,7 +63,8 @@ def open_folder(path):
             yield Example(str(file.relative_to(path)), file, index[name])
 
     counts = {split: len(pairs) for split, pairs in files.items()}
-    return Source(f"folder {path.name}", class_names, _channels(files), counts, "validation", read, left_out, remarks)
+    evaluation = "test" if "test" in files else "validation"
+    return Source(f"folder {path.name}", class_names, _channels(files), counts, evaluation, read, left_out, remarks)
 
 
 def _files_by_split(path):

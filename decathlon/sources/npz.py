@@ -8,33 +8,36 @@ import numpy as np
 from decathlon.arguments import check_path
 from decathlon.sources import Example, Source, SourceError, absent_classes
 
+SPLITS = ("train", "validation", "test")
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
 def open_npz(path):
-    """Opens an `.npz` file with `x_train`, `y_train`, `x_test`, `y_test` and, optionally, `class_names`.
+    """Opens an `.npz` file with `x_train`, `y_train`, `x_test`, `y_test` and, optionally, `x_validation`,
+    `y_validation` and `class_names`.
 
     Args:
         path: Path of the file. Images are uint8 of shape `(N, H, W)`, `(N, H, W, 1)` or `(N, H, W, 3)`, labels
             integers 0..K-1 of shape `(N,)` or `(N, 1)`.
 
     Returns:
-        A `Source` with the splits `train` and `test`; accuracies are measured on `test`.
+        A `Source` with the splits `train`, `test` and, if it is there, `validation`; accuracies are measured on `test`.
 
     Raises:
         SourceError: If the file is not as above; the message names the key.
     """
     path = check_path(path, "path")
     arrays = _load(path)
-    images = {"train": _images(arrays, "x_train"), "test": _images(arrays, "x_test")}
-    labels = {"train": _labels(arrays, "y_train"), "test": _labels(arrays, "y_test")}
-    for split in images:
+    splits = [split for split in SPLITS if f"x_{split}" in arrays]
+    images = {split: _images(arrays, f"x_{split}") for split in splits}
+    labels = {split: _labels(arrays, f"y_{split}") for split in splits}
+    for split in splits:
         if len(images[split]) != len(labels[split]):
             raise SourceError(
                 f"{path}: x_{split} has {len(images[split])} images, y_{split} {len(labels[split])} labels."
             )
-    if images["train"].shape[3] != images["test"].shape[3]:
-        raise SourceError(f"{path}: x_train and x_test differ in channels.")
+        if images[split].shape[3] != images["train"].shape[3]:
+            raise SourceError(f"{path}: x_train and x_{split} differ in channels.")
     class_names = _class_names(arrays, labels["train"])
     for split, values in labels.items():
         if values.min() < 0 or values.max() >= len(class_names):
@@ -62,7 +65,10 @@ def _load(path):
             missing = [key for key in KEYS if key not in file]
             if missing:
                 raise SourceError(f"{path}: missing {', '.join(missing)}; it holds {', '.join(file) or 'nothing'}.")
-            return {key: np.asarray(file[key]) for key in (*KEYS, "class_names") if key in file}
+            known = [f"{part}_{split}" for split in SPLITS for part in "xy"]
+            if ("x_validation" in file) != ("y_validation" in file):
+                raise SourceError(f"{path}: x_validation and y_validation must be there both, or neither.")
+            return {key: np.asarray(file[key]) for key in (*known, "class_names") if key in file}
     except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise SourceError(f"{path}: not a readable .npz file ({error}).") from error
 

@@ -10,7 +10,7 @@ from kls.ood import auroc
 from kls.ood.scores import SCORES, msp
 from kls.study.data import conformed
 from kls.study.plan import PlanError
-from kls.study.store import OOD
+from kls.study.store import OOD, has_outputs
 from kls.utils.feature_extractor import Outputs
 
 BINS, CONVENTION = 15, "guo"
@@ -22,12 +22,14 @@ class Wanted:
 
     Attributes:
         ood: `{name: Dataset}` of OOD data whose logits to store too.
+        splits: Names of further splits whose logits to store.
         features: Whether to store the features before the last layer.
         scores: Names of `kls.ood.scores` to store; those of logits alone need not be.
         class_losses: Whether to store the loss of each class on the evaluation split after each epoch of training.
     """
 
     ood: dict = field(default_factory=dict)
+    splits: tuple[str, ...] = ()
     features: bool = False
     scores: tuple[str, ...] = ()
     class_losses: bool = False
@@ -43,7 +45,7 @@ def needs_network(name):
 
 
 def write_outputs(network, trial, dataset, store, wanted):
-    """Stores a network's logits on its evaluation split and on OOD data, with the features and scores wanted.
+    """Stores a network's logits on its evaluation split, other splits and OOD data, with features and scores wanted.
 
     Of ODIN the logits of the perturbed images are stored, from which `score_of` takes the score.
 
@@ -66,7 +68,7 @@ def write_outputs(network, trial, dataset, store, wanted):
         training = network.outputs(evaluation_batches(trial, dataset, *dataset.split("train")), with_features)
         for score in to_fit:
             score.fit_outputs(training)
-    sources = {dataset.evaluation: dataset.split(dataset.evaluation)}
+    sources = {name: dataset.split(name) for name in (dataset.evaluation, *wanted.splits)}
     for name, other in wanted.ood.items():
         images, _ = other.split(other.evaluation)
         sources[name] = conformed(images, dataset.image_shape), np.full(len(images), OOD)
@@ -126,9 +128,10 @@ def evaluation_batch_size(count, batch_size, replicas):
 
 def is_complete(record, wanted):
     """Whether a finished trial has stored all outputs that are wanted, of these very data."""
-    sources = {record["evaluation"], *wanted.ood}
+    sources = {record["evaluation"], *wanted.splits, *wanted.ood}
     return (
         all(record["ood"].get(name) == other.fingerprint for name, other in wanted.ood.items())
+        and all(has_outputs(record, name) for name in wanted.splits)
         and (not wanted.features or sources <= set(record["features"]))
         and all(sources <= set(record["scores"].get(name, ())) for name in wanted.scores)
     )

@@ -11,7 +11,7 @@ from kls.study.networks import on_pixels, trained_network
 from kls.study.plan import PlanError
 from kls.study.report.calibration import calibration_table
 from kls.study.report.comparisons import BASELINE, compare_methods, comparison_table
-from kls.study.store import frame_of
+from kls.study.store import VALIDATION, frame_of, has_outputs
 from kls.study.verdict import verdict_of
 
 
@@ -139,7 +139,8 @@ class Results:
             PlanError: If there is no such finished trial.
         """
         trial, record = self._found(method, seed)
-        names = (record["evaluation"], *record["ood"])
+        names = [record["evaluation"], *record["ood"]]
+        names += [VALIDATION] * (VALIDATION not in names and has_outputs(record, VALIDATION))
         if split not in (None, *names):
             raise PlanError(f"`split` must be one of {', '.join(names)}. Received: {split!r}")
         return self._trainer.store.logits(trial, split or record["evaluation"])

@@ -13,7 +13,7 @@ from kls.study.outputs import Wanted, is_complete
 from kls.study.plan import Plan, PlanError
 from kls.study.progress import Watch, format_seconds, open_report
 from kls.study.report.caveats import caveats, caveats_of_plan
-from kls.study.store import RunStore, StoreError
+from kls.study.store import VALIDATION, RunStore, StoreError
 from kls.study.train import evaluate_again, quiet_tracing, train
 from kls.study.training import Training
 
@@ -66,7 +66,15 @@ class Trainer:
 
 def wanted_of(sources, keep_features=False, scores=(), class_losses=False):
     """Returns `{name of a dataset: Wanted}` of a plan's datasets: what to store of the networks trained on each."""
-    return {name: Wanted(ood, keep_features, tuple(scores), class_losses) for name, ood in sources.ood.items()}
+    return {
+        name: Wanted(ood, _splits_of(sources.datasets[name]), keep_features, tuple(scores), class_losses)
+        for name, ood in sources.ood.items()
+    }
+
+
+def _splits_of(dataset):
+    """Returns the names of the splits, beside the evaluation split, that a best method can be chosen on."""
+    return () if dataset.evaluation == VALIDATION or VALIDATION not in dataset.counts else (VALIDATION,)
 
 
 def check_parents(plan, store, datasets):

@@ -29,6 +29,7 @@ from kls.utils.files import atomic_write, remove_partial, write_atomically
 
 CLASS_LOSSES = "class_losses"
 OOD = -1  # the label of every OOD sample
+VALIDATION = "validation"  # the split that a best method is chosen on
 COLUMNS = (
     "trial", "study", "dataset", "model", "loss", "gamma", "seed", "epochs", "accuracy_best", "accuracy_last",
     "ece", "nll", "brier", "seconds", "images_per_second", "image_size", "batch_size", "precision", "train_images",
@@ -294,7 +295,7 @@ class RunStore:
         path = self.outputs_path(trial.id, name)
         record = self.record(trial)
         if record is not None:
-            if name in (record["evaluation"], *record["ood"]):
+            if name in (record["evaluation"], *record["ood"]) or has_outputs(record, name):
                 logits = _stored_logits(path, logits, DEVIATIONS[trial.precision])
             record["sha256"].pop(f"logits/{name}.npz", None)  # until `finish`, it would be that of the old file
             self._write_record(trial, record)
@@ -340,6 +341,11 @@ class RunStore:
         """Writes a Matplotlib figure into `figures`."""
         with self.going_on_if_unwritten(), atomic_write(self.out / "figures" / f"{name}.png") as file:
             figure.savefig(file, dpi=dpi, format="png")
+
+
+def has_outputs(record, name):
+    """Whether a finished trial has stored what its network makes of a split or dataset."""
+    return f"logits/{name}.npz" in record["sha256"]
 
 
 def frame_of(records, dtype=None):

@@ -12,6 +12,7 @@ import kls
 from kls.analysis.overfitting import ClassLosses
 from kls.study import reuse
 from kls.study.devices import precision_policy
+from kls.study.machine import machine_note
 from kls.study.networks import (
     TrainingError,
     follow_steps,
@@ -29,6 +30,7 @@ from kls.utils.data import feed
 
 NOTHING_ELSE = Wanted()
 STRATEGIES = ("none", "mirrored")
+PACKAGES = ("kls", "keras", "tensorflow", "jax", "numpy")  # whose versions are recorded
 
 
 def train(training, strategy="none", wanted=NOTHING_ELSE, callbacks=(), compile_function=None):
@@ -101,6 +103,7 @@ def train(training, strategy="none", wanted=NOTHING_ELSE, callbacks=(), compile_
         "evaluation_images": len(evaluation.images),
         "classes": dataset.classes,
         "parameters": network.count_params(),
+        "machine": machine_note(PACKAGES, keras.backend.backend()),
         **outputs,
         **measure(store, trial, outputs),
     }

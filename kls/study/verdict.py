@@ -27,6 +27,7 @@ from kls.study.report.comparisons import (
 from kls.study.report.tables import Table
 from kls.study.statistics import BETTER, METRICS, SAME, UNKNOWN, WORSE, Comparison, compare, select
 from kls.study.statistics.comparison import counts
+from kls.study.store import VALIDATION, has_outputs
 from kls.utils.arrays import check_choice, check_number, shown
 
 YES, NO, DEPENDS = "Yes", "No", "It depends"
@@ -249,8 +250,9 @@ def verdict_of(records, store, require=None, prefer="accuracy", level=0.95):
     """Returns the `Verdict` on the methods of one dataset and network, by their evaluation split.
 
     The candidate is chosen by the preferred metric, as `kls.study.statistics.select` chooses: its difference is that of
-    images and seeds that did not choose it. The intervals of all other metrics hold for all methods at once, whichever
-    of them is chosen.
+    images and seeds that did not choose it. The images that choose are those of the validation split, where another one
+    is judged; of OOD detection, whose OOD images are of no split, they are halves. The intervals of all other metrics
+    hold for all methods at once, whichever of them is chosen.
 
     Args:
         records: As in `compare_methods`.
@@ -279,7 +281,8 @@ def verdict_of(records, store, require=None, prefer="accuracy", level=0.95):
         for method in compared["accuracy", AS_TRAINED]
     }
     shortfalls = {method: lack for method, of in lines.items() if (lack := _shortfall(of, require))}
-    candidate, found, chosen = _choose(prefer, *outputs[prefer], lines, shortfalls, level)
+    validation = _validation(records, store, prefer)
+    candidate, found, chosen = _choose(prefer, *outputs[prefer], validation, lines, shortfalls, level)
     record = records[0]
     return Verdict(
         f"{record['dataset']}, {record['model']}",
@@ -309,18 +312,33 @@ def _compare_all(records, store, of_ood, level):
     return compared, outputs, harmful
 
 
-def _choose(prefer, baseline, methods, lines, shortfalls, level):
+def _validation(records, store, metric):
+    """Returns what `paired_outputs` does of a metric after correction on validation images, `None` without these."""
+    if metric not in OF_PREDICTIONS[AS_TRAINED] or not all(_has_validation(record) for record in records):
+        return None
+    correction = [name for name, metrics in OF_PREDICTIONS.items() if metric in metrics][-1]
+    return paired_outputs(records, store, metric, correct=CORRECTIONS[correction], split=VALIDATION)
+
+
+def _has_validation(record):
+    return record["evaluation"] != VALIDATION and has_outputs(record, VALIDATION)
+
+
+def _choose(prefer, baseline, methods, validation, lines, shortfalls, level):
     """Returns the candidate, its lines, and how it was chosen."""
     if len(methods) == 1:
         return *lines, *lines.values(), ""
-    eligible = {name: of for name, of in methods.items() if name not in shortfalls} or methods
-    selection = select(split_metric(prefer)[0], baseline, eligible, level=level)
+    eligible = [name for name in methods if name not in shortfalls] or list(methods)
+    judged = {name: methods[name] for name in eligible}
+    choosing = validation and (validation[0], {name: validation[1][name] for name in eligible})
+    selection = select(split_metric(prefer)[0], baseline, judged, choosing, level=level)
     found = lines[selection.method]
     how = f"Chosen of {len(methods)} methods by {heading_of(prefer)}"
     if len(eligible) < len(methods):
         how += " among those that are sure to do what is required; the intervals hold for all methods at once."
         return selection.method, found, how
-    how += ", on other images than it is judged on; the other intervals hold for all methods at once."
+    images = f"{validation[0].size:,} validation images" if validation else "images"
+    how += f", on {images} that it is not judged on; the other intervals hold for all methods at once."
     last = [line for line in found if line.metric == prefer][-1]
     found = tuple(replace(line, comparison=selection.comparison) if line is last else line for line in found)
     return selection.method, found, how

@@ -184,6 +184,7 @@ class TestSplitFolders:
         source = open_folder(root)
         assert source.counts == {"train": 3, "validation": 1, "test": 1}
         assert list(source.counts) == ["train", "validation", "test"]
+        assert source.evaluation == "test"
         assert named(source, "train") == [
             ("train/cat/1.png", "cat"),
             ("train/dog/1.png", "dog"),

@@ -104,6 +104,14 @@ def test_classes_without_a_training_image_are_said_and_warned_of(save, data_dir)
         prepare("mine", source, data_dir=data_dir)
 
 
+def test_validation_images_are_a_split_of_their_own(save):
+    images, labels = arrays()["x_train"][:5], np.arange(5) % 3
+    source = open_npz(save(x_validation=images, y_validation=labels))
+    assert source.counts == {"train": 12, "validation": 5, "test": 6}
+    assert source.evaluation == "test"
+    np.testing.assert_array_equal([example.image for example in source.read("validation")], images)
+
+
 def test_other_arrays_are_ignored(save):
     assert open_npz(save(extra=np.zeros(3))).counts == {"train": 12, "test": 6}
 
@@ -124,6 +132,7 @@ def test_other_arrays_are_ignored(save):
         ({"x_train": np.zeros((0, 9, 8, 3), np.uint8)}, "(N, H, W, 3). Received: (0, 9, 8, 3)."),
         ({"x_test": np.uint8(3)}, "(N, H, W, 3). Received: ()."),
         ({"x_test": np.zeros((6, 9, 8), np.uint8)}, "x_train and x_test differ in channels."),
+        ({"y_validation": np.arange(3)}, "x_validation and y_validation must be there both, or neither."),
         ({"y_train": np.arange(12.0)}, "y_train must be integers of shape (N,) or (N, 1). Received: float64(12,)."),
         ({"y_test": np.zeros((6, 3), int)}, "y_test must be integers of shape (N,) or (N, 1). Received: int64(6, 3)."),
         ({"y_test": np.int64(3)}, "y_test must be integers of shape (N,) or (N, 1). Received: int64()."),

@@ -41,7 +41,7 @@ def split_metric(metric):
     return (name, ood) if name in METRICS and METRICS[name].takes is Scores else (metric, "")
 
 
-def paired_outputs(records, store, metric, baseline=BASELINE, correct=lambda logits, labels: logits):
+def paired_outputs(records, store, metric, baseline=BASELINE, correct=lambda logits, labels: logits, split=None):
     """Returns what `kls.study.statistics.compare` takes of the baseline, and of each other method, `{method: ...}`.
 
     Args:
@@ -50,6 +50,7 @@ def paired_outputs(records, store, metric, baseline=BASELINE, correct=lambda log
         metric: As in `compare_methods`.
         baseline: As in `compare_methods`.
         correct: Function of the logits and labels of a network that returns the logits to judge it by.
+        split: Name of the split whose images they are of; the evaluation split by default.
 
     Raises:
         PlanError: As in `compare_methods`.
@@ -68,16 +69,16 @@ def paired_outputs(records, store, metric, baseline=BASELINE, correct=lambda log
         raise PlanError(f"Methods must share a seed to be compared. Received: none of {', '.join(map(repr, by_seed))}")
     name, ood = split_metric(metric)
     read = _scores if name in METRICS and METRICS[name].takes is Scores else _predictions
-    found = {method: read([of[seed] for seed in seeds], store, ood, correct) for method, of in by_seed.items()}
+    found = {method: read([of[seed] for seed in seeds], store, ood, correct, split) for method, of in by_seed.items()}
     return found.pop(baseline), found
 
 
-def _predictions(records, store, _, correct):
-    outputs = [read_logits(store.outputs_path(record["trial"], record["evaluation"])) for record in records]
+def _predictions(records, store, _, correct, split):
+    outputs = [read_logits(store.outputs_path(record["trial"], split or record["evaluation"])) for record in records]
     return Predictions(outputs[0][1], np.stack([correct(*one) for one in outputs]))
 
 
-def _scores(records, store, ood, correct):
+def _scores(records, store, ood, correct, split):
     names = [ood] if ood else sorted(records[0]["ood"])
     lacking = [record["method"] for record in records if not names or not set(names) <= record["ood"].keys()]
     if lacking:
@@ -88,7 +89,7 @@ def _scores(records, store, ood, correct):
         outputs = [read_logits(store.outputs_path(record["trial"], name)) for record in records]
         return np.stack([score_of_logits(correct(*one), SCORE) for one in outputs])
 
-    return Scores(stacked(records[0]["evaluation"]), {name: stacked(name) for name in names})
+    return Scores(stacked(split or records[0]["evaluation"]), {name: stacked(name) for name in names})
 
 
 def shared_ood(records):

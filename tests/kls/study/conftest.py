@@ -40,15 +40,15 @@ def parent(trained_parent, store, tiny):
 def finish_as(store, write_results):
     """Returns a function that finishes a trial whose network has given logits, and returns the trial."""
 
-    def finish(trial, logits, ood=None):
-        """Finishes it with logits of the images of classes 0, 1, 2, 0, ..., and of OOD datasets by name."""
+    def finish(trial, logits, ood=None, **splits):
+        """Finishes it with logits of the images of classes 0, 1, 2, 0, ..., of OOD datasets and of further splits."""
         ood = ood or {}
         result = write_results(store, trial, ood=list(ood))
-        labels = np.arange(len(logits)) % 3
-        store.write_outputs(trial, "test", logits, labels)
+        for name, values in {"test": logits, **splits}.items():
+            store.write_outputs(trial, name, values, np.arange(len(values)) % 3)
         for name, values in ood.items():
             store.write_outputs(trial, name, values, np.full(len(values), OOD))
-        accuracy = float(np.mean(logits.argmax(axis=1) == labels))
+        accuracy = float(np.mean(logits.argmax(axis=1) == np.arange(len(logits)) % 3))
         (store.directory(trial) / "history.csv").write_text(f"epoch,val_accuracy\n1,{accuracy!r}\n")
         found = {**result, "evaluation": "test", "evaluation_images": len(logits), "accuracy_best": accuracy}
         store.finish(trial, "study", {**found, **measure(store, trial, found)})

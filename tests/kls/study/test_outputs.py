@@ -13,7 +13,10 @@ from decathlon.store import conform
 from kls.__main__ import main
 from kls.calibration.samples import softmax
 from kls.study import run as run_module
+from kls.study.methods import CrossEntropy
 from kls.study.outputs import Wanted, is_complete
+
+from . import my_models
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +115,24 @@ def test_more_sets_are_evaluated_from_the_weights_without_training(run_with_ood,
     assert next(run_with_ood.glob("trials/*/weights.weights.h5")).read_bytes() == weights
     assert study(data, run_with_ood, "--ood", "blank", "dots") == 0
     assert "evaluating" not in capsys.readouterr().out
+
+
+def test_validation_images_are_stored_where_others_are_judged(tmp_path):
+    rng = np.random.default_rng(0)
+    splits = {
+        name: (rng.integers(0, 256, (count, 8, 8, 1), dtype=np.uint8), np.arange(count) % 3)
+        for name, count in (("train", 30), ("validation", 15), ("test", 12))
+    }
+    given = {"epochs": 1, "batch_size": 16, "out": tmp_path}
+    found = kls.Study(my_models.with_rescaling, splits, [CrossEntropy()], **given).run()
+    assert found.records[0]["evaluation"] == "test"
+    logits, labels = found.logits(CrossEntropy(), split="validation")
+    np.testing.assert_array_equal(labels, splits["validation"][1])
+    predicted = found.model(CrossEntropy()).predict(splits["validation"][0], verbose=0)
+    np.testing.assert_allclose(predicted, logits, atol=1e-5)
+    assert is_complete(found.records[0], Wanted(splits=("validation",)))
+    sha256 = {name: value for name, value in found.records[0]["sha256"].items() if "validation" not in name}
+    assert not is_complete({**found.records[0], "sha256": sha256}, Wanted(splits=("validation",)))
 
 
 def test_other_data_under_the_same_name_are_evaluated_anew(stripes):

@@ -43,6 +43,7 @@ class TestWhatATrialLeaves:
         assert (record["train_images"], record["evaluation_images"], record["classes"]) == (96, 41, 3)
         assert record["seconds"] > 0
         assert record["images_per_second"] > 0
+        assert f"keras {keras.__version__}" in record["machine"]
 
     def test_it_learns(self, trained):
         trial, store, _ = trained

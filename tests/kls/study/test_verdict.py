@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import product
 from types import SimpleNamespace
 
 import keras
@@ -271,9 +272,20 @@ class TestSeveralMethods:
     def test_the_best_is_chosen_and_judged_on_other_images(self, judge, store):
         found = judge(THREE)
         assert found.candidate == found.method == "gamma=0.9"
-        assert "Chosen of 2 methods by accuracy, on other images than it is judged on;" in " ".join(str(found).split())
+        assert "Chosen of 2 methods by accuracy, on images that it is not judged on;" in " ".join(str(found).split())
         accuracy, nll = found.lines[0].comparison, found.lines[1].comparison
         assert accuracy.single == 0.95 < nll.single  # those of the other metrics hold for all methods at once
+
+    def test_where_there_are_validation_images_these_choose(self, store, finish_as, make_trial):
+        favoured = {1.0: 2.0, 0.9: 2.0, 0.6: 2.5}
+        for (gamma, signal), seed in product(favoured.items(), range(3)):
+            test, validation = logits(seed, signal=2.0), logits(seed, signal=signal, size=300)
+            finish_as(make_trial(gamma=gamma, seed=seed), test, {"far": outliers(seed)}, validation=validation)
+        found = verdict_of(store.records(), store)
+        assert found.candidate == "gamma=0.6"
+        assert "by accuracy, on 300 validation images that it is not judged on;" in " ".join(str(found).split())
+        assert found.lines[0].comparison.difference == 0  # on the test images
+        assert "validation" not in verdict_of(store.records(), store, prefer="auroc").chosen
 
     def test_another_metric_prefers_another_method(self, judge):
         found = judge({**THREE, LabelSmoothing(0.6): lambda seed: logits(seed, signal=2.5)}, prefer="nll")

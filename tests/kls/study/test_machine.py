@@ -3,7 +3,7 @@ import os
 import keras
 import pytest
 
-from benchmarks.throughput import machine
+from kls.study import machine
 
 
 def test_the_note_names_processor_cards_versions_and_backend(monkeypatch):
