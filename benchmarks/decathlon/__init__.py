@@ -17,7 +17,7 @@ sets (64 pixels), the L2 penalty (1e-4 as in the Keras CIFAR example that its ne
 shifted image (zeros, which is the mean image), whether a rate "after 80 epochs" holds from the 81st epoch on, as
 here, or from the 82nd, as in the Keras example.
 
-The quick preset trains ResNet v1-8 for `QUICK_EPOCHS` epochs with the same shape of schedule. Characters of the
+The quick preset trains ResNet v1-8 for 20 epochs, digits for 10, with the same shape of schedule. Characters of the
 bundled sets are not mirrored; and since shifts are whole pixels, the digits of 8 pixels are not shifted either.
 """
 

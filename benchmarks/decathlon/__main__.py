@@ -7,7 +7,7 @@ import pandas as pd
 from benchmarks.decathlon import STUDY
 from benchmarks.decathlon import __doc__ as about
 from benchmarks.decathlon.figures import differences_against_gamma
-from benchmarks.decathlon.plan import list_rows, make_plan
+from benchmarks.decathlon.plan import SEEDS, list_rows, make_plan
 from benchmarks.decathlon.tables import accuracy_table, best_table, published_differences
 from benchmarks.paper import paper_parser, run_paper
 from benchmarks.published import published
@@ -38,6 +38,7 @@ def report(study, results):
 
 def _parser():
     parser = paper_parser(STUDY, about)
+    parser.set_defaults(seeds=SEEDS)
     parser.add_argument(
         "--gamma",
         nargs="+",

@@ -17,7 +17,13 @@ def add_study_options(parser, study):
         study: Name of the study, for the default output directory.
     """
     add = parser.add_argument
-    add("--seeds", type=positive, default=1, metavar="N", help="train with the seeds 0 to N-1")
+    add(
+        "--seeds",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="train with the seeds 0 to N-1; one cannot tell one way to train from another (default: %(default)s)",
+    )
     add("--image-size", type=positive, metavar="N", help="side of the images in pixels")
     add("--batch-size", type=positive, default=64, metavar="N", help="images per step (default: %(default)s)")
     add(

@@ -35,10 +35,13 @@ class TestGammas:
 class TestPlan:
     def test_quick_is_both_bundled_sets(self, data_dir):
         plan = plan_of(data_dir)
-        assert [(t.dataset, t.model, t.method.gamma, t.epochs, t.flip) for t in plan.trials] == [
-            (name, "resnet8v1", gamma, 20, False) for name in ("digits", "glyphs") for gamma in (1.0, 0.9)
+        assert [(t.dataset, t.model, t.method.gamma, t.seed, t.epochs, t.flip) for t in plan.trials] == [
+            (name, "resnet8v1", gamma, seed, epochs, False)
+            for name, epochs in (("digits", 10), ("glyphs", 20))
+            for gamma in (1.0, 0.9)
+            for seed in (0, 1, 2)
         ]
-        assert plan.trials[0].schedule == ((8, 1e-1), (12, 1e-2), (16, 1e-3), (18, 0.5e-3))
+        assert plan.trials[-1].schedule == ((8, 1e-1), (12, 1e-2), (16, 1e-3), (18, 0.5e-3))
 
     def test_the_paper_has_thirteen_rows(self):
         assert len(PAPER_ROWS) == 13
@@ -50,7 +53,7 @@ class TestPlan:
 
     def test_the_papers_protocol_on_a_data_set_of_ones_own(self, data_dir):
         plan = plan_of(data_dir, "--preset", "paper", "--datasets", "stripes", "--gamma", "sweep", "--batch-size", "64")
-        assert [t.method.gamma for t in plan.trials] == gamma_grid(3)
+        assert [t.method.gamma for t in plan.trials if t.seed == 0] == gamma_grid(3)
         trial = plan.trials[0]
         assert (trial.model, trial.epochs, trial.batch_size) == ("resnet83v2", 200, 64)
         assert trial.schedule == SCHEDULE
