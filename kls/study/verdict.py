@@ -113,8 +113,9 @@ class Verdict:
         """Returns a `Table` with a row per line, and its numbers as a frame."""
         rows, numbers = [], []
         for line in self.lines:
-            heading, *cells = cells_of(line.metric, line.comparison)
-            rows.append((heading, line.correction, *cells))
+            heading, difference, word = cells_of(line.metric, line.comparison)
+            unit, n = METRICS[line.comparison.metric].unit, line.comparison.uncertainty.n
+            rows.append((heading, line.correction, str(n), f"{difference} {unit}", word))
             names = {"method": self.candidate, "metric": line.metric, "correction": line.correction}
             numbers.append({**names, **numbers_of(line.comparison)})
         header = ("metric", "correction", "n", "difference", "verdict")

@@ -1,5 +1,7 @@
 """How the methods of a study differ from its baseline: paired by seeds, judged on the same images."""
 
+from itertools import zip_longest
+
 import numpy as np
 import pandas as pd
 
@@ -119,21 +121,20 @@ def comparison_table(records, store, baseline=BASELINE):
         found = {metric: compare(metric, *outputs) for metric in SHOWN}
         for metric in (f"auroc_{name}" for name in shared_ood(members)):
             found[metric] = compare_methods(members, store, metric, baseline)
-        for method in found["accuracy"]:
-            for metric, compared in found.items():
-                one = compared[method]
-                rows.append((display_name(dataset), model, method, *cells_of(metric, one)))
-                numbers.append(
-                    {"dataset": dataset, "model": model, "method": method, "metric": metric, **numbers_of(one)}
-                )
+        for method, one in found["accuracy"].items():
+            names = (display_name(dataset), model, method, f"n = {one.uncertainty.n}")
+            cells = (cells_of(metric, compared[method]) for metric, compared in found.items())
+            rows += [(name, *of_metric) for name, of_metric in zip_longest(names, cells, fillvalue="")]
+            of = {"dataset": dataset, "model": model, "method": method}
+            numbers += [{**of, "metric": metric, **numbers_of(compared[method])} for metric, compared in found.items()]
     if not rows:
         return None
     table = Table(
         "comparison",
         f"Differences from {baseline} of the last epoch's networks on the evaluation split, over n paired seeds, with "
         "95 % confidence intervals for new seeds and new images; those of several methods hold at once. Practically "
-        f"the same: within {_margins(numbers)}.",
-        ("dataset", "model", "method", "metric", "n", "difference", "verdict"),
+        f"the same: within {_margins(numbers)}. In brackets: what it would take to tell.",
+        ("method", "metric", "difference", "verdict"),
         tuple(rows),
         ONE_SEED * any(row["n"] == 1 for row in numbers),
     )
@@ -172,15 +173,14 @@ def heading_of(metric):
 
 
 def cells_of(metric, compared):
-    """Returns the cells of a comparison: the metric, n, the difference with its interval, and the verdict."""
+    """Returns the cells of a comparison: the metric, the difference with its interval, and the verdict."""
     of = METRICS[compared.metric]
     difference, low, high = (of.shown(value, "+") for value in (compared.difference, compared.low, compared.high))
     needed = counts(compared.seeds_needed, compared.images_needed) if compared.word == UNKNOWN else []
     return (
         heading_of(metric),
-        str(compared.uncertainty.n),
-        f"{difference} [{low}, {high}] {of.unit}".rstrip(),
-        "".join([compared.word, *(f"; {count} would" for count in needed[:1])]),
+        f"{difference} [{low}, {high}]",
+        " ".join([compared.word, *(f"({count})" for count in needed[:1])]),
     )
 
 

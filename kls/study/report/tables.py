@@ -1,5 +1,6 @@
 """Tables as Markdown, CSV and LaTeX from one list of rows."""
 
+import textwrap
 from dataclasses import dataclass
 
 from tabulate import tabulate
@@ -13,6 +14,7 @@ DEVIATION = (
     "±: standard deviation over the networks of a cell, with n - 1 in the denominator; published ones as printed."
 )
 REVERSED = "AUROC below 50 %: there the score takes OOD for ID samples more often than not; it is never bold."
+WIDTH = 100  # columns
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,11 @@ class Table:
         write_atomically(directory / f"{self.name}.csv", cells.to_csv(index=False))
 
     def show(self, directory, frame):
-        """Prints the table, then writes it as `write` does."""
-        print(f"\n{self.markdown()}", flush=True)
+        """Prints the table, its sentences filled to `WIDTH` columns, then writes it as `write` does."""
+        lines = self.markdown().splitlines()
+        print(
+            "", *(line if line.startswith("|") else textwrap.fill(line, WIDTH) for line in lines), sep="\n", flush=True
+        )
         self.write(directory, frame)
 
     def _all_notes(self):

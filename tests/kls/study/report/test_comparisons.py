@@ -73,11 +73,13 @@ class TestTable:
     def test_it_has_a_row_per_metric_with_interval_and_verdict(self, records, store):
         table, frame = comparison_table(pd.DataFrame(records), store)
         assert list(frame["metric"]) == ["accuracy", "nll", "brier", "ece", "auroc_far"]
-        assert [row[3] for row in table.rows] == ["accuracy", "NLL", "Brier score", "ECE", "AUROC far"]
+        assert [row[0] for row in table.rows] == ["stripes", "resnet8v1", "gamma=0.9", "n = 3", ""]
+        assert [row[1] for row in table.rows] == ["accuracy", "NLL", "Brier score", "ECE", "AUROC far"]
         accuracy = frame.iloc[0]
-        expected = f"+8.33 [{100 * accuracy['low']:+.2f}, {100 * accuracy['high']:+.2f}] points"
-        assert table.rows[0][4:6] == ("3", expected)
-        assert table.rows[0][6].startswith(accuracy["word"])
+        assert table.rows[0][2] == f"+8.33 [{100 * accuracy['low']:+.2f}, {100 * accuracy['high']:+.2f}]"
+        assert table.rows[0][3].startswith(accuracy["word"])
+        *_, longest = sorted(len(line) for line in table.markdown().splitlines() if line.startswith("|"))
+        assert longest <= 100
         margins = "accuracy, 0.01 nats of NLL, 0.005 of Brier score, 0.5 points of ECE, 1 points of AUROC"
         assert f"0.25 points of {margins}" in table.caption
         assert table.notes == ()
