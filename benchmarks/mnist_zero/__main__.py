@@ -7,7 +7,7 @@ from benchmarks.mnist_zero import __doc__ as about
 from benchmarks.mnist_zero.examine import THRESHOLD, examine
 from benchmarks.mnist_zero.figures import draw_figures
 from benchmarks.mnist_zero.plan import CLASSIFIER, CROSS_ENTROPY, list_rows, make_plan, method_named
-from benchmarks.mnist_zero.tables import detectors_table, measured, zero_table
+from benchmarks.mnist_zero.tables import detectors_table, differences_table, measured, zero_table
 from benchmarks.paper import paper_parser, run_paper
 from benchmarks.published import published
 from decathlon.options import positive
@@ -28,6 +28,8 @@ def report(study, results):
     networks = measured(records, store)
     store.show(*zero_table(networks, records, published("song")))
     store.show(*detectors_table(networks))
+    if compared := differences_table(records, store):
+        store.show(*compared)
     draw_figures(records, store, datasets)
     print(f"Thresholds: {store.out / 'trials' / '*' / THRESHOLD}")
 

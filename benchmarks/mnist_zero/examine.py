@@ -71,7 +71,8 @@ def examine(trial, dataset, store):
         fitted = {name: get(name) for name in FITTED}
         for score in fitted.values():
             score.fit_outputs(training)
-        splits = {TEST: dataset.split("test"), **{name: dataset.split(name) for name in (VALIDATION, HELD_OUT)}}
+        names = {TEST: "test", VALIDATION: "validation", HELD_OUT: HELD_OUT}
+        splits = {name: dataset.split(split) for name, split in names.items()}
         images = {name: np.float32(split) / LEVELS for name, (split, _) in splits.items()}
         labels = {name: split for name, (_, split) in splits.items()}
         denoised = {}

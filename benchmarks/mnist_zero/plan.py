@@ -17,7 +17,7 @@ from kls.study.trial import trial_of
 CROSS_ENTROPY, CLASSIFIER, STD = "cross-entropy", "classifier", re.compile(r"std-(\d+(?:\.\d+)?)")
 PAPER_IMAGES, PAPER_VALIDATION = 54077, 5000
 PAPER_SIDE, NOISE, NOISE_SIDES, HEAVY_SIDES = 28, 0.3, (10, 14), (18, 22)
-VALIDATION, PROXY, TEST, HELD_OUT = "validation", "proxy_ood", "id_test", "held_out"  # names of stored sets
+VALIDATION, PROXY, TEST, HELD_OUT = "id_validation", "proxy_ood", "id_test", "held_out"  # names of stored sets
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def make_plan(options):
     Raises:
         PlanError: If datasets are not prepared, with the commands that prepare them, or a value does not fit.
     """
-    for name in {PROXY, TEST, HELD_OUT} & set(options.ood):
+    for name in {VALIDATION, PROXY, TEST, HELD_OUT} & set(options.ood):
         raise PlanError(f"--ood {name}: the study stores images of its own by that name.")
     settings = _requested(options)
     datasets = open_datasets([setting.dataset for setting in settings], options.image_size, options.data_dir)

@@ -2,9 +2,10 @@
 
 import pandas as pd
 
-from benchmarks.mnist_zero.plan import HELD_OUT, PROXY, TEST, VALIDATION
+from benchmarks.mnist_zero.plan import CROSS_ENTROPY, HELD_OUT, PROXY, TEST, VALIDATION
 from kls.ood import Threshold, auroc, fpr_at_tpr
 from kls.study.outputs import score_of
+from kls.study.report.comparisons import comparison_table
 from kls.study.report.tables import Table, cell_of, data_note, display_name, percent, plain, reversed_note
 from kls.study.store import read_outputs
 
@@ -175,3 +176,17 @@ def detectors_table(networks):
         reversed_note(frame["auroc"]),
     )
     return table, frame
+
+
+def differences_table(records, store):
+    """Returns how methods differ from cross-entropy on ID test and held-out images: a table and its numbers.
+
+    Args:
+        records: Records of networks that `examine` has examined.
+        store: The `RunStore`.
+
+    Returns:
+        What `kls.study.report.comparisons.comparison_table` returns: `None` without cross-entropy and another method.
+    """
+    judged = [{**record, "evaluation": TEST, "ood": {HELD_OUT: ""}} for record in records]
+    return comparison_table(pd.DataFrame(judged), store, CROSS_ENTROPY)

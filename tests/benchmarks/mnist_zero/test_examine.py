@@ -19,9 +19,9 @@ from kls.study.networks import build_network, save_weights
 from kls.study.store import RunStore
 from kls.study.trial import Trial
 
-SPLITS = {"id_test": "test", "held_out": "held_out", "validation": "validation"}  # by the names of their outputs
+SPLITS = {"id_test": "test", "held_out": "held_out", "id_validation": "validation"}  # by the names of their outputs
 DENOISING = Denoising(0.086, (3, 4))
-SETS = ["held_out", "id_test", "proxy_ood", "validation"]
+SETS = ["held_out", "id_test", "id_validation", "proxy_ood"]
 
 
 class Echo:
@@ -252,7 +252,7 @@ class TestWhatIsStored:
         trial, store, _ = examined
         threshold = Threshold.load(store.directory(trial) / "threshold.json")
         assert repr(threshold.score) == "MSP()"
-        kept, passed = (softmax(outputs[name]["logits"]).max(axis=1) for name in ("validation", "proxy_ood"))
+        kept, passed = (softmax(outputs[name]["logits"]).max(axis=1) for name in ("id_validation", "proxy_ood"))
         accuracies = {value: (np.mean(kept >= value) + np.mean(passed < value)) / 2 for value in [*kept, *passed]}
         assert accuracies[min(accuracies, key=lambda value: abs(value - threshold.value))] == max(accuracies.values())
         assert threshold.chosen["rule"] == "largest detection accuracy"
@@ -267,7 +267,7 @@ class TestWhatIsStored:
         assert set(pictures) == {f"{name}_{part}" for name in SETS for part in parts}
         rows = [0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 14]  # 15 images, 12 of them evenly
         np.testing.assert_array_equal(pictures["held_out_clean"], dataset.split("held_out")[0][rows])
-        np.testing.assert_array_equal(pictures["validation_clean"], dataset.split("validation")[0][rows])
+        np.testing.assert_array_equal(pictures["id_validation_clean"], dataset.split("validation")[0][rows])
         for name in SETS:
             np.testing.assert_array_equal(pictures[f"{name}_restored"], pictures[f"{name}_noised"])
             assert pictures[f"{name}_noised"].dtype == np.uint8

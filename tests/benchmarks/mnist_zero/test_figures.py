@@ -49,7 +49,7 @@ class Study:
                 **{"loss": trained_by.name, "recipe": {"method": {"std_weight": weight}}},
             }
         )
-        sets = {"validation": VALIDATION, "proxy_ood": PROXIES, "id_test": ID, "held_out": OOD}
+        sets = {"id_validation": VALIDATION, "proxy_ood": PROXIES, "id_test": ID, "held_out": OOD}
         errors = {**ERRORS, "held_out": ood_errors}
         for name, confidences in sets.items():
             labels = np.array(LABELS) if name == "id_test" else np.full(len(confidences), -1)
@@ -66,7 +66,7 @@ def pictures():
     """Returns twelve images of each set and part, each of one grey level that no other has."""
     grey = iter(range(144))
     found = {}
-    for name in ("validation", "proxy_ood", "id_test", "held_out"):
+    for name in ("id_validation", "proxy_ood", "id_test", "held_out"):
         for part in ("clean", "noised", "restored"):
             levels = [next(grey) for _ in range(12)]
             found[f"{name}_{part}"] = np.stack([np.full((8, 8, 1), level, np.uint8) for level in levels])

@@ -195,7 +195,8 @@ class TestAFinishedStudy:
 
     def test_tables_are_printed_as_written(self, finished):
         for name in ("zero", "detectors"):
-            assert (finished.out / "tables" / f"{name}.md").read_text() in finished.printed[1]
+            written = (finished.out / "tables" / f"{name}.md").read_text().split()
+            assert " ".join(written) in " ".join(finished.printed[1].split())
         assert f"Thresholds: {finished.out / 'trials' / '*' / 'threshold.json'}\n" in finished.printed[1]
 
     def test_a_stored_threshold_gives_the_printed_accuracies(self, out, prepared_dir):
@@ -289,7 +290,7 @@ class TestWhatTheClassLeftOutChanges:
             np.testing.assert_array_equal(found, expected)
 
     @pytest.mark.parametrize(
-        "name", ["threshold.json", "logits/validation.npz", "logits/proxy_ood.npz", "logits/id_test.npz"]
+        "name", ["threshold.json", "logits/id_validation.npz", "logits/proxy_ood.npz", "logits/id_test.npz"]
     )
     def test_all_that_comes_before_the_last_judgement_is_the_same(self, directories, name):
         first, second = ((directory / name).read_bytes() for directory in directories)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.mnist_zero.tables import base_and_class, detectors_table, measured, zero_table
+from benchmarks.mnist_zero.tables import base_and_class, detectors_table, differences_table, measured, zero_table
 from benchmarks.published import published
 from kls.study.methods import CrossEntropy, Denoising
 from kls.study.trial import Trial
@@ -20,14 +20,14 @@ OOD = (0.9, 0.7, 0.6, 0.55, 0.4)
 # The least error among the proxy OOD images is 0.2: of the ID images it passes also the third, of the held-out
 # images the second, whose error is below it, but not the third, whose error is equal.
 ERRORS = {
-    "validation": (0.1, 0.05, 0.15),
+    "id_validation": (0.1, 0.05, 0.15),
     "proxy_ood": (0.3, 0.2),
     "id_test": (0.1, 0.5, 0.1, 0.2),
     "held_out": (0.5, 0.15, 0.2, 0.3, 0.25),
 }
 # Distances to neighbours tell all; errors without noise, which are all 0, tell nothing (`Study.add`).
 KNN = {
-    "validation": (-1, -2, -3),
+    "id_validation": (-1, -2, -3),
     "proxy_ood": (-5, -6),
     "id_test": (-1, -2, -3, -4),
     "held_out": (-7,) * 5,
@@ -50,10 +50,11 @@ class Study:
     def add(self, dataset="mine-without-1", method="std-1", seed=0, held_out=OOD):
         """Adds a network; `classifier` is one without a decoder."""
         decoder = method != "classifier"
-        trained_by = Denoising(title=method) if decoder else CrossEntropy(title=method)
+        weight = float(method == "cross-entropy")  # another trial than those of the other names
+        trained_by = Denoising(std_weight=weight, title=method) if decoder else CrossEntropy(title=method)
         trial = Trial(dataset, "8", "0123", "denoising_classifier", trained_by, 7, "cosine", seed=seed)
         self.store.begin(trial)
-        confidences = {"validation": VALIDATION, "id_test": ID, "held_out": held_out}
+        confidences = {"id_validation": VALIDATION, "id_test": ID, "held_out": held_out}
         if decoder:
             confidences["proxy_ood"] = PROXIES
         for name, of in confidences.items():
@@ -64,7 +65,7 @@ class Study:
             self.store.write_outputs(trial, name, logits_of(of), labels, scores=scores)
         self.records.append(
             {
-                **{"trial": trial.id, "dataset": dataset, "method": method, "seed": seed},
+                **{"trial": trial.id, "dataset": dataset, "model": trial.model, "method": method, "seed": seed},
                 **{"loss": trained_by.name, "starts_anew": True, "epochs": 7, "precision": "float32"},
                 **{"batch_size": 32, "accuracy_train": 0.5, "accuracy_last": 0.5},
                 **{"train_images": 1200, "evaluation_images": 4, "image_size": "8", "classes": 3},
@@ -275,3 +276,21 @@ def test_tables_are_written_as_shown_and_unrounded(study, tmp_path):
     read = pd.read_csv(tmp_path / "zero.csv").set_index("criterion")
     assert read.loc["msp", "threshold"] == pytest.approx(0.8, abs=1e-7)
     assert np.isnan(read.loc["msp and denoising", "auroc"])
+
+
+class TestDifferences:
+    def test_they_are_of_the_id_test_and_the_held_out_images(self, study):
+        for seed in (0, 1):
+            study.add(method="cross-entropy", seed=seed).add(method="std-1", seed=seed, held_out=(0.1,) * 5)
+        _, numbers = differences_table(study.records, study.store)
+        found = numbers.set_index("metric")
+        assert set(found["method"]) == {"std-1"}
+        assert found["difference"]["accuracy"] == 0
+        labels = np.repeat([1, 0], [4, 5])
+        areas = [
+            roc_auc_score(labels, [*ID, *held_out]) for held_out in (OOD, (0.54,) * 5)
+        ]  # the largest of 0.1, 0.54, 0.36
+        assert found["difference"]["auroc_held_out"] == pytest.approx(areas[1] - areas[0])
+
+    def test_without_cross_entropy_there_are_none(self, study):
+        assert differences_table(study.add().add(method="std-5").records, study.store) is None
