@@ -208,7 +208,7 @@ def accuracy_against_calibration(panels):
                 if not np.isnan(point).any():
                     panel.annotate(network, point, (5, 0), **text)
         panel.set(title=title, xlabel="accuracy, %", ylabel="ECE, %")
-        panel.margins(0.15, 0.1)
+        panel.margins(0.2, 0.1)
         panel.grid(alpha=0.3)
     handles = {handle.get_label(): handle for panel in areas for handle in panel.collections}
     figure.legend(handles=handles.values(), loc="outside right upper", frameon=False, fontsize="small")

@@ -8,7 +8,7 @@ from kls.calibration import TemperatureScaling, cross_fitted, summarize
 from kls.study.outputs import BINS as COMPARED_BINS
 from kls.study.outputs import CONVENTION
 from kls.study.report.comparisons import better_cells, bold_note
-from kls.study.report.tables import Table, cell_of, data_note, display_name, percent, plain
+from kls.study.report.tables import Table, cell_of, data_note, display_name, named_rows, percent, plain
 from kls.study.store import read_logits
 
 BINS = 10
@@ -21,7 +21,7 @@ METRICS = {
     "ece": ("ECE %", percent),
     "uce": ("UCE %", percent),
     "nll": ("NLL", plain),
-    "brier_top": ("Brier, top label", plain),
+    "brier_top": ("Brier top", plain),
     "brier": ("Brier", plain),
 }
 IN_FRACTIONS = ("ece", "uce")  # as the paper prints them
@@ -88,14 +88,15 @@ def metrics_table(networks, records, paper, compared=None):
     shown = {name: METRICS[name] for name in METRICS if name in networks}
     rows, numbers = [], []
     for (dataset, model), group in networks.groupby(["dataset", "model"], sort=False):
+        own_rows = []
         for method, cell in group.groupby("configuration", sort=False):
             values = [
                 cell_of(cell[name], form, (dataset, model, method, name) in better) for name, (_, form) in shown.items()
             ]
-            rows.append((display_name(dataset), model, _described(method, cell), str(len(cell)), *values))
+            own_rows.append((_described(method, cell), str(len(cell)), *values))
             printed = _printed(paper, dataset, model, [method, *_by_mixing(cell)[:1]])
             if printed:
-                rows.append(("", "", "published", "3", *(_as_printed(printed, name) for name in shown)))
+                own_rows.append(("published", "3", *(_as_printed(printed, name) for name in shown)))
             numbers.append(
                 {
                     **{"dataset": dataset, "model": model, "method": method, "teacher": cell["teacher"].iloc[0]},
@@ -105,6 +106,7 @@ def metrics_table(networks, records, paper, compared=None):
                     **{f"{name}_published": printed.get(name, (None, None))[0] for name in shown},
                 }
             )
+        rows += named_rows((display_name(dataset), model), own_rows)
     table = Table(
         "metrics",
         f"Accuracy and calibration of the last epoch's networks (as Table 7 of the paper): ECE and UCE with {BINS} "
@@ -112,7 +114,7 @@ def metrics_table(networks, records, paper, compared=None):
         f"classes. n: trained networks per row, 3 in the paper."
         + bold_note(compared, BASELINE)
         + ("" if compared is None else f" ECE is compared with {COMPARED_BINS} bins."),
-        ("dataset", "model", "method", "n", *(heading for heading, _ in shown.values())),
+        ("network", "method", "n", *(heading for heading, _ in shown.values())),
         tuple(rows),
         notes(records),
     )

@@ -6,15 +6,15 @@ from benchmarks.mnist_zero.plan import CROSS_ENTROPY, HELD_OUT, PROXY, TEST, VAL
 from kls.ood import Threshold, auroc, fpr_at_tpr
 from kls.study.outputs import score_of
 from kls.study.report.comparisons import comparison_table
-from kls.study.report.tables import Table, cell_of, data_note, display_name, percent, plain, reversed_note
+from kls.study.report.tables import Table, cell_of, data_note, display_name, named_rows, percent, plain, reversed_note
 from kls.study.store import read_outputs
 
 SOFTMAX, ERROR, BOTH, AT_PAPERS_RATE = "msp", "denoising", "msp and denoising", "msp at tpr 0.9"
 PAPERS_RATE = 0.9  # the paper's else accuracy
 CRITERIA = {
     SOFTMAX: "softmax",
-    BOTH: "softmax and error",
-    AT_PAPERS_RATE: f"softmax that {PAPERS_RATE:.0%} pass",
+    BOTH: "softmax, error",
+    AT_PAPERS_RATE: f"{PAPERS_RATE:.0%} pass",
 }
 DETECTORS = {
     SOFTMAX: "maximum softmax",
@@ -107,34 +107,39 @@ def zero_table(networks, records, paper):
     frame = networks[networks["criterion"].isin(CRITERIA)].dropna(subset="zero_accuracy")
     rows = []
     for (dataset, index, method), group in frame.groupby(["dataset", "class", "method"], sort=False):
-        rows += _rows((display_name(dataset), index, method), group)
+        own_rows = _rows(method, group)
         printed = paper[(paper["dataset"] == f"{dataset}-without-{index}") & (paper["method"] == method)]
         if len(printed):
-            rows.append(_as_printed(printed.set_index("metric")["value"]))
+            own_rows.append(_as_printed(printed.set_index("metric")["value"]))
+        rows += named_rows((display_name(dataset), f"without {index}", _n(group)), own_rows)
     for (dataset, method), group in frame.groupby(["dataset", "method"], sort=False):
         classes = group["class"].nunique()
         if classes > 1:
-            rows += _rows((display_name(dataset), f"mean of {classes}", method), group)
+            rows += named_rows((display_name(dataset), f"mean of {classes}", _n(group)), _rows(method, group))
     table = Table(
         "zero",
         "Zero accuracy (share of the held-out test images that are found) and else accuracy (share of the ID "
         "test images that are taken for ID and classified rightly). Thresholds are chosen on validation images: "
-        "softmax, the maximum softmax that tells them best from proxy OOD images; and error, OOD only if the "
-        "denoising error, too, is at least the least of the proxy OOD images; "
-        f"{CRITERIA[AT_PAPERS_RATE]}, of the validation images. Accuracy: of ID test images, with no threshold. "
-        "n: trained networks per row; the paper does not say its own.",
-        ("dataset", "held out", "method", "n", "accuracy %", "AUROC %", "criterion", "threshold", "zero %", "else %"),
+        f"{CRITERIA[SOFTMAX]}, the maximum softmax that tells them best from proxy OOD images; {CRITERIA[BOTH]}, OOD "
+        "only if the denoising error, too, is at least the least of the proxy OOD images; "
+        f"{CRITERIA[AT_PAPERS_RATE]}, the maximum softmax that so many of the validation images pass. Accuracy: of ID "
+        "test images, with no threshold. n: trained networks per row; the paper does not say its own.",
+        ("network", "method", "accuracy %", "AUROC %", "criterion", "threshold", "zero %", "else %"),
         tuple(rows),
         notes=(*_notes(records), *reversed_note(frame["auroc"])),
     )
     return table, frame
 
 
-def _rows(heading, group):
+def _n(group):
+    return f"n = {group['trial'].nunique()}"
+
+
+def _rows(method, group):
     """Returns a row per criterion; what holds for all of them stands in the first."""
     rows = []
     for criterion, cell in group.groupby("criterion", sort=False):
-        first = (*heading, str(len(cell)), percent(cell["accuracy"]), cell_of(cell["auroc"]))
+        first = (method, percent(cell["accuracy"]), cell_of(cell["auroc"]))
         metrics = (plain(cell["threshold"]), percent(cell["zero_accuracy"]), percent(cell["else_accuracy"]))
         rows.append((*([""] * len(first) if rows else first), CRITERIA[criterion], *metrics))
     return rows
@@ -142,7 +147,7 @@ def _rows(heading, group):
 
 def _as_printed(values):
     accuracy, *others = (f"{values[name]:g}" for name in ("accuracy", "threshold", "zero_accuracy", "else_accuracy"))
-    return ("", "", "published", "?", accuracy, "–", CRITERIA[BOTH], *others)
+    return ("published", accuracy, "–", CRITERIA[BOTH], *others)
 
 
 def _notes(records):
@@ -168,10 +173,10 @@ def detectors_table(networks):
             rows.append((display_name(dataset), method, DETECTORS[criterion], str(len(cell)), *metrics))
     table = Table(
         "detectors",
-        "The same networks judged by other scores: AUROC and the share of held-out images that pass where 95 % of "
-        "the ID images do, on test images; zero and else accuracy at each score's own threshold, chosen as that of "
+        "The same networks judged by other scores: AUROC and FPR95, the share of held-out images that pass where 95 % "
+        "of the ID images do, on test images; zero and else accuracy at each score's own threshold, chosen as that of "
         "the maximum softmax. n: trained networks per row, over all held-out classes.",
-        ("dataset", "method", "score", "n", "AUROC %", "FPR % at 95 % of ID", "zero %", "else %"),
+        ("dataset", "method", "score", "n", "AUROC %", "FPR95 %", "zero %", "else %"),
         tuple(rows),
         reversed_note(frame["auroc"]),
     )

@@ -4,7 +4,7 @@ import pandas as pd
 
 from kls.study.outputs import BINS, CONVENTION
 from kls.study.report.comparisons import better_cells, bold_note
-from kls.study.report.tables import Table, cell_of, display_name, percent, reversed_note, thousandths
+from kls.study.report.tables import Table, cell_of, display_name, named_rows, percent, reversed_note, thousandths
 
 METRICS = {
     "accuracy_last": ("accuracy %", percent, "accuracy"),
@@ -48,9 +48,7 @@ def calibration_table(records, by="gamma", compared=None):
                     **{f"{name}_std": cell[name].std() for name in metrics},
                 }
             )
-        own_rows += [("",) * len(own_rows[0])] * (2 - len(own_rows))  # the second row names the model
-        headings = (display_name(dataset), model, *[""] * len(own_rows))
-        rows += [(heading, *row) for heading, row in zip(headings, own_rows, strict=False)]
+        rows += named_rows((display_name(dataset), model), own_rows)
     ood = ", ".join(display_name(name.removeprefix("auroc_")) for name in aurocs)
     against = f"; AUROC by maximum softmax probability against {ood}" if aurocs else ""
     table = Table(

@@ -1,13 +1,11 @@
 """How the methods of a study differ from its baseline: paired by seeds, judged on the same images."""
 
-from itertools import zip_longest
-
 import numpy as np
 import pandas as pd
 
 from kls.study.outputs import score_of_logits
 from kls.study.plan import PlanError
-from kls.study.report.tables import Table, display_name
+from kls.study.report.tables import Table, display_name, named_rows
 from kls.study.statistics import BETTER, METRICS, UNKNOWN, Predictions, Scores, compare
 from kls.study.statistics.comparison import counts
 from kls.study.store import read_logits
@@ -123,8 +121,7 @@ def comparison_table(records, store, baseline=BASELINE):
             found[metric] = compare_methods(members, store, metric, baseline)
         for method, one in found["accuracy"].items():
             names = (display_name(dataset), model, method, f"n = {one.uncertainty.n}")
-            cells = (cells_of(metric, compared[method]) for metric, compared in found.items())
-            rows += [(name, *of_metric) for name, of_metric in zip_longest(names, cells, fillvalue="")]
+            rows += named_rows(names, [cells_of(metric, compared[method]) for metric, compared in found.items()])
             of = {"dataset": dataset, "model": model, "method": method}
             numbers += [{**of, "metric": metric, **numbers_of(compared[method])} for metric, compared in found.items()]
     if not rows:

@@ -2,6 +2,7 @@
 
 import textwrap
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from tabulate import tabulate
 
@@ -44,7 +45,7 @@ class Table:
 
     def markdown(self):
         header = [escape_markdown(name) for name in self.header]
-        body = tabulate(self._cells("**{}**", escape_markdown), header, "pipe", disable_numparse=True)
+        body = _pipe_table(header, self._cells("**{}**", escape_markdown))
         return "\n\n".join([escape_html(self.caption), body, *map(escape_html, self._all_notes())]) + "\n"
 
     def latex(self):
@@ -77,6 +78,27 @@ class Table:
             [bold.format(escape(cell.text)) if isinstance(cell, Bold) else escape(cell) for cell in row]
             for row in self.rows
         ]
+
+
+def named_rows(names, rows):
+    """Returns rows behind a first column that says what they have in common, a name in each.
+
+    Args:
+        names: Such as the dataset and the network; where there are more of them than rows, empty rows follow.
+        rows: Tuples of cells, one row at least.
+    """
+    blank = ("",) * len(rows[0])
+    rows = [*rows, *[blank] * (len(names) - len(rows))]
+    return [(name, *row) for name, row in zip_longest(names, rows, fillvalue="")]
+
+
+def _pipe_table(header, rows):
+    """Returns a Markdown table whose columns are as wide as their widest cells; tabulate's are two wider."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in (header, *rows)]
+    first, *lines = (f"| {' | '.join(row)} |" for row in padded)
+    rule = "|".join(f":{'-' * (width + 1)}" for width in widths)
+    return "\n".join([first, f"|{rule}|", *lines])
 
 
 def display_name(dataset):

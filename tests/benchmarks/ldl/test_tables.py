@@ -125,8 +125,9 @@ class TestMeasuresTable:
         """Table 7, ResNet-18: 78.67 ± 0.14, 0.060, 0.086, 0.826 and a Brier score of the predicted class of 0.118."""
         study.add("cifar100_full", "resnet18", "off-ldl", 0.9, 0.75, teacher="resnet200", classes=100)
         table, numbers = metrics_table(study.networks, study.records, PAPER)
-        assert table.rows[0][:5] == ("cifar100_full", "resnet18", "off-ldl (resnet200)", "1", "90.00")
-        assert table.rows[1] == ("", "", "published", "3", "78.67 ± 0.14", "–", "6.0", "8.6", "0.826", "0.118", "–")
+        assert table.rows[0][:4] == ("cifar100_full", "off-ldl (resnet200)", "1", "90.00")
+        published = ("published", "3", "78.67 ± 0.14", "–", "6.0", "8.6", "0.826", "0.118", "–")
+        assert table.rows[1] == ("resnet18", *published)
         assert numbers["ece_published"].item() == 0.060
         assert numbers["n"].item() == 1
 
@@ -138,19 +139,19 @@ class TestMeasuresTable:
         compared = pd.DataFrame(words, columns=["method", "metric", "word"])
         compared = compared.assign(dataset="cifar10", model="resnet20v1")
         table, _ = metrics_table(study.networks, study.records, PAPER, compared)
-        rows = {row[2]: row for row in table.rows if row[0]}
-        assert rows["vanilla"][3] == "3"
-        assert rows["vanilla"][4] == "85.00 ± 6.00"
+        rows = {row[1]: row for row in table.rows if row[1] != "published"}
+        assert rows["vanilla"][2:4] == ("3", "85.00 ± 6.00")
         bold = [(name, index) for name, row in rows.items() for index, cell in enumerate(row) if isinstance(cell, Bold)]
-        assert bold == [("ls", 7)]
-        assert table.header[7] == "NLL"
+        assert bold == [("ls", 6)]
+        assert table.header[6] == "NLL"
         assert bold_note(compared, "vanilla") in table.caption
         assert table.caption.endswith("ECE is compared with 15 bins.")
 
     def test_data_that_the_paper_does_not_have(self, study):
         study.add("mine", "resnet20v1", "on-ldl", 0.9, 0.8, teacher="resnet32v1", mixing="ricap")
         table, numbers = metrics_table(study.networks, study.records, PAPER)
-        assert len(table.rows) == 1
+        assert [row[0] for row in table.rows] == ["mine", "resnet20v1"]
+        assert not any(table.rows[1][1:])
         assert numbers["accuracy_published"].isna().all()
         assert "mine: 20 epochs (the paper: 240, long 350), 500 training and 100 evaluation images" in table.notes[0]
 

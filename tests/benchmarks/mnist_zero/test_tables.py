@@ -164,24 +164,24 @@ def test_a_data_set_is_told_from_the_class_that_it_lacks(name, parts):
 
 
 SOFTMAX = ("softmax", "0.8000", "80.00", "25.00")
-BOTH = ("softmax and error", "0.8000", "60.00", "50.00")
-AT_RATE = ("softmax that 90% pass", "0.7000", "60.00", "25.00")
-BELOW = ("",) * 6
-PUBLISHED = ("", "", "published", "?", "99", "–", "softmax and error", "0.659", "96", "90")
+BOTH = ("softmax, error", "0.8000", "60.00", "50.00")
+AT_RATE = ("90% pass", "0.7000", "60.00", "25.00")
+BELOW = ("",) * 3
+PUBLISHED = ("published", "99", "–", "softmax, error", "0.659", "96", "90")
 
 
 class TestZeroTable:
     def test_three_criteria_of_a_network(self, study):
         table = study.add().zero()
         assert table.header == (
-            *("dataset", "held out", "method", "n", "accuracy %", "AUROC %", "criterion", "threshold"),
+            *("network", "method", "accuracy %", "AUROC %", "criterion", "threshold"),
             *("zero %", "else %"),
         )
         auroc = f"{100 * roc_auc_score([1] * 4 + [0] * 5, [*ID, *OOD]):.2f}"
         assert table.rows == (
-            ("mine", "1", "std-1", "1", "50.00", auroc, *SOFTMAX),
-            (*BELOW, *BOTH),
-            (*BELOW, *AT_RATE),
+            ("mine", "std-1", "50.00", auroc, *SOFTMAX),
+            ("without 1", *BELOW, *BOTH),
+            ("n = 1", *BELOW, *AT_RATE),
         )
 
     def test_published_numbers_stand_below_the_network_that_they_are_of(self, study):
@@ -191,38 +191,44 @@ class TestZeroTable:
         ):
             study.add(dataset, method)
         rows = study.zero().rows
-        assert [row[2] for row in rows if row[2]] == [
+        assert [row[1] for row in rows if row[1]] == [
             *("cross-entropy", "std-1", "published", "std-5"),
             *("std-1", "std-1", "std-1"),  # of mnist without 1, of digits, and the mean over both classes of mnist
         ]
-        assert rows[6] == PUBLISHED
+        assert rows[6] == ("", *PUBLISHED)
 
     def test_a_classifier_alone_is_judged_without_proxy_images(self, study):
-        (row,) = study.add(method="classifier").zero().rows
-        assert row[2:5] == ("classifier", "1", "50.00")
-        assert row[5] != "–"
-        assert row[6:] == AT_RATE
+        row, *others = study.add(method="classifier").zero().rows
+        assert row[1:3] == ("classifier", "50.00")
+        assert row[3] != "–"
+        assert row[4:] == AT_RATE
+        assert [other[0] for other in others] == ["without 1", "n = 1"]
+        assert not any(cell for other in others for cell in other[1:])
 
     def test_held_out_classes_stand_alone_and_in_their_mean(self, study):
         study.add("mine-without-0", held_out=(0.4,) * 5).add("mine-without-3", held_out=(0.99,) * 5)
         study.add("other-without-0")
         rows = study.zero().rows
-        first = [row for row in rows if row[6] == "softmax"]
-        assert [row[:4] for row in first] == [
-            *(("mine", "0", "std-1", "1"), ("mine", "3", "std-1", "1"), ("other", "0", "std-1", "1")),
-            ("mine", "mean of 2", "std-1", "2"),
+        first = [row for row in rows if row[4] == "softmax"]
+        assert [row[:2] for row in first] == [(name, "std-1") for name in ("mine", "mine", "other", "mine")]
+        assert [row[0] for row in rows if row[4] == "softmax, error"] == [
+            "without 0",
+            "without 3",
+            "without 0",
+            "mean of 2",
         ]
+        assert [row[0] for row in rows if row[4] == "90% pass"] == ["n = 1", "n = 1", "n = 1", "n = 2"]
         # of 100 and 0 the deviation is 70.71; of equal ones 0
-        assert first[-1][4:] == (
+        assert first[-1][2:] == (
             *("50.00 ± 0.00", "50.00 ± 70.71", "softmax", "0.8000 ± 0.0000", "50.00 ± 70.71", "25.00 ± 0.00"),
         )
 
     def test_seeds_are_averaged_over(self, study):
         study.add(held_out=(0.4,) * 5).add(held_out=(0.99,) * 5, seed=1)
-        first, *_ = rows = study.zero().rows
-        assert first[:4] == ("mine", "1", "std-1", "2")
-        assert first[8] == "50.00 ± 70.71"
-        assert len(rows) == 3
+        first, _, third = study.zero().rows
+        assert first[:2] == ("mine", "std-1")
+        assert first[6] == "50.00 ± 70.71"
+        assert third[0] == "n = 2"
 
     def test_the_frame_has_a_row_per_network_and_criterion(self, study):
         study.add().add(method="classifier").add(seed=1)
@@ -271,7 +277,7 @@ def test_tables_are_written_as_shown_and_unrounded(study, tmp_path):
     networks = study.add("mnist-without-0").measured()
     table, frame = zero_table(networks, study.records, PAPER)
     table.write(tmp_path, frame)
-    assert "|           |            | published | ?   | 99 " in (tmp_path / "zero.md").read_text()
+    assert "|           | published | 99 " in (tmp_path / "zero.md").read_text()
     assert "--" in (tmp_path / "zero.tex").read_text()
     read = pd.read_csv(tmp_path / "zero.csv").set_index("criterion")
     assert read.loc["msp", "threshold"] == pytest.approx(0.8, abs=1e-7)

@@ -4,18 +4,32 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kls.study.report.tables import DEVIATION, Bold, Table, percent
+from kls.study.report.tables import DEVIATION, Bold, Table, named_rows, percent
 
 TABLE = Table("name", "A caption.", ("set", "γ=1"), (("a_b", Bold("97.50 ± 0.10")), ("50 %", "–")), notes=("A note.",))
 
 
 def test_markdown():
     assert TABLE.markdown() == (
-        "A caption.\n\n| set   | γ=1              |\n|:------|:-----------------|\n"
-        "| a_b   | **97.50 ± 0.10** |\n| 50 %  | –                |\n\nA note.\n"
+        "A caption.\n\n| set  | γ=1              |\n|:-----|:-----------------|\n"
+        "| a_b  | **97.50 ± 0.10** |\n| 50 % | –                |\n\nA note.\n"
         "\n±: standard deviation over the networks of a cell, with n - 1 in the denominator; published ones as "
         "printed.\n"
     )
+
+
+def test_names_stand_before_rows_and_blank_ones_if_there_are_more():
+    assert named_rows(("set", "net"), [("a",), ("b",), ("c",)]) == [("set", "a"), ("net", "b"), ("", "c")]
+    assert named_rows(("set", "net"), [("a", "1")]) == [("set", "a", "1"), ("net", "", "")]
+
+
+def test_printed_sentences_are_filled_and_rows_stay_whole(tmp_path, capsys):
+    table = Table("name", "A word. " * 40, ("heading " * 20,), (("cell",),))
+    table.show(tmp_path, pd.DataFrame())
+    caption, heading, _, cell = capsys.readouterr().out.strip().replace("\n\n", "\n|").rsplit("\n", 3)
+    assert caption.split() == ["A", "word."] * 40
+    assert max(map(len, caption.splitlines())) <= 100
+    assert len(heading.strip("|")) == len(cell.strip("|")) > 100
 
 
 def test_a_deviation_is_defined_where_there_is_one_alone():
