@@ -198,7 +198,8 @@ def corrections_tables(frame, classes):
             tuple(rows),
             (
                 "difference: to the network without smoothing, same seeds, score and correction, with a paired 95 % "
-                f"bootstrap confidence interval ({RESAMPLES:,} resamples of the images, at fixed temperatures). "
+                "bootstrap confidence interval for new images, not new seeds "
+                f"({RESAMPLES:,} resamples of the images, at fixed temperatures). "
                 "Temperatures: each half of the evaluation images is judged by the one that was fitted to the other "
                 "half. Scores that need more than logits are shown as trained, but for ODIN.",
                 *reversed_note(part["auroc"]),
