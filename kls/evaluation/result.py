@@ -1,5 +1,6 @@
 """What an evaluation found: its numbers as rows, tables, a line of text and figures."""
 
+import textwrap
 from collections.abc import Collection
 from dataclasses import dataclass
 from html import escape
@@ -29,6 +30,7 @@ HEADINGS = {
     "fpr95": "FPR at 95 % TPR, %",
 }
 CHANCE = 0.5  # AUROC of scores that tell nothing
+TITLE_WIDTH = 46  # characters
 NAMED = 5  # of what a remark is about
 SUMMARY = ("accuracy", "ece", "mce", "uce", "nll", "brier", "brier_top", "aurc")  # as in `calibration.summarize`
 
@@ -94,15 +96,16 @@ class Evaluation:
         return "".join([*parts, *(f"<p>{escape(remark)}</p>" for remark in self.remarks)])
 
     def __repr__(self):
-        return f"{type(self).__name__}({self._headline})"
+        return f"{type(self).__name__}({self.headline})"
 
     @property
     def summary(self):
         """One line: accuracy, calibration and the best OOD score, and what is not to be taken at face value."""
-        return "; ".join([self._headline, *(remark.removesuffix(".") for remark in self.remarks)])
+        return "; ".join([self.headline, *(remark.removesuffix(".") for remark in self.remarks)])
 
     @property
-    def _headline(self):
+    def headline(self):
+        """The line without what is not to be taken at face value."""
         found = self.value
         parts = [
             f"accuracy {100 * found('accuracy'):.2f} %, ECE {100 * found('ece'):.2f} %, NLL {found('nll'):.4f}, "
@@ -133,9 +136,19 @@ class Evaluation:
         )
 
     def plot_reliability(self, scaling=UNSCALED):
-        """Draws the reliability diagram; returns a `matplotlib.figure.Figure`."""
+        """Draws the reliability diagram, whose title says how a scaling was fitted, with its temperature.
+
+        Args:
+            scaling: As in `logits`.
+
+        Returns:
+            A `matplotlib.figure.Figure`.
+        """
         check_choice(scaling, "scaling", self.logits)
-        title = "Reliability" if scaling == UNSCALED else f"Reliability, {scaling} scaling"
+        title = "Reliability"
+        if scaling != UNSCALED:
+            how = textwrap.fill(self.scaling_note.partition(": ")[2].removesuffix("."), TITLE_WIDTH)
+            title = f"Reliability, {scaling} scaling\n{how}"
         return plots.reliability_diagram(
             self.labels, self.logits[scaling], self.bins, from_logits=True, convention=self.convention, title=title
         )
@@ -154,6 +167,34 @@ class Evaluation:
         """Draws the risk-coverage curves, one per scaling."""
         curves = {"as trained" if name == UNSCALED else name: logits for name, logits in self.logits.items()}
         return plots.risk_coverage_curves(self.labels, curves, from_logits=True)
+
+    def save_report(self, path, images=None, class_names=None):
+        """Writes all that was found as one HTML file, and the numbers behind it as CSV into a folder beside it.
+
+        The page needs nothing else: no network, no script. The folder is called as the page, without `.html`.
+
+        Args:
+            path: Path of the page, which ends in `.html`.
+            images: The images of the ID data in their order, of shape `(N, H, W, C)` with 1 or 3 channels, uint8 or
+                floats in [0, 1]: those that are wrong with most confidence, and those that score lowest, are shown.
+            class_names: Names of the K classes; their indices by default.
+
+        Raises:
+            ValueError: If an argument is not as above.
+            OSError: If a file cannot be written.
+
+        Example:
+
+        ```python
+        evaluation = kls.evaluate(model, test, ood={"fashion": fashion}, scaling="temperature")
+        evaluation.save_report("report.html", images=x_test, class_names=names)
+        ```
+        """
+        from kls.evaluation.report import evaluation_page
+        from kls.pages.page import page_path
+
+        page_path(path)
+        evaluation_page(self, list(self._tables(("auroc", "fpr95"))), images, class_names).write(path)
 
     def _scores_of(self, score):
         if not self.scores:

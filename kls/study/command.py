@@ -11,9 +11,9 @@ from kls.study.estimate import RATE_STEPS, Rehearsal, measure_rate, training_ste
 from kls.study.networks import TrainingError
 from kls.study.progress import format_seconds
 from kls.study.report.caveats import caveats_of_plan
-from kls.study.report.escaping import escape_markdown
 from kls.study.run import STOPPED, check_parents
 from kls.study.store import StoreError
+from kls.utils.escaping import escape_markdown
 
 
 def run_command(options, make_study, report):

@@ -24,7 +24,7 @@ from kls.study.records import (
     read_record,
     seal,
 )
-from kls.study.report.escaping import escape_csv
+from kls.utils.escaping import escape_csv
 from kls.utils.files import atomic_write, remove_partial, write_atomically
 
 CLASS_LOSSES = "class_losses"

@@ -186,6 +186,20 @@ CALLS = [
     Call(
         "kls.evaluation.Evaluation.plot_confidences", method("plot_confidences"), {}, {"score": optional(choice("msp"))}
     ),
+    Call(
+        "kls.evaluation.Evaluation.save_report",
+        method("save_report"),
+        {"path": "report.html"},
+        {
+            "path": [*path(), "report", "report.txt"],
+            "images": [5, "abc", [1], {}, object(), np.zeros((2, 8, 8)), np.zeros((len(IMAGES), 8, 8, 2), np.uint8)],
+            "class_names": [5, "abc", [], ["a"], [1, 2, 3], {}, object()],
+        },
+        fine={
+            "images": [None, np.zeros((len(IMAGES), 8, 8), np.uint8), np.ones((len(IMAGES), 8, 8, 3))],
+            "class_names": [None, ["a", "b", "c"], ("a", "b", "c")],
+        },
+    ),
     Call("kls.evaluation.Evaluation.plot_roc", method("plot_roc"), {}, {"score": optional(choice("msp"))}),
     Call(
         "kls.utils.data.feed",

@@ -8,7 +8,7 @@ from tabulate import tabulate
 
 import decathlon
 from kls.study.report.caveats import caveats
-from kls.study.report.escaping import escape_csv, escape_html, escape_latex, escape_markdown
+from kls.utils.escaping import csv_of, escape_html, escape_latex, escape_markdown
 from kls.utils.files import write_atomically
 
 DEVIATION = (
@@ -58,8 +58,7 @@ class Table:
         """Writes `NAME.md` and `NAME.tex` as shown, and `NAME.csv` with the unrounded numbers of a frame."""
         write_atomically(directory / f"{self.name}.md", self.markdown())
         write_atomically(directory / f"{self.name}.tex", self.latex())
-        cells = frame.map(escape_csv).rename(columns=escape_csv)
-        write_atomically(directory / f"{self.name}.csv", cells.to_csv(index=False))
+        write_atomically(directory / f"{self.name}.csv", csv_of(frame))
 
     def show(self, directory, frame):
         """Prints the table, its sentences filled to `WIDTH` columns, then writes it as `write` does."""

@@ -58,6 +58,11 @@ def escape_csv(value):
     return value
 
 
+def csv_of(frame):
+    """Returns a `pandas.DataFrame` as CSV, its texts and the names of its columns by `escape_csv`."""
+    return frame.map(escape_csv).rename(columns=escape_csv).to_csv(index=False)
+
+
 def _one_line(text):
     return " ".join(text.splitlines())
 
