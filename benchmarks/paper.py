@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 
 from decathlon.options import positive
 from kls.models import names
-from kls.study.command import run_command
+from kls.study.command import parse_command, run_command
 from kls.study.options import add_study_options
 from kls.study.study import Study
 
@@ -50,7 +50,7 @@ def run_paper(parser, arguments, list_rows, make_plan, report, class_losses=Fals
     Returns:
         Exit code, as of `run_command`.
     """
-    options = parser.parse_args(arguments)
+    options = parse_command(parser, arguments)
     if options.list:
         print(list_rows(options.data_dir))
         return 0

@@ -4,18 +4,20 @@ import argparse
 import os
 import sys
 from inspect import signature
+from pathlib import Path
 
-from decathlon.options import positive
-from kls.study.command import run_command
+from decathlon.options import directory, positive
+from kls.study.command import parse_command, run_command
 from kls.study.methods import LabelSmoothing
 from kls.study.options import add_study_options
+from kls.study.report.command import run_report
 from kls.study.study import Study
 from kls.study.trial import OPTIMIZERS
 
 
 def main(arguments=None):
     """Runs a command and returns its exit code: 0, 1 if a trial failed, 2 if it cannot be run, 130 if stopped."""
-    options = _parser().parse_args(arguments)
+    options = parse_command(_parser(), arguments)
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # for modules of the user's own, as `python -m` has it
     return options.run(options)
@@ -76,7 +78,18 @@ def _parser():
     add("--shift", type=float, default=0.1, metavar="S", help="share of the side (default: %(default)s)")
     add("--flip", action=argparse.BooleanOptionalAction, help="mirror images (default: as catalogued)")
     add_study_options(command, "study")
+    _add_report(commands)
     return parser
+
+
+def _add_report(commands):
+    command = commands.add_parser("report", help="write the report of a run, without training")
+    command.set_defaults(run=run_report)
+    command.add_argument("directory", type=directory, metavar="RUN", help="what the study was given as --out")
+    command.add_argument("--out", type=Path, metavar="FILE", help="the page (default: RUN/report.html)")
+    command.add_argument(
+        "--data-dir", type=directory, metavar="DIR", help="prepared data, for the images (default: where they were)"
+    )
 
 
 if __name__ == "__main__":

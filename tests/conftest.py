@@ -31,6 +31,7 @@ from keras import layers
 import decathlon
 from decathlon.sources.npz import open_npz
 from kls.models import registry
+from kls.study import command as command_module
 from kls.study import run as run_module
 from kls.study.methods import LabelSmoothing
 from kls.study.outputs import measure
@@ -111,6 +112,22 @@ def no_autotuner_to_wait_for(request):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keras.Model, "fit", checked)
         yield
+
+
+WRITE_REPORT = command_module.write_report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _without_reports():
+    """Leaves out the reports of commands, which take seconds each; tests of reports ask for `with_reports`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command_module, "write_report", lambda study, results: None)
+        yield
+
+
+@pytest.fixture
+def with_reports(monkeypatch):
+    monkeypatch.setattr(command_module, "write_report", WRITE_REPORT)
 
 
 @pytest.fixture(scope="session")

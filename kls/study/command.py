@@ -1,5 +1,6 @@
 """What happens when a study's command is given: plan, run, report; errors as sentences and exit codes."""
 
+import shlex
 import signal
 import sys
 from contextlib import contextmanager
@@ -9,18 +10,33 @@ from tabulate import tabulate
 from decathlon.store import DataError
 from kls.study.estimate import RATE_STEPS, Rehearsal, measure_rate, training_steps
 from kls.study.networks import TrainingError
+from kls.study.plan import PlanError
 from kls.study.progress import format_seconds
 from kls.study.report.caveats import caveats_of_plan
+from kls.study.report.command import REPORT
 from kls.study.run import STOPPED, check_parents
 from kls.study.store import StoreError
 from kls.utils.escaping import escape_markdown
+
+
+def parse_command(parser, arguments=None):
+    """Returns the parsed command line, with the command as text as its `command`.
+
+    Args:
+        parser: An `argparse.ArgumentParser`.
+        arguments: The command line, or `None` for that of this process.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = parser.parse_args(arguments)
+    options.command = f"{parser.prog} {shlex.join(map(str, arguments))}"
+    return options
 
 
 def run_command(options, make_study, report):
     """Carries out a study's command.
 
     Args:
-        options: The parsed command line, with the options that all studies share.
+        options: What `parse_command` returned, with the options that all studies share.
         make_study: Function that returns the `Study`.
         report: Function of the `Study` and its `Results` that shows what is finished.
 
@@ -36,7 +52,7 @@ def run_command(options, make_study, report):
                 print(describe(study))
                 return 0
             with study.store.writing():
-                code = study.execute(options.workers, options.strategy)
+                code = study.execute(options.workers, options.strategy, options.command)
                 _show(study, report)
     except (StoreError, TrainingError, DataError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -54,6 +70,18 @@ def _show(study, report):
         print(f"failed: {trial.label}: {reason.splitlines()[0]}")
     if results.records:
         report(study, results)
+        write_report(study, results)
+
+
+def write_report(study, results):
+    """Writes the report of what is finished into the directory of the results, and says where it is."""
+    path = study.store.out / REPORT
+    try:
+        with study.store.going_on_if_unwritten():
+            results.save_report(path)
+            print(f"Report: {path}")
+    except PlanError as error:
+        print(f"No report: {error}")
 
 
 @contextmanager

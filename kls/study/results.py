@@ -5,12 +5,15 @@ from functools import cached_property
 
 import pandas as pd
 
+from kls.pages.page import page_path
 from kls.study.devices import precision_policy
+from kls.study.manifest import read_manifest
 from kls.study.methods import Method
 from kls.study.networks import on_pixels, trained_network
 from kls.study.plan import PlanError
 from kls.study.report.calibration import calibration_table
 from kls.study.report.comparisons import BASELINE, compare_methods, comparison_table
+from kls.study.report.page import study_page
 from kls.study.store import VALIDATION, frame_of, has_outputs
 from kls.study.verdict import verdict_of
 
@@ -126,6 +129,33 @@ class Results:
         """Prints the `verdicts()` and writes them into `verdict.txt`; nothing if there are none."""
         if found := self.verdicts():
             self._trainer.store.show_text("verdict.txt", "\n\n".join(map(str, found)))
+
+    def save_report(self, path):
+        """Writes the report: the verdict first, then what it stands on, as one HTML file that needs nothing else.
+
+        The numbers behind its tables and figures, and a model card, are written into a folder beside it, which is
+        called as the page, without `.html`.
+
+        Args:
+            path: Path of the page, which ends in `.html`.
+
+        Raises:
+            PlanError: If no trial that was asked for is finished.
+            ValueError: If `path` is no such path.
+            OSError: If a file cannot be written.
+        """
+        page_path(path)
+        if not self._asked_records:
+            raise PlanError("There is nothing to report: no trial that was asked for is finished.")
+        datasets, manifest = self._trainer.sources.datasets, read_manifest(self._trainer.store.out)
+        unfinished = len(self._asked) - len(self._asked_records)
+        study_page(
+            self._asked_records,
+            self._trainer.store,
+            lambda record: (datasets[record["dataset"]], ""),
+            manifest and manifest.command,
+            unfinished,
+        ).write(path)
 
     def logits(self, method, seed=0, split=None):
         """Returns `(logits, labels)` of a split, or of an OOD dataset.

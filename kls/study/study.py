@@ -11,6 +11,7 @@ from kls.ood.scores import SCORES
 from kls.study.architecture import code_of
 from kls.study.data import Sources, as_dataset, ood_of, open_others
 from kls.study.executors.processes import check_importable, check_workers
+from kls.study.manifest import manifest_of, write_manifest
 from kls.study.methods import CrossEntropy, LabelSmoothing, Method, check_registered, parse
 from kls.study.models import describe_model, find
 from kls.study.plan import Plan, PlanError, with_parents
@@ -209,8 +210,11 @@ class Study:
                 raise KeyboardInterrupt
         return self.results()
 
-    def execute(self, workers=1, strategy="none"):
-        """Trains what is not finished, for whoever holds `store.writing()`, and returns the exit code of `run.run`."""
+    def execute(self, workers=1, strategy="none", command=""):
+        """Trains what is not finished, for whoever holds `store.writing()`, and returns the exit code of `run.run`.
+
+        What was asked for is written into `study.json` before, with the command that asked for it.
+        """
         trials = self.trainer.plan.trials
         check_choice(strategy, "strategy", STRATEGIES)
         check_workers(check_whole(workers, "workers", 1), strategy)
@@ -221,6 +225,8 @@ class Study:
             raise PlanError(f"{alone.label} keeps the memory of one replica. Received: strategy={strategy!r}.")
         if workers > 1:
             self._check_importable()
+        with self.store.going_on_if_unwritten():
+            write_manifest(self.store.out, manifest_of(self.trainer.plan, self.trainer.sources, command))
         return run(replace(self.trainer, strategy=strategy), workers)
 
     def _check_importable(self):

@@ -119,24 +119,26 @@ class Verdict:
             names = {"method": self.candidate, "metric": line.metric, "correction": line.correction}
             numbers.append({**names, **numbers_of(line.comparison)})
         header = ("metric", "correction", "n", "difference", "verdict")
-        return Table("verdict", self._headline(), header, tuple(rows)), pd.DataFrame(numbers)
+        return Table("verdict", self.headline, header, tuple(rows)), pd.DataFrame(numbers)
 
-    def __str__(self):
-        what = f"{self.place}: {self.candidate} against {BASELINE}; {self._basis}"
-        below = [f"{method} is not sure to do what is required: {lack}." for method, lack in self.shortfalls.items()]
-        below += [
+    @property
+    def subject(self):
+        """What is held against what, and on what it is judged."""
+        return f"{self.place}: {self.candidate} against {BASELINE}; {self._basis}"
+
+    @property
+    def notes(self):
+        """What is to be known beside the lines: a list of sentences."""
+        found = [f"{method} is not sure to do what is required: {lack}." for method, lack in self.shortfalls.items()]
+        found += [
             f"{BASELINE} itself is worse in {_listed(list(map(heading_of, metrics)))} {AFTER[correction]}."
             for correction, metrics in self.harmful.items()
         ]
-        below += [sentence for sentence in (self.chosen, self._resolution()) if sentence]
-        return "\n".join(
-            [
-                _filled(self._headline()),
-                textwrap.fill(what, WIDTH, initial_indent="  ", subsequent_indent="    "),
-                *self._aligned(),
-                *map(_filled, below),
-            ]
-        )
+        return found + [sentence for sentence in (self.chosen, self._resolution()) if sentence]
+
+    def __str__(self):
+        subject = textwrap.fill(self.subject, WIDTH, initial_indent="  ", subsequent_indent="    ")
+        return "\n".join([_filled(self.headline), subject, *self._aligned(), *map(_filled, self.notes)])
 
     @property
     def _final(self):
@@ -157,8 +159,9 @@ class Verdict:
         n = self.lines[0].comparison.uncertainty.n
         return f"{n} seed{'s' * (n > 1)} and {self.images}"
 
-    def _headline(self):
-        """Returns the question, the answer, and what it stands on."""
+    @property
+    def headline(self):
+        """The question, the answer, and what it stands on."""
         found = {BETTER: [], WORSE: [], SAME: [], UNKNOWN: []}
         for first, last in self._pairs:
             if last.word != UNKNOWN or first.word not in (BETTER, WORSE):  # of which `_changed` tells

@@ -107,7 +107,16 @@ def display_name(dataset):
 
 
 def data_note(record):
-    """Returns what a trial's data were: images, size, classes, whether they are a subset; and its caveats.
+    """Returns what a trial's data were, as `images_note` says, and its caveats.
+
+    Args:
+        record: The trial's record.
+    """
+    return "; ".join([images_note(record), *caveats(record)])
+
+
+def images_note(record):
+    """Returns what a trial's data were: images, size, classes, whether they are a subset.
 
     Args:
         record: The trial's record.
@@ -121,7 +130,6 @@ def data_note(record):
     return (
         f"{record['train_images']:,} training and {record['evaluation_images']:,} evaluation images of "
         f"{record['image_size']} px in {record['classes']} classes{subset}"
-        + "".join(f"; {caveat}" for caveat in caveats(record))
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.decathlon.__main__ import main
 from benchmarks.decathlon.plan import PAPER_ROWS
+from kls.__main__ import main as make_report
 
 
 class TestRefusals:
@@ -91,3 +92,10 @@ def test_list_shows_the_paper_and_what_is_prepared(data_dir, capsys):
     assert sum(line.startswith("| imagenet12") for line in lines) == 2
     assert any("daimlerpedcls" in line and "1.0 ... 0.6" in line for line in lines)
     assert any("glyphs (synthetic)" in line for line in lines)
+
+
+def test_a_report_can_be_made_of_it(finished_run, tmp_path):
+    assert make_report(["report", str(finished_run[1]), "--out", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert all(f"<h3>{part}</h3>" in page for part in ("Verdict", "Reliability", "Classes", "Recipe", "Model card"))
+    assert page.count("<article") == 1

@@ -9,6 +9,7 @@ from sklearn.metrics import f1_score, log_loss, top_k_accuracy_score
 
 from benchmarks.ldl import __main__ as command
 from benchmarks.ldl.tables import with_configuration
+from kls.__main__ import main as make_report
 from kls.calibration.samples import softmax
 from kls.models import registry
 from kls.study.records import read_record
@@ -162,3 +163,10 @@ class TestTheCommand:
     def test_dropout_leaves_no_one_set_of_features(self, study, asked, tmp_path, capsys):
         assert study(tmp_path / "out", "--methods", "mcdo", *asked) == 2
         assert "scores of features, cannot be had of stripes tiny mcdo seed=0" in capsys.readouterr().err
+
+
+def test_a_report_can_be_made_of_it(finished, tmp_path):
+    assert make_report(["report", str(finished), "--out", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert all(f"<h3>{part}</h3>" in page for part in ("Verdict", "Reliability", "Classes", "Recipe", "Model card"))
+    assert page.count("<article") == 2

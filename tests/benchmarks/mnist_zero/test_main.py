@@ -16,6 +16,7 @@ import decathlon
 import kls
 from benchmarks.mnist_zero import __main__ as command
 from decathlon.sources.npz import open_npz
+from kls.__main__ import main as make_report
 from kls.models import registry
 from kls.ood import Threshold
 from kls.study import run as run_module
@@ -108,7 +109,9 @@ class Finished:
 
 
 def files(directory):
-    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    """Returns the bytes of all files, but for the one that says where the results are."""
+    paths = [path for path in directory.rglob("*") if path.is_file() and path.name != "study.json"]
+    return {str(path.relative_to(directory)): path.read_bytes() for path in paths}
 
 
 @pytest.fixture(scope="module")
@@ -382,3 +385,10 @@ class TestTheCommand:
             study(tmp_path / "out", *arguments)
         assert stop.value.code == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_report_can_be_made_of_it(out, tmp_path):
+    assert make_report(["report", str(out), "--out", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert all(f"<h3>{part}</h3>" in page for part in ("Verdict", "Reliability", "Classes", "Recipe", "Model card"))
+    assert page.count("<article") == 1

@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 import decathlon
 from benchmarks.ood.__main__ import main
 from benchmarks.tables.__main__ import main as show_tables
+from kls.__main__ import main as make_report
 from kls.models import registry
 from kls.study import command
 from kls.study import run as run_module
@@ -344,3 +345,10 @@ def test_the_list_shows_both_presets(prepared_dir, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:]] == ["digits", "svhn_cropped", "cifar10", "cifar100_full"]
     assert "missing: cifar10 tiny_imagenet" in lines[4]
+
+
+def test_a_report_can_be_made_of_it(finished, tmp_path):
+    assert make_report(["report", str(finished[1]), "--out", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert all(f"<h3>{part}</h3>" in page for part in ("Verdict", "Reliability", "Classes", "Recipe", "Model card"))
+    assert page.count("<article") == 2

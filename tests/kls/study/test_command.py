@@ -9,7 +9,10 @@ import pytest
 from kls.__main__ import main
 from kls.study import store as store_module
 from kls.study import study as study_module
+from kls.study.manifest import read_manifest
 from kls.study.store import RunStore
+
+from ..pages.helpers import parsed
 
 
 @pytest.fixture
@@ -150,6 +153,28 @@ def test_the_verdict_is_written_and_printed_above_the_comparison(study, store, t
     text = (store.out / "verdict.txt").read_text()
     assert text.startswith("Should you smooth the labels? Cannot tell. One seed does not tell")
     assert f"\n{text}\nDifferences from gamma=1 of the last epoch's networks" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("with_reports")
+class TestItsReport:
+    def test_it_is_written_last_and_named_and_the_command_is_kept(self, study, store, trainer, capsys):
+        trainer()
+        assert study("--gamma", "1", "0.9") == 0
+        assert capsys.readouterr().out.endswith(f"Report: {store.out / 'report.html'}\n")
+        found = parsed(store.out / "report.html")
+        command = read_manifest(store.out).command
+        assert command.startswith("kls study stripes --model resnet8v1 --epochs 1 ")
+        assert command.endswith(f"--out {store.out} --gamma 1 0.9")
+        assert command in found.texts("pre")
+        assert list(read_manifest(store.out).asked.values()) == ["gamma=1", "gamma=0.9"]
+
+    def test_what_keeps_it_from_being_written_is_said(self, study, store, trainer, capsys):
+        trainer()
+        (store.out / "report.html").mkdir(parents=True)
+        assert study() == 2
+        out, err = capsys.readouterr()
+        assert err.startswith(f"error: cannot write: [Errno 21] Is a directory: '{store.out / 'report.html'}'")
+        assert "Report: " not in out
 
 
 @pytest.mark.parametrize("option", ["--out", "--data-dir"])

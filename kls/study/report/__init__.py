@@ -1,0 +1,1 @@
+"""What a study shows: its tables, its figures and its report."""
