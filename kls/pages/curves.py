@@ -58,9 +58,16 @@ def roc_curves(name, networks, caption):
 
         figures.append((f"ROC, {title}", svg_of(f"{name}-{index}", draw)))
         for ood, scores in ood_scores.items():
-            fpr, tpr = roc(id_scores, scores)
+            fpr, tpr = _corners(*roc(id_scores, scores))
             frames.append(pd.DataFrame({"network": title, "ood": ood, "fpr": fpr, "tpr": tpr}))
     return Figures(tuple(figures), caption, File.of_frame(name, pd.concat(frames)))
+
+
+def _corners(x, y):
+    """Returns the points of a curve without those on a straight line between their neighbours."""
+    dx, dy = np.diff(x), np.diff(y)
+    kept = np.concatenate([[True], dx[1:] * dy[:-1] != dx[:-1] * dy[1:], [True]])
+    return x[kept], y[kept]
 
 
 def risk_coverage_curves(name, labels, networks, caption):

@@ -1,6 +1,6 @@
 """A page of sections as one HTML file that needs nothing else, and the data behind it as files beside it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
 from urllib.parse import quote
@@ -78,8 +78,9 @@ class Grid:
 
     @property
     def cells(self):
-        """The rows with every cell as a `Cell`."""
-        return [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in self.rows]
+        """The rows with every cell as a `Cell`, whose numbers keep their deviations on the line."""
+        found = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in self.rows]
+        return [[replace(cell, text=cell.text.replace(" ± ", "\xa0±\xa0")) for cell in row] for row in found]
 
 
 @dataclass(frozen=True)

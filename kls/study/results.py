@@ -142,19 +142,20 @@ class Results:
         Raises:
             PlanError: If no trial that was asked for is finished.
             ValueError: If `path` is no such path.
+            StoreError: If stored outputs, or `study.json`, are damaged.
             OSError: If a file cannot be written.
         """
         page_path(path)
         if not self._asked_records:
             raise PlanError("There is nothing to report: no trial that was asked for is finished.")
         datasets, manifest = self._trainer.sources.datasets, read_manifest(self._trainer.store.out)
-        unfinished = len(self._asked) - len(self._asked_records)
+        is_this_one = manifest is not None and manifest.asked.keys() == {trial.id for trial in self._asked}
         study_page(
             self._asked_records,
             self._trainer.store,
             lambda record: (datasets[record["dataset"]], ""),
-            manifest and manifest.command,
-            unfinished,
+            manifest.command if is_this_one else None,
+            len(self._asked) - len(self._asked_records),
         ).write(path)
 
     def logits(self, method, seed=0, split=None):

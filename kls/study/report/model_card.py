@@ -2,7 +2,7 @@
 
 import json
 
-import pandas as pd
+import numpy as np
 
 from kls.calibration.metrics import METRICS as CALIBRATION
 from kls.calibration.metrics import interval
@@ -15,9 +15,11 @@ from kls.study.report.comparisons import SCORE
 from kls.study.report.recipe import machine_of
 from kls.study.report.tables import display_name, images_note
 from kls.utils.escaping import escape_markdown
-from kls.utils.formats import with_interval
+from kls.utils.formats import NOT_PERCENT, with_interval
 
 MEASURED = {"accuracy": "accuracy", "ece": "ECE", "nll": "NLL", "brier": "Brier score"}
+DETECTED = {"auroc": "AUROC", "fpr95": "FPR at 95 % TPR"}
+UNITS = {"nll": " (nats)", "brier": ""}  # of all others percent
 RESAMPLES = 1000
 
 
@@ -42,10 +44,10 @@ def _measured(group, record):
     for metric in MEASURED:
         options = {"bins": BINS, "convention": CONVENTION} if metric == "ece" else {}
         found[metric, ""] = interval(CALIBRATION[metric], labels, logits, RESAMPLES, from_logits=True, **options)
-    id_scores = score_of_logits(logits, SCORE)
+    id_scores = _scores(group, record)
     for ood in group.ood:
-        ood_scores = score_of_logits(group.outputs(record, ood)[0], SCORE)
-        for metric in ("auroc", "fpr95"):
+        ood_scores = _scores(group, record, ood)
+        for metric in DETECTED:
             found[metric, ood] = detection_interval(DETECTION[metric], id_scores, ood_scores, RESAMPLES)
     return found
 
@@ -90,10 +92,11 @@ def _body(group, record, found, command):
         "seeds: mean ± standard deviation of n networks trained alike.\n",
     )
     yield from ("| metric | this network | over seeds |", "|---|---|---|")
-    alike = pd.DataFrame([one for _, one in sorted(group.by_method[record["method"]].items())])
+    alike = [one for _, one in sorted(group.by_method[record["method"]].items())]
     for (metric, ood), one in found.items():
         shown = with_interval(metric, one.value, one.low, one.high)
-        yield f"| {safe(_heading(metric, ood))} | {shown} | {_over_seeds(alike, metric, ood)} |"
+        unit = UNITS.get(metric, " (%)")
+        yield f"| {safe(_heading(metric, ood))}{unit} | {shown} | {_over_seeds(group, alike, metric, ood)} |"
     if group.verdict is not None:
         yield f"\n{safe(group.verdict.headline)}"
     yield from ("\n## Limits\n", "- These numbers are of images like those it was evaluated on, not of others.")
@@ -108,17 +111,22 @@ def _name(record):
 
 
 def _heading(metric, ood):
-    """Returns what people call a metric, with its unit."""
-    if ood:
-        return f"{ {'auroc': 'AUROC', 'fpr95': 'FPR at 95 % TPR'}[metric] } against {display_name(ood)}"
-    return MEASURED[metric]
+    """Returns what people call a metric."""
+    return f"{DETECTED[metric]} against {display_name(ood)}" if ood else MEASURED[metric]
 
 
-def _over_seeds(alike, metric, ood):
-    column = {"accuracy": "accuracy_last", "auroc": f"auroc_{ood}"}.get(metric, metric)
-    if column not in alike:
-        return "–"
-    scale, digits = (1, 4) if metric in ("nll", "brier") else (100, 2)
-    values = scale * alike[column]
-    spread = f" ± {values.std():.{digits}f}" if len(values) > 1 else ""
+def _over_seeds(group, records, metric, ood):
+    """Returns the mean and the standard deviation of a metric over networks, with their number."""
+    if metric == "fpr95":
+        values = [DETECTION[metric](_scores(group, record), _scores(group, record, ood)) for record in records]
+    else:
+        column = {"accuracy": "accuracy_last", "auroc": f"auroc_{ood}"}.get(metric, metric)
+        values = [record[column] for record in records]
+    scale, digits = (1, 4) if metric in NOT_PERCENT else (100, 2)
+    values = scale * np.array(values)
+    spread = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
     return f"{values.mean():.{digits}f}{spread} (n = {len(values)})"
+
+
+def _scores(group, record, ood=None):
+    return score_of_logits(group.outputs(record, ood)[0], SCORE)

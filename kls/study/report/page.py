@@ -20,6 +20,7 @@ from kls.study.report.reliability import reliability_parts
 from kls.study.report.tables import DEVIATION, Bold
 
 NOT_COMPARED = "Nothing is compared here: it takes cross-entropy, another method and a seed of both."
+BRACKETS = "In square brackets: 95 % confidence intervals; in round ones: what it would take to tell."
 
 
 def study_page(records, store, find, command="", unfinished=0):
@@ -100,8 +101,7 @@ def _verdict(group):
         rows.append((heading, line["correction"], *rest))
     header = (HEADER[0], "correction", *HEADER[1:])
     file = File.of_frame(f"{group.prefix}verdict", numbers)
-    caption = f"{group.verdict.subject}. Brackets behind a difference: its 95 % confidence interval. {NEEDED}"
-    grid = Grid(caption, header, tuple(rows), file)
+    grid = Grid(f"{group.verdict.subject}. {BRACKETS}", header, tuple(rows), file)
     return (Text(group.verdict.headline, "lead"), grid, *(Text(note) for note in group.verdict.notes))
 
 

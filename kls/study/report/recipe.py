@@ -13,7 +13,7 @@ OF_A_TRIAL = ("method", "seed", "parents", "others", "epochs", "learning_rate", 
 FROM_PYTHON = (
     "The study was run from Python. To make it again run the same kls.Study: what is finished is not trained again."
 )
-UNKNOWN = "The command that trained these networks is not recorded: the run is older than study.json."
+UNKNOWN = "The command that trained these networks is not recorded."
 
 
 def recipe_parts(group, command):

@@ -5,6 +5,7 @@ import pytest
 
 import decathlon
 import kls
+from kls.study.manifest import read_manifest
 from kls.study.methods import CrossEntropy, Distillation, LabelSmoothing
 from kls.study.plan import Plan, PlanError
 from kls.study.results import Results
@@ -19,6 +20,9 @@ def test_a_method_means_the_asked_trial_not_a_teacher(data_dir, tmp_path):
     options = {"epochs": 1, "batch_size": 16, "out": tmp_path / "out"}
     results = kls.Study(my_models.with_rescaling, (train, test), methods, **options).run()
     assert [(record["model"], record["method"]) for record in results.records].count(("resnet8v1", "gamma=1")) == 1
+    manifest = read_manifest(tmp_path / "out")
+    assert list(manifest.asked.values()) == [Distillation(models="resnet8v1").label, "gamma=1"]
+    assert (manifest.command, manifest.datasets) == ("", {"arrays": None})
     model = results.model(CrossEntropy())
     assert model.count_params() == 8 * 8 * 3 + 3
     logits, _ = results.logits(CrossEntropy())

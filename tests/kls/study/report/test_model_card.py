@@ -3,6 +3,8 @@ import json
 import numpy as np
 import pytest
 
+from kls.ood import fpr_at_tpr
+from kls.ood.scores import msp
 from kls.study.methods import CrossEntropy, LabelSmoothing
 from kls.study.report.group import Group
 from kls.study.report.model_card import model_card
@@ -48,10 +50,14 @@ def test_numbers_stand_with_n_and_their_intervals(group):
     _, body = parts(model_card(group, "kls study stripes"))
     rows = [line.strip("| ").split(" | ") for line in body.splitlines() if line.startswith("| ")]
     record = group.chosen
-    accuracy = {row[0]: row[1:] for row in rows}["accuracy"]
+    accuracy = {row[0]: row[1:] for row in rows}["accuracy (%)"]
     assert accuracy[0].startswith(f"{100 * record['accuracy_last']:.2f} [")
-    values = [100 * one["accuracy_last"] for one in group.by_method[record["method"]].values()]
+    alike = group.by_method[record["method"]].values()
+    values = [100 * one["accuracy_last"] for one in alike]
     assert accuracy[1] == f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f} (n = 2)"
+    fpr = {row[0]: row[2] for row in rows}["FPR at 95 % TPR against near (%)"]
+    frame = [fpr_at_tpr(*(msp(group.outputs(one, name)[0]) for name in (None, "near"))) for one in alike]
+    assert fpr == f"{100 * np.mean(frame):.2f} ± {100 * np.std(frame, ddof=1):.2f} (n = 2)"
     assert "On 41 test images" in body
     assert "\n    kls study stripes\n" in body
     for heading in ("## Training", "## Evaluation", "## Limits"):
