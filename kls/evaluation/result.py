@@ -30,7 +30,7 @@ HEADINGS = {
     "fpr95": "FPR at 95 % TPR, %",
 }
 CHANCE = 0.5  # AUROC of scores that tell nothing
-TITLE_WIDTH = 46  # characters
+TITLE_WIDTH = 36  # characters
 NAMED = 5  # of what a remark is about
 SUMMARY = ("accuracy", "ece", "mce", "uce", "nll", "brier", "brier_top", "aurc")  # as in `calibration.summarize`
 

@@ -168,10 +168,12 @@ class Chapter:
     Attributes:
         title: The heading.
         sections: The `Section`s.
+        summary: What is found in them, for the list of several chapters.
     """
 
     title: str
     sections: tuple
+    summary: str = ""
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def _in_rows(metric, cells, baseline):
     panel.set_ylim(len(cells) - 0.4, -0.6)
     panel.set_xlim(*_limits(cells, scale, margin))
     _name(panel, metric, cells, baseline)
-    panel.set_xlabel(_axis(of))
+    panel.set_xlabel(_axis(of), fontsize="small")
     return figure
 
 

@@ -39,7 +39,9 @@ def study_page(records, store, find, command="", unfinished=0):
         prefix = "" if len(groups) == 1 else f"{index}-{_slug(members[0])}-"
         group = Group(members, store, prefix, *find(members[0]))
         title = group.place if len(groups) == 1 else f"{index}. {group.place}"
-        chapters.append(Chapter(title, _sections(group, command)))
+        verdict = group.verdict
+        summary = "" if verdict is None else f"{verdict.question} {verdict.answer}."
+        chapters.append(Chapter(title, _sections(group, command), summary))
     about = [Text(f"Trained networks: {len(records)}. Methods are compared by equal seeds, on the same images.")]
     if unfinished:
         asked = unfinished + len(records)

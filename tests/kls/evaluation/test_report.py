@@ -117,7 +117,11 @@ def test_without_images_names_or_ood_data_a_sentence_says_so(tmp_path):
 
 
 def test_the_title_of_a_diagram_says_its_temperature(evaluation):
-    title = evaluation.plot_reliability("temperature").axes[0].get_title()
+    figure = evaluation.plot_reliability("temperature")
+    title = figure.axes[0].get_title()
+    figure.draw_without_rendering()
+    place = figure.axes[0].title.get_window_extent()
+    assert figure.bbox.x0 <= place.x0 < place.x1 <= figure.bbox.x1
     assert title.startswith("Reliability, temperature scaling\neach half")
     _, _, temperatures = evaluation.scaling_note.partition("(T = ")
     assert temperatures.removesuffix(").") in " ".join(title.split())

@@ -128,6 +128,7 @@ def test_each_network_has_a_chapter_with_files_of_its_own(finish_methods, write,
     found = write(finish_methods(model="resnet14v1"))
     assert found.texts("h2") == ["1. stripes, resnet14v1", "2. stripes, resnet8v1"]
     assert found.texts("h3") == HEADINGS * 2
+    assert found.texts("li")[0] == "1. stripes, resnet14v1: Should you smooth the labels? Cannot tell."
     ids = found.attributes("id")
     assert len(ids) == len(set(ids))
     names = {path.name for path in (tmp_path / "report").iterdir()}
