@@ -90,5 +90,5 @@ def _curves(group):
     counts = ", ".join(
         f"{len(group.outputs(group.first(group.detailed[0]), ood)[1]):,} of {display_name(ood)}" for ood in group.ood
     )
-    caption = f"Networks of seed {group.seeds[0]}; {group.evaluated} against images of OOD datasets: {counts}."
+    caption = f"Networks of {group.first_seeds}; {group.evaluated} against images of OOD datasets: {counts}."
     return roc_curves(f"{group.prefix}roc", networks, caption)

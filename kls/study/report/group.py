@@ -122,6 +122,12 @@ class Group:
         seeds = self.by_method[method]
         return seeds[self.seeds[0] if self.seeds[0] in seeds else min(seeds)]
 
+    @property
+    def first_seeds(self):
+        """Of which seed, or seeds, the `first` networks in detail are, in words."""
+        seeds = [str(seed) for seed in dict.fromkeys(self.first(method)["seed"] for method in self.detailed)]
+        return f"seed{'s' * (len(seeds) > 1)} {' and '.join(seeds)}"
+
     def outputs(self, record, name=None):
         """Returns `(logits, labels)` of an OOD dataset, by default of the evaluation split."""
         return read_logits(self.store.outputs_path(record["trial"], name or record["evaluation"]))

@@ -46,7 +46,7 @@ def reliability_parts(group):
         File.of_frame(f"{group.prefix}temperatures", pd.concat(numbers)),
         (AT_END,) * at_end,
     )
-    caption = f"Networks of seed {group.seeds[0]}, {group.evaluated}. With a T: {HOW}. A bar is the accuracy of a bin."
+    caption = f"Networks of {group.first_seeds}, {group.evaluated}. With a T: {HOW}. A bar is the accuracy of a bin."
     return table, reliability_diagrams(f"{group.prefix}reliability", networks, BINS, CONVENTION, caption)
 
 

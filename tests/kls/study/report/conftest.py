@@ -1,6 +1,5 @@
 """Finished trials of given logits, of the 41 images of `stripes`, and the `Group` that they are."""
 
-import numpy as np
 import pytest
 
 from kls.pages import curves
@@ -8,17 +7,7 @@ from kls.study.methods import CrossEntropy, LabelSmoothing
 from kls.study.report import figures, model_card
 from kls.study.report.group import Group
 
-COUNT = 41
-LABELS = np.arange(COUNT) % 3
-
-
-def logits_of(seed, signal=2.0, scale=1.0):
-    """Returns logits of which the true class is ahead in most images."""
-    return scale * (signal * np.eye(3)[LABELS] + np.random.default_rng([7, seed]).normal(0, 1.2, (COUNT, 3)))
-
-
-def outliers_of(seed, count=30, scale=1.0):
-    return scale * np.random.default_rng([8, seed]).normal(0, 1, (count, 3))
+from .helpers import logits_of, outliers_of
 
 
 @pytest.fixture

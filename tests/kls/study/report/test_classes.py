@@ -7,7 +7,7 @@ from kls.study.methods import CrossEntropy
 from kls.study.report.classes import class_parts
 from kls.study.report.group import Group
 
-from .conftest import LABELS, logits_of
+from .helpers import LABELS, logits_of
 
 
 def test_recalls_are_those_of_the_baseline_beside_the_method(group):

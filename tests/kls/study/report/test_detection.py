@@ -10,7 +10,7 @@ from kls.study.report.comparisons import compare_methods
 from kls.study.report.detection import detection_parts
 from kls.study.report.group import Group
 
-from .conftest import logits_of, outliers_of
+from .helpers import logits_of, outliers_of
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 

@@ -9,7 +9,7 @@ from kls.study.methods import CrossEntropy, DisturbLabel, LabelSmoothing
 from kls.study.report.figures import difference_parts, draw_over_gamma
 from kls.study.report.group import Group
 
-from .conftest import logits_of
+from .helpers import logits_of
 
 CELLS = {"baseline": 0.9, "margin": 0.0025, "word": "worse", "n": 3}
 

@@ -4,7 +4,7 @@ import pytest
 from kls.study.methods import CrossEntropy, LabelSmoothing
 from kls.study.report.group import Group
 
-from .conftest import LABELS, logits_of
+from .helpers import LABELS, logits_of
 
 
 def test_the_verdict_says_which_methods_are_shown_in_detail(group):
@@ -28,6 +28,16 @@ def test_the_network_to_take_is_of_the_verdict_else_of_the_baseline(finish_metho
     unsure = Group([record for record in better.records if record["seed"] == 0], store)
     assert unsure.verdict.method is None
     assert unsure.chosen["method"] == "gamma=1"
+
+
+def test_methods_of_other_seeds_are_shown_with_their_own(finish_methods, store):
+    records = finish_methods(seeds=3)
+    apart = [one for one in records if (one["gamma"] == 1) == (one["seed"] == 2)]
+    found = Group(apart, store)
+    assert (found.verdict, found.compared) == (None, None)
+    assert found.no_verdict == "There is no verdict: the methods share no seed."
+    assert found.first_seeds == "seeds 2 and 0"
+    assert Group(records, store).first_seeds == "seed 0"
 
 
 def test_guesses_are_those_of_all_networks_in_detail(group):

@@ -11,7 +11,7 @@ from kls.study.manifest import Manifest
 from kls.study.report.group import Group
 from kls.study.report.images import find_dataset, image_parts
 
-from .conftest import LABELS
+from .helpers import LABELS
 
 
 def pixels(picture):

@@ -9,7 +9,7 @@ from kls.study.methods import CrossEntropy, LabelSmoothing
 from kls.study.report.group import Group
 from kls.study.report.model_card import model_card
 
-from .conftest import logits_of
+from .helpers import logits_of
 
 NASTY = 'a: "b" | <script>\n- c'
 

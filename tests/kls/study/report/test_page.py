@@ -8,7 +8,7 @@ from kls.study.report.page import study_page
 from kls.study.verdict import verdict_of
 
 from ...pages.helpers import parsed
-from .conftest import logits_of
+from .helpers import logits_of
 
 HEADINGS = [
     *("Verdict", "What each method costs", "Tables", "Reliability", "Out-of-distribution detection", "Classes"),

@@ -10,7 +10,7 @@ from kls.study.methods import CrossEntropy
 from kls.study.report.group import Group
 from kls.study.report.reliability import reliability_parts
 
-from .conftest import LABELS, logits_of
+from .helpers import LABELS, logits_of
 
 
 @pytest.mark.usefixtures("undrawn")
