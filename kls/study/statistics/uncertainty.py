@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-MOST = 10**9  # seeds or images: more are none that anyone could have
+MOST_SEEDS, MOST_IMAGES = 1_000, 10**7  # more are none that anyone would train or has
 DRAWS = 20_000
 
 
@@ -80,19 +80,19 @@ class Uncertainty:
     def seeds_needed(self, width, level):
         """Returns the number of seeds with which intervals of at most a width are to be expected of these images.
 
-        `None` where no number is enough, and for one seed, which tells nothing of others.
+        `None` where no number is enough that anyone would train, and for one seed, which tells nothing of others.
         """
-        return self._least(lambda n: self.with_others(n, self.size), width, level)
+        return self._least(MOST_SEEDS, lambda n: self.with_others(n, self.size), width, level)
 
     def images_needed(self, width, level):
         """Returns what `seeds_needed` does, of images with these seeds; of several sets that all grow alike."""
-        return self._least(lambda size: self.with_others(self.n, size), width, level)
+        return self._least(MOST_IMAGES, lambda size: self.with_others(self.n, size), width, level)
 
-    def _least(self, expected, width, level):
+    def _least(self, most, expected, width, level):
         if self.n == 1:
             return None
-        found = bisect_left(range(2, MOST), True, key=lambda count: sum(expected(count).reach(level)) <= width) + 2
-        return found if found < MOST else None
+        found = bisect_left(range(2, most), True, key=lambda count: sum(expected(count).reach(level)) <= width) + 2
+        return found if found < most else None
 
 
 def uncertainties(differences, bias, covariance, size, resampled=False, unseen=0):

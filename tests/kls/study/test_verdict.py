@@ -144,7 +144,7 @@ class TestSentences:
         assert " ".join(str(found).split()).count("it takes both more seeds and more images.") == 1
 
     def test_the_last_line_says_which_difference_could_not_be_seen(self):
-        accuracy = line("accuracy", 0.0, OPEN)
+        accuracy = line("accuracy", 0.0, 1e-5)
         one = accuracy.comparison
         text = " ".join(str(verdict(accuracy, line("ece", 0.2))).split())
         assert f"An accuracy difference under {100 * one.high:.2f} points could not have been seen with 3 seeds" in text
