@@ -30,12 +30,9 @@ def find_dataset(record, manifest=None, data_dir=None):
         dataset = load(path)
     except (DataError, OSError) as error:
         return None, str(error)
-    return (dataset, "") if fits(dataset, record) else (None, f"{path} holds other images than those of this study.")
-
-
-def fits(dataset, record):
-    """Whether a dataset is the one that a trial was trained on."""
-    return dataset.fingerprint == record["data"]
+    if dataset.fingerprint != record["data"]:
+        return None, f"{path} holds other images than those of this study."
+    return dataset, ""
 
 
 def image_parts(group):
