@@ -1,4 +1,4 @@
-"""What keeps the numbers of a training from meaning much: too few steps, or training images learned by heart."""
+"""What keeps the numbers of a training from meaning much: too few steps, images learned by heart, OOD data seen."""
 
 FEW_STEPS = 200  # 600 textures: 34 % after 99 steps, 40 % after 198, 41 % after 396 and 801 (ResNet v1-8, n = 3)
 FAR_ABOVE = 0.2
@@ -30,6 +30,8 @@ def caveats(record):
     gap = record["accuracy_train"] - record["accuracy_last"]
     if gap > FAR_ABOVE:
         found.append(f"accuracy is {100 * gap:.0f} points higher on training images, which the network knows by heart")
+    if seen := sorted({name for name, _ in record.get("others", ())} & set(record.get("ood", ()))):
+        found.append(f"{' and '.join(seen)} are not new to the network, which was trained on other images of them")
     return [clause for clause in found if clause]
 
 

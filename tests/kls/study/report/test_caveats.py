@@ -24,6 +24,13 @@ def test_training_images_learned_by_heart_are_named(accuracy, said):
     assert not said or f"accuracy is {said} higher on training images" in found[0]
 
 
+def test_ood_data_that_the_network_was_trained_on_are_named():
+    record = {**ENOUGH, **FITTING, "others": [["noise", "0123"], ["photos", "4567"]]}
+    seen = "noise are not new to the network, which was trained on other images of them"
+    assert caveats({**record, "ood": {"noise": "0123", "glyphs": "89ab"}}) == [seen]
+    assert caveats({**record, "ood": {"glyphs": "89ab"}}) == []
+
+
 def test_fine_tuning_needs_no_more_steps():
     assert caveats({**ENOUGH, **FITTING, "starts_anew": False, "epochs": 1}) == []
 
