@@ -7,6 +7,7 @@ import pandas as pd
 
 from kls.pages.page import page_path
 from kls.study.devices import precision_policy
+from kls.study.judging import verdict_of
 from kls.study.manifest import read_manifest
 from kls.study.methods import Method
 from kls.study.networks import on_pixels, trained_network
@@ -15,7 +16,6 @@ from kls.study.report.calibration import calibration_table
 from kls.study.report.comparisons import BASELINE, compare_methods, comparison_table
 from kls.study.report.page import study_page
 from kls.study.store import VALIDATION, frame_of, has_outputs
-from kls.study.verdict import verdict_of
 
 
 class Results:

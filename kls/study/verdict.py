@@ -1,45 +1,23 @@
 """The answer in plain words: should the labels be softened, with which strength, and at what cost?
 
-Each metric is judged as trained and after the post-hoc correction that may repair it: NLL and ECE after temperature
-scaling, each half of the images with the temperature of the other; AURC and AUROC, by maximum softmax probability, with
-normalised logits. Baseline and method are corrected alike. The answer is made of the words after correction; what was
-worse without is named beside it.
+It is made of what `kls.study.judging` finds of each metric after its post-hoc correction; what was worse without is
+named beside it.
 """
 
 import textwrap
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 
-from kls.calibration import TemperatureScaling
-from kls.calibration.scaling.base import cross_scaled
-from kls.ood.scores import normalize_logits
-from kls.study.report.comparisons import (
-    BASELINE,
-    ONE_SEED,
-    cells_of,
-    heading_of,
-    numbers_of,
-    paired_outputs,
-    shared_ood,
-    split_metric,
-)
+from kls.study.report.comparisons import BASELINE, ONE_SEED, cells_of, heading_of, numbers_of
 from kls.study.report.tables import Table
-from kls.study.statistics import BETTER, METRICS, SAME, UNKNOWN, WORSE, Comparison, compare, select
+from kls.study.statistics import BETTER, METRICS, SAME, UNKNOWN, WORSE, Comparison
 from kls.study.statistics.comparison import counts
-from kls.study.store import VALIDATION, has_outputs
-from kls.utils.arrays import check_choice, check_number, shown
 
 YES, NO, DEPENDS = "Yes", "No", "It depends"
 NO_DIFFERENCE, CANNOT_TELL = "It makes no difference", "Cannot tell"
 AS_TRAINED, TEMPERATURE, NORMALISED = "as trained", "temperature scaling", "normalised logits"
-CORRECTIONS = {
-    AS_TRAINED: lambda logits, labels: logits,
-    TEMPERATURE: lambda logits, labels: cross_scaled(TemperatureScaling(), logits, labels)[0],
-    NORMALISED: lambda logits, labels: normalize_logits(logits),
-}
 AFTER = {TEMPERATURE: "after temperature scaling", NORMALISED: "with normalised logits"}
-OF_PREDICTIONS = {AS_TRAINED: ("accuracy", "nll", "ece", "aurc"), TEMPERATURE: ("nll", "ece"), NORMALISED: ("aurc",)}
 WIDTH, LEAST_HEADING = 80, 13  # columns
 
 
@@ -49,7 +27,7 @@ class Line:
 
     Attributes:
         metric: Its name, as in `Results.compare`.
-        correction: One of `CORRECTIONS`, of both.
+        correction: `AS_TRAINED`, `TEMPERATURE` or `NORMALISED`.
         comparison: The `Comparison`.
     """
 
@@ -81,7 +59,8 @@ class Verdict:
         prefer: Name of the metric that is preferred.
         chosen: How the candidate was chosen, a sentence; empty if there was no choice.
         shortfalls: `{method: what it lacks of what is required}`, of those that lack something.
-        harmful: `{correction: metrics}`, where the correction makes the baseline itself worse.
+        uncorrected: `{(method, correction): metrics}`, in which the correction makes the method, or the baseline, worse
+            than it is as trained, which is what it is taken as then.
     """
 
     place: str
@@ -92,7 +71,7 @@ class Verdict:
     prefer: str
     chosen: str
     shortfalls: dict
-    harmful: dict
+    uncorrected: dict
 
     @property
     def answer(self):
@@ -131,8 +110,9 @@ class Verdict:
         """What is to be known beside the lines: a list of sentences."""
         found = [f"{method} is not sure to do what is required: {lack}." for method, lack in self.shortfalls.items()]
         found += [
-            f"{BASELINE} itself is worse in {_listed(list(map(heading_of, metrics)))} {AFTER[correction]}."
-            for correction, metrics in self.harmful.items()
+            f"{method} is worse in {_listed([heading_of(metric) for metric in metrics])} {AFTER[correction]} than "
+            f"{AS_TRAINED}, and taken {AS_TRAINED} there."
+            for (method, correction), metrics in self.uncorrected.items()
         ]
         return found + [sentence for sentence in (self.chosen, self._resolution()) if sentence]
 
@@ -248,140 +228,6 @@ def answer_of(words):
     if found & {BETTER, WORSE}:
         return YES if BETTER in found else NO
     return NO_DIFFERENCE if found == {SAME} else CANNOT_TELL
-
-
-def verdict_of(records, store, require=None, prefer="accuracy", level=0.95):
-    """Returns the `Verdict` on the methods of one dataset and network, by their evaluation split.
-
-    The candidate is chosen by the preferred metric, as `kls.study.statistics.select` chooses: its difference is that of
-    images and seeds that did not choose it. The images that choose are those of the validation split, where another one
-    is judged; of OOD detection, whose OOD images are of no split, they are halves. The intervals of all other metrics
-    hold for all methods at once, whichever of them is chosen.
-
-    Args:
-        records: As in `compare_methods`.
-        store: The `RunStore`.
-        require: As in `Results.verdict`.
-        prefer: As in `Results.verdict`.
-        level: Confidence level.
-
-    Raises:
-        PlanError: As in `compare_methods`.
-        ValueError: If another argument is not as `Results.verdict` says.
-        StoreError: If stored outputs are damaged.
-    """
-    ood = shared_ood(records)
-    of_ood = ["auroc"] * (len(ood) > 1) + [f"auroc_{name}" for name in ood]
-    metrics = [*OF_PREDICTIONS[AS_TRAINED], *of_ood]
-    if prefer == "auroc" and len(ood) == 1:
-        (prefer,) = of_ood
-    check_choice(prefer, "prefer", metrics)
-    require = _checked_requirements(require, metrics)
-    compared, outputs, harmful = _compare_all(records, store, of_ood, level)
-    lines = {
-        method: tuple(
-            Line(*key, compared[key][method]) for key in sorted(compared, key=lambda key: metrics.index(key[0]))
-        )
-        for method in compared["accuracy", AS_TRAINED]
-    }
-    shortfalls = {method: lack for method, of in lines.items() if (lack := _shortfall(of, require))}
-    validation = _validation(records, store, prefer)
-    candidate, found, chosen = _choose(prefer, *outputs[prefer], validation, lines, shortfalls, level)
-    record = records[0]
-    return Verdict(
-        f"{record['dataset']}, {record['model']}",
-        _question(records, candidate),
-        candidate,
-        found,
-        f"{record['evaluation_images']:,} {record['evaluation']} images",
-        prefer,
-        chosen,
-        shortfalls,
-        harmful,
-    )
-
-
-def _compare_all(records, store, of_ood, level):
-    """Returns `{(metric, correction): comparisons}`, the last outputs of each metric, and which corrections harm."""
-    compared, outputs, harmful = {}, {}, {}
-    groups = [*OF_PREDICTIONS.items(), *((of, [metric]) for metric in of_ood for of in (AS_TRAINED, NORMALISED))]
-    for correction, metrics in groups:
-        pair = paired_outputs(records, store, metrics[0], correct=CORRECTIONS[correction])
-        for metric in metrics:
-            name, _ = split_metric(metric)
-            compared[metric, correction] = compare(name, *pair, level)
-            if metric in outputs and compare(name, outputs[metric][0], {"": pair[0]}, level)[""].word == WORSE:
-                harmful.setdefault(correction, []).append(metric)
-            outputs[metric] = pair
-    return compared, outputs, harmful
-
-
-def _validation(records, store, metric):
-    """Returns what `paired_outputs` does of a metric after correction on validation images, `None` without these."""
-    if metric not in OF_PREDICTIONS[AS_TRAINED] or not all(_has_validation(record) for record in records):
-        return None
-    correction = [name for name, metrics in OF_PREDICTIONS.items() if metric in metrics][-1]
-    return paired_outputs(records, store, metric, correct=CORRECTIONS[correction], split=VALIDATION)
-
-
-def _has_validation(record):
-    return record["evaluation"] != VALIDATION and has_outputs(record, VALIDATION)
-
-
-def _choose(prefer, baseline, methods, validation, lines, shortfalls, level):
-    """Returns the candidate, its lines, and how it was chosen."""
-    if len(methods) == 1:
-        return *lines, *lines.values(), ""
-    eligible = [name for name in methods if name not in shortfalls] or list(methods)
-    judged = {name: methods[name] for name in eligible}
-    choosing = validation and (validation[0], {name: validation[1][name] for name in eligible})
-    selection = select(split_metric(prefer)[0], baseline, judged, choosing, level=level)
-    found = lines[selection.method]
-    how = f"Chosen of {len(methods)} methods by {heading_of(prefer)}"
-    if len(eligible) < len(methods):
-        how += " among those that are sure to do what is required; the intervals hold for all methods at once."
-        return selection.method, found, how
-    images = f"{validation[0].size:,} validation images" if validation else "images"
-    how += f", on {images} that it is not judged on; the other intervals hold for all methods at once."
-    last = [line for line in found if line.metric == prefer][-1]
-    found = tuple(replace(line, comparison=selection.comparison) if line is last else line for line in found)
-    return selection.method, found, how
-
-
-def _checked_requirements(require, metrics):
-    """Returns `{metric: least gain}`; raises `ValueError` unless these are numbers for metrics of the study."""
-    if not isinstance(require or {}, dict):
-        raise ValueError(f"`require` must be {{metric: least gain}}. Received: require={shown(require)}")
-    known = dict.fromkeys([*metrics, *(split_metric(metric)[0] for metric in metrics)])
-    for metric, least in (require or {}).items():
-        check_choice(metric, "require", known)
-        check_number(least, f"require[{metric!r}]", "(-inf, inf)")
-    return require or {}
-
-
-def _shortfall(lines, require):
-    """Returns what a method lacks of what is required, in words; an empty text if nothing."""
-    final = {line.metric: line for line in lines}
-    found = []
-    for metric, least in require.items():
-        for line in final.values():
-            if metric not in (line.metric, split_metric(line.metric)[0]):
-                continue
-            one, of = line.comparison, METRICS[line.comparison.metric]
-            end, sign, bound = (one.low, 1, "least") if of.larger_is_better else (one.high, -1, "most")
-            if sign * of.scale * end < least:
-                required = of.shown(sign * least / of.scale, "+")
-                found.append(
-                    f"{line.name} may change by {of.shown(end, '+')} {of.unit}, where at {bound} {required} is required"
-                )
-    return "; ".join(found)
-
-
-def _question(records, candidate):
-    methods = {record["method"]: record for record in records}
-    start, record = methods[BASELINE], methods[candidate]
-    smooths = record["loss"] == start["loss"] and record["gamma"] < start["gamma"]
-    return "Should you smooth the labels?" if smooths else f"Should you train with {candidate}?"
 
 
 def _listed(names):

@@ -6,11 +6,11 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from kls.study.judging import verdict_of
 from kls.study.methods import CrossEntropy
 from kls.study.plan import PlanError
 from kls.study.report.comparisons import BASELINE, comparison_table, shared_ood
 from kls.study.store import read_logits
-from kls.study.verdict import verdict_of
 
 DETAILED = 2  # methods that are shown in detail
 

@@ -2,10 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kls.study.judging import verdict_of
 from kls.study.methods import CrossEntropy, LabelSmoothing
 from kls.study.report.comparisons import comparison_table
 from kls.study.report.page import study_page
-from kls.study.verdict import verdict_of
 
 from ...pages.helpers import parsed
 from .helpers import logits_of
