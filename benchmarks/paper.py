@@ -62,7 +62,7 @@ def run_paper(parser, arguments, list_rows, make_plan, report, class_losses=Fals
     def show(study, results):
         report(study, results)
         out = study.store.out
-        print(f"Tables and figures: {out / 'tables'}, {out / 'figures'}; every trial: {out / 'results.csv'}")
+        print(f"\nTables and figures: {out / 'tables'}, {out / 'figures'}; every trial: {out / 'results.csv'}")
 
     return run_command(options, make_study, show)
 

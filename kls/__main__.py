@@ -42,7 +42,7 @@ def report(study, results):
     results.show_verdicts()
     if compared := results.comparison_table():
         study.store.show(*compared)
-    print(f"Tables: {study.store.out / 'tables'}; every trial: {study.store.out / 'results.csv'}")
+    print(f"\nTables: {study.store.out / 'tables'}; every trial: {study.store.out / 'results.csv'}")
 
 
 def _parser():

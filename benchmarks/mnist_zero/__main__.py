@@ -31,7 +31,7 @@ def report(study, results):
     if compared := differences_table(records, store):
         store.show(*compared)
     draw_figures(records, store, datasets)
-    print(f"Thresholds: {store.out / 'trials' / '*' / THRESHOLD}")
+    print(f"\nThresholds: {store.out / 'trials' / '*' / THRESHOLD}")
 
 
 def _parser():
