@@ -10,7 +10,7 @@ from dataclasses import asdict
 import numpy as np
 
 from kls.ood.metrics import as_scores, auroc, detection_threshold
-from kls.ood.scores import SCORES, Reconstruction, get
+from kls.ood.scores import RESTORABLE, get
 from kls.utils.arrays import check_number, check_whole, shown
 from kls.utils.files import as_path, atomic_write
 from kls.utils.notebook import facts_html
@@ -18,7 +18,6 @@ from kls.utils.scale import Pixels, scale_remark
 from kls.version import __version__
 
 ROUNDING = 1e-12  # a share of 0.95 of 20 samples is 19 of them, whatever the product's last bit
-RESTORABLE = {type(score).__name__: type(score) for score in [*(make() for make in SCORES.values()), Reconstruction()]}
 FIELDS = {
     "kls": str,
     "score": str | None,

@@ -11,6 +11,7 @@ from keras import ops
 from kls.utils.arrays import SUM_TOLERANCE, shown
 from kls.utils.data import full_batches
 
+TINY = np.finfo(np.float32).tiny
 FINAL_ACTIVATIONS = (keras.activations.linear, keras.activations.softmax)
 
 
@@ -73,9 +74,19 @@ class Network:
         return self._features is not None
 
     @property
+    def has_head(self):
+        """Whether the last layer is known and the features are its input."""
+        return self._dense is not None and self.feature_layer is None
+
+    @property
+    def exact_logits(self):
+        """Whether the logits, as far as seen, are the network's own, not known only up to a constant per sample."""
+        return not (self.gives_probabilities or self.gives_log_probabilities)
+
+    @property
     def head(self):
         """`(kernel, bias)` of the last layer as arrays, or `None` where the features are not its input."""
-        if self._dense is None or self.feature_layer is not None:
+        if not self.has_head:
             return None
         kernel = ops.convert_to_numpy(self._dense.kernel).astype(np.float32)
         bias = ops.convert_to_numpy(self._dense.bias) if self._dense.use_bias else np.zeros(kernel.shape[1])
@@ -155,12 +166,12 @@ class Network:
         logits, *rest = (np.concatenate(arrays) for arrays in zip(*(found for _, found, _ in parts), strict=True))
         scores = (np.concatenate(arrays) for arrays in zip(*(scores for _, _, scores in parts), strict=True))
         if self.gives_probabilities:
-            logits = np.log(np.maximum(logits, np.finfo(np.float32).tiny))
+            logits = np.log(np.maximum(logits, TINY))
         return Outputs(
             logits=logits,
             labels=labels,
             features=rest[0] if rest else None,
-            exact_logits=not (self.gives_probabilities or self.gives_log_probabilities),
+            exact_logits=self.exact_logits,
             head=self.head,
             scores=dict(zip(image_scores, scores, strict=True)),
             sample=sample,
@@ -175,6 +186,22 @@ class Network:
                 raise ValueError(f"`model` must have one output. Received: a {type(outputs).__name__} of outputs")
             return outputs
         return project(self._dense, self._trunk(images, training=False))
+
+    def tensors(self, images, features=False):
+        """Returns the `Outputs` of a batch as float32 tensors, for a graph that goes on from there.
+
+        Args:
+            images: Tensor of images.
+            features: Whether to compute features.
+        """
+        logits, *rest = self._forward_with_features(images) if features else self._forward(images)
+        if self.gives_probabilities:
+            logits = ops.log(ops.maximum(logits, TINY))
+        head = None
+        if features and self.has_head:
+            bias = self._dense.bias if self._dense.use_bias else ops.zeros(self._dense.units)
+            head = ops.cast(self._dense.kernel, "float32"), ops.cast(bias, "float32")
+        return Outputs(logits, features=rest[0] if rest else None, exact_logits=self.exact_logits, head=head)
 
     def compiled(self, function, argument=None):
         """Returns `function(images)`, a method of tensors, compiled by the backend and returning NumPy arrays.
@@ -204,7 +231,7 @@ class Network:
             features, logits = self._features(images, training=False), self.logits(images)
         if len(features.shape) == 4:
             features = ops.mean(features, axis=(1, 2))
-        return ops.cast(logits, "float32"), ops.cast(ops.reshape(features, (len(features), -1)), "float32")
+        return ops.cast(logits, "float32"), ops.cast(ops.reshape(features, (ops.shape(features)[0], -1)), "float32")
 
     def _check_images(self, images):
         """Keras's own message comes from its first call alone; later ones are compiled."""

@@ -4,14 +4,23 @@ import copy
 
 import numpy as np
 
+from kls.calibration.namespaces import ARRAYS
 from kls.calibration.samples import as_indices, as_matrix
 from kls.utils.arrays import check_whole, shown
 from kls.utils.notebook import facts_html
 
 
 class Scaler:
-    """What all scalers share: their protocol, and what they take."""
+    """What all scalers share: their protocol, and what they take.
 
+    Attributes:
+        learned: Names of the attributes that `fit` sets and that `formula` computes with: arrays or numbers.
+        formula: Function of `(xp, logits)` to the calibrated logits, written against a
+            `kls.calibration.namespaces.Namespace` once, of arrays and of tensors alike; `None` where there is none.
+    """
+
+    learned = ()
+    formula = None
     _classes = None
 
     def fit(self, logits, y_true):
@@ -50,12 +59,19 @@ class Scaler:
             raise ValueError(f"`logits` must have {self._classes} columns, as in `fit`. Received: {logits.shape[1]}")
         return self._transform(logits)
 
+    def _transform(self, logits):
+        return self.formula(ARRAYS, logits)
+
+    @property
+    def fitted(self):
+        return self._classes is not None
+
     def _check_fitted(self):
-        if self._classes is None:
+        if not self.fitted:
             raise ValueError(f"{type(self).__name__} is not fitted yet: call `fit(logits, y_true)` first.")
 
     def _facts(self):
-        return {"fitted": "no" if self._classes is None else f"to {self._classes} classes"}
+        return {"fitted": "no" if not self.fitted else f"to {self._classes} classes"}
 
     def __repr__(self):
         return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in self._facts().items())})"

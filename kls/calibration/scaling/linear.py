@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from kls.calibration.namespaces import ARRAYS
 from kls.calibration.samples import log_softmax
 from kls.calibration.scaling.base import Scaler
 from kls.utils.arrays import check_number
@@ -21,12 +22,13 @@ class VectorScaling(Scaler):
     """
 
     weights = bias = None
+    learned = ("weights", "bias")
 
     def _fit(self, logits, labels):
         matrix, self.bias = _minimize_nll(logits, labels, np.eye(logits.shape[1], dtype=bool))
         self.weights = np.diag(matrix).copy()
 
-    def _transform(self, logits):
+    def formula(self, xp, logits):
         return logits * self.weights + self.bias
 
 
@@ -52,6 +54,8 @@ class MatrixScaling(Scaler):
     (2, 2)
     """
 
+    learned = ("weights", "bias")
+
     def __init__(self, off_diagonal=1e-2, intercept=1e-2):
         self.off_diagonal = check_number(off_diagonal, "off_diagonal", "[0, inf)")
         self.intercept = check_number(intercept, "intercept", "[0, inf)")
@@ -59,12 +63,14 @@ class MatrixScaling(Scaler):
 
     def _fit(self, logits, labels):
         free = np.ones((logits.shape[1],) * 2, bool)
-        self.weights, self.bias = _minimize_nll(self._inputs(logits), labels, free, self.off_diagonal, self.intercept)
+        self.weights, self.bias = _minimize_nll(
+            self._inputs(ARRAYS, logits), labels, free, self.off_diagonal, self.intercept
+        )
 
-    def _transform(self, logits):
-        return self._inputs(logits) @ self.weights.T + self.bias
+    def formula(self, xp, logits):
+        return xp.matmul(self._inputs(xp, logits), xp.transpose(self.weights)) + self.bias
 
-    def _inputs(self, logits):
+    def _inputs(self, xp, logits):
         return logits
 
 
@@ -80,8 +86,8 @@ class DirichletScaling(MatrixScaling):
     (2,)
     """
 
-    def _inputs(self, logits):
-        return log_softmax(logits)
+    def _inputs(self, xp, logits):
+        return xp.log_softmax(logits)
 
 
 def _minimize_nll(inputs, labels, free, off_diagonal=0.0, intercept=0.0):

@@ -30,6 +30,7 @@ class TemperatureScaling(Scaler):
     """
 
     temperature = None
+    learned = ("temperature",)
 
     def _fit(self, logits, labels):
         from scipy.optimize import brentq
@@ -60,8 +61,8 @@ class TemperatureScaling(Scaler):
             inverse = brentq(slope, low, high, xtol=1e-12, rtol=1e-12)
         self.temperature = float(1 / inverse)
 
-    def _transform(self, logits):
-        return np.divide(logits, self.temperature, dtype=np.float64)
+    def formula(self, xp, logits):
+        return logits / xp.as_float(self.temperature)
 
     @property
     def is_at_bound(self):

@@ -24,6 +24,7 @@ __all__ = [
     "KNN",
     "MSP",
     "ODIN",
+    "RESTORABLE",
     "SCORES",
     "Energy",
     "Entropy",
@@ -53,6 +54,7 @@ SCORES = {
     "ash": ASH,
     "kl_matching": KLMatching,
 }
+RESTORABLE = {type(score).__name__: type(score) for score in [*(make() for make in SCORES.values()), Reconstruction()]}
 
 
 def get(score):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from kls.calibration.namespaces import ARRAYS
 from kls.calibration.samples import as_matrix
 from kls.utils.arrays import shown
 from kls.utils.feature_extractor import Network, Outputs, looks_like_probabilities
@@ -20,6 +21,9 @@ class Score:
         uses_head: Whether it needs the last layer's weights.
         uses_training_data: Whether it must be fitted.
         uses_images: Whether it needs the images themselves.
+        uses_exact_logits: Whether it needs the network's own logits, not those known up to a constant per sample.
+        formula: Function of `(xp, outputs)` to the scores, written against a `kls.calibration.namespaces.Namespace`
+            once, of arrays and of tensors alike; `None` where there is none.
         features: Name of the layer to take features from; `None` for the last layer's input.
         learned: Names, without the underscore, of the attributes that `fit` sets: arrays or numbers.
     """
@@ -28,6 +32,8 @@ class Score:
     uses_head = False
     uses_training_data = False
     uses_images = False
+    uses_exact_logits = False
+    formula = None
     features = None
     learned = ()
     fitted = False
@@ -107,7 +113,7 @@ class Score:
 
     def fit_outputs(self, outputs):
         """Learns from the `kls.utils.feature_extractor.Outputs` of the training data."""
-        self._check_outputs(outputs)
+        self.check_outputs(outputs)
         self._learn(outputs)
         self._width = self._width_of(outputs)
         self.fitted = True
@@ -140,22 +146,36 @@ class Score:
 
     def of_outputs(self, outputs):
         """Returns the scores from `kls.utils.feature_extractor.Outputs`, which several scores can share."""
+        self.check_fitted(outputs)
+        return self.without_nan(np.asarray(self._score(outputs), np.float64), "these features or logits")
+
+    def check_fitted(self, outputs):
+        """Raises if the score is not fitted, or not to such `kls.utils.feature_extractor.Outputs`."""
         if self.uses_training_data and not self.fitted:
             raise ValueError(f"{type(self).__name__} is not fitted yet: call `fit(model, training_data)` first.")
-        self._check_outputs(outputs)
+        self.check_outputs(outputs)
         if self._width is not None and self._width != self._width_of(outputs):
             kind = "features" if self.uses_features else "classes"
             raise ValueError(
                 f"{type(self).__name__} must get {self._width} {kind}, to which it was fitted. "
                 f"Received: {self._width_of(outputs)}"
             )
-        return self._without_nan(np.asarray(self._score(outputs), np.float64), "these features or logits")
+
+    def bounded(self, most, seed):
+        """Returns a fitted score that keeps at most so many training samples; most keep none, and are returned."""
+        return self
+
+    def _score(self, outputs):
+        """Returns the scores of arrays; a score that overflows ends as infinite, or as NaN, which is refused."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self.formula(ARRAYS, outputs)
 
     def _width_of(self, outputs):
         """Returns the number of features, or of classes for a score that needs none."""
         return (outputs.features if self.uses_features else outputs.logits).shape[1]
 
-    def _without_nan(self, scores, inputs):
+    def without_nan(self, scores, inputs):
+        """Returns scores as they are, or raises for NaN among them, naming what they are of."""
         wrong = np.flatnonzero(np.isnan(scores))
         if len(wrong):
             raise ValueError(
@@ -164,7 +184,8 @@ class Score:
             )
         return scores
 
-    def _check_outputs(self, outputs):
+    def check_outputs(self, outputs):
+        """Raises what the `kls.utils.feature_extractor.Outputs` of data cannot give the score."""
         wrong = np.flatnonzero(~np.isfinite(outputs.logits.max(axis=1)))
         if len(wrong):
             raise ValueError(
@@ -175,6 +196,11 @@ class Score:
             raise ValueError(f"{type(self).__name__} needs features: keep them in the outputs")
         if self.uses_head and outputs.head is None:
             raise ValueError(f"{type(self).__name__} needs the last layer and its own input as features: {NO_HEAD}")
+        if self.uses_exact_logits and not outputs.exact_logits:
+            raise ValueError(
+                f"{type(self).__name__} needs logits, but the model returns probabilities and has no last Dense layer "
+                "to take them from. Return logits, or build the model from layers (functional or Sequential)."
+            )
 
     def _outputs_of_logits(self, logits):
         name = type(self).__name__

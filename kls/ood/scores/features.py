@@ -1,11 +1,16 @@
 """Scores of features: the input of the model's last `Dense` layer, or those of another layer."""
 
+import copy
+
 import numpy as np
 
+from kls.calibration.namespaces import ARRAYS
 from kls.calibration.samples import as_indices
 from kls.ood.scores.base import Score
 from kls.ood.scores.logits import energy_of
 from kls.utils.arrays import check_bool, check_number, check_whole, shown
+
+TINY = np.finfo(np.float32).tiny
 
 
 class _FeatureScore(Score):
@@ -61,11 +66,11 @@ class Mahalanobis(_FeatureScore):
         self._means = means @ self._whiten
         self._whiten_all = _whitening(features)
 
-    def _score(self, outputs):
-        features = outputs.features.astype(np.float64) - self._mean
-        distance = _squared_distances(features @ self._whiten, self._means).min(axis=1)
+    def formula(self, xp, outputs):
+        features = xp.as_float(outputs.features) - self._mean
+        distance = xp.min(_squared_distances(xp, xp.matmul(features, self._whiten), self._means), axis=1)
         if self.relative:
-            distance -= ((features @ self._whiten_all) ** 2).sum(axis=1)
+            distance = distance - xp.sum(xp.matmul(features, self._whiten_all) ** 2, axis=1)
         return -distance
 
 
@@ -96,13 +101,29 @@ class KNN(_FeatureScore):
             raise ValueError(
                 f"`k` must be at most {len(outputs.features)}, the number of training samples. Received: k={self.k}"
             )
-        self._references = _unit(outputs.features)
+        self._references = _unit(ARRAYS, outputs.features)
 
     def _score(self, outputs):
         from sklearn.neighbors import NearestNeighbors
 
         neighbors = NearestNeighbors(n_neighbors=self.k, algorithm="brute").fit(self._references)
-        return -neighbors.kneighbors(_unit(outputs.features))[0][:, -1]
+        return -neighbors.kneighbors(_unit(ARRAYS, outputs.features))[0][:, -1]
+
+    def formula(self, xp, outputs):
+        """The same of tensors: the k-th largest cosine finds the neighbour, whose distance is then taken directly."""
+        features = _unit(xp, outputs.features)
+        _, nearest = xp.top_k(xp.matmul(features, xp.transpose(self._references)), self.k)
+        return -_norm(xp, features - xp.take(self._references, nearest[:, -1], axis=0))[:, 0]
+
+    def bounded(self, most, seed):
+        """Returns a fitted score of at most so many training samples, drawn by a seed."""
+        if len(self._references) <= most:
+            return self
+        if self.k > most:
+            raise ValueError(f"`k` must be at most {most}, the number of training samples kept. Received: k={self.k}")
+        drawn = np.random.default_rng(seed).choice(len(self._references), most, replace=False)
+        state = self.state() | {"references": self._references[np.sort(drawn)]}
+        return copy.copy(self).restore(state)
 
 
 class ViM(_FeatureScore):
@@ -140,18 +161,19 @@ class ViM(_FeatureScore):
         centred = outputs.features - self._origin
         _, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
         self._residual = vectors[:, : size - dimension]
-        norm = self._norm(outputs).mean()
+        norm = self._virtual_logit(ARRAYS, outputs).mean()
         if norm == 0:
             raise ValueError(
                 f"`dimension` must be smaller: all training features lie in the principal space. Received: {dimension}"
             )
         self._alpha = outputs.logits.max(axis=1).mean(dtype=np.float64) / norm
 
-    def _norm(self, outputs):
-        return np.linalg.norm((outputs.features - self._origin) @ self._residual, axis=1)
+    def _virtual_logit(self, xp, outputs):
+        """Returns the virtual logit before it is scaled."""
+        return _norm(xp, xp.matmul(outputs.features - self._origin, self._residual))[:, 0]
 
-    def _score(self, outputs):
-        return energy_of(outputs.logits) - self._alpha * self._norm(outputs)
+    def formula(self, xp, outputs):
+        return energy_of(xp, outputs.logits) - self._alpha * self._virtual_logit(xp, outputs)
 
 
 class ReAct(_FeatureScore):
@@ -180,8 +202,8 @@ class ReAct(_FeatureScore):
     def _learn(self, outputs):
         self._limit = np.percentile(outputs.features, self.percentile)
 
-    def _score(self, outputs):
-        return energy_of(_project(np.minimum(outputs.features, self._limit), outputs.head))
+    def formula(self, xp, outputs):
+        return energy_of(xp, _project(xp, xp.minimum(outputs.features, self._limit), outputs.head))
 
 
 class ASH(Score):
@@ -208,26 +230,28 @@ class ASH(Score):
         check_number(percentile, "percentile", "[0, 100]")
         self.percentile = percentile
 
-    def _score(self, outputs):
-        features = outputs.features.astype(np.float64)
+    def formula(self, xp, outputs):
+        features = xp.as_float(outputs.features)
         size = features.shape[1]
-        kept_count = max(size - round(size * self.percentile / 100), 1)
-        limit = np.partition(features, size - kept_count, axis=1)[:, size - kept_count, None]
-        kept = np.where(features >= limit, features, 0.0)
-        total = kept.sum(axis=1, keepdims=True)
-        with np.errstate(over="ignore", invalid="ignore"):
-            scale = np.exp(features.sum(axis=1, keepdims=True) / np.where(total != 0, total, 1.0))
-            return energy_of(_project(kept * scale, outputs.head))
+        limit = xp.kth_largest(features, max(size - round(size * self.percentile / 100), 1))
+        kept = xp.where(features >= limit, features, 0.0)
+        total = xp.sum(kept, axis=1, keepdims=True)
+        scale = xp.exp(xp.sum(features, axis=1, keepdims=True) / xp.where(total != 0, total, 1.0))
+        return energy_of(xp, _project(xp, kept * scale, outputs.head))
 
 
-def _project(features, head):
+def _project(xp, features, head):
     kernel, bias = head
-    return features @ kernel + bias
+    return xp.matmul(features, kernel) + bias
 
 
-def _unit(features):
-    norms = np.linalg.norm(features, axis=1, keepdims=True)
-    return features / np.maximum(norms, np.finfo(np.float32).tiny)
+def _norm(xp, vectors):
+    """Returns the Euclidean norm of each row, shape `(N, 1)`."""
+    return xp.sqrt(xp.sum(vectors * vectors, axis=1, keepdims=True))
+
+
+def _unit(xp, features):
+    return features / xp.maximum(_norm(xp, features), TINY)
 
 
 def _whitening(centred):
@@ -237,7 +261,8 @@ def _whitening(centred):
     return vectors[:, kept] / np.sqrt(values[kept])
 
 
-def _squared_distances(points, centres):
+def _squared_distances(xp, points, centres):
     """Squared Euclidean distances of shape `(N, C)`."""
-    squares = (points**2).sum(axis=1)[:, None] - 2 * points @ centres.T + (centres**2).sum(axis=1)
-    return np.maximum(squares, 0)
+    products = xp.matmul(2 * points, xp.transpose(centres))
+    squares = xp.sum(points**2, axis=1, keepdims=True) - products + xp.sum(centres**2, axis=1)
+    return xp.maximum(squares, 0)

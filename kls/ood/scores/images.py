@@ -123,7 +123,7 @@ class Reconstruction(Score):
             sample = images[:count] if sample is None else sample
         if not parts:
             raise ValueError("`x` must hold one batch at least. Received: none")
-        return self._without_nan(np.concatenate(parts), "these images of `x`"), sample
+        return self.without_nan(np.concatenate(parts), "these images of `x`"), sample
 
     def of_images(self, network, images):
         """Returns the scores of a batch of images by the `Network` that `network_of` made."""

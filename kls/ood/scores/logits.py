@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from kls.calibration.samples import as_matrix, log_softmax, softmax
+from kls.calibration.namespaces import ARRAYS
+from kls.calibration.samples import as_matrix
 from kls.ood.scores.base import Score
 from kls.utils.arrays import check_number, check_whole
 
@@ -18,8 +19,8 @@ class MSP(Score):
     [0.5, 0.9999]
     """
 
-    def _score(self, outputs):
-        return softmax(outputs.logits).max(axis=1)
+    def formula(self, xp, outputs):
+        return xp.max(xp.softmax(outputs.logits), axis=1)
 
 
 class MaxLogit(Score):
@@ -31,8 +32,10 @@ class MaxLogit(Score):
     [2.0, 9.0]
     """
 
-    def _score(self, outputs):
-        return _own_logits(self, outputs).max(axis=1)
+    uses_exact_logits = True
+
+    def formula(self, xp, outputs):
+        return xp.max(xp.as_float(outputs.logits), axis=1)
 
 
 class Energy(Score):
@@ -47,12 +50,14 @@ class Energy(Score):
     [0.6931]
     """
 
+    uses_exact_logits = True
+
     def __init__(self, temperature=1.0):
         check_number(temperature, "temperature", "(0, inf)")
         self.temperature = temperature
 
-    def _score(self, outputs):
-        return energy_of(_own_logits(self, outputs), self.temperature)
+    def formula(self, xp, outputs):
+        return energy_of(xp, outputs.logits, self.temperature)
 
 
 class Entropy(Score):
@@ -64,9 +69,9 @@ class Entropy(Score):
     [-0.6931]
     """
 
-    def _score(self, outputs):
-        log_p = np.maximum(log_softmax(outputs.logits), np.finfo(np.float64).min)
-        return (np.exp(log_p) * log_p).sum(axis=1)
+    def formula(self, xp, outputs):
+        log_p = xp.maximum(xp.log_softmax(outputs.logits), xp.lowest)
+        return xp.sum(xp.exp(log_p) * log_p, axis=1)
 
 
 class GEN(Score):
@@ -89,11 +94,11 @@ class GEN(Score):
         self.gamma = gamma
         self.top = check_whole(top, "top", 1)
 
-    def _score(self, outputs):
-        p = np.sort(softmax(outputs.logits), axis=1)
-        rest = 1 - p
-        rest[:, -1] = p[:, :-1].sum(axis=1)  # of a p next to 1 nothing else would be left
-        return -((p * rest) ** self.gamma)[:, -self.top :].sum(axis=1)
+    def formula(self, xp, outputs):
+        p = xp.sort(xp.softmax(outputs.logits), axis=1)
+        of_largest = xp.sum(p[:, :-1], axis=1, keepdims=True)  # of a p next to 1 nothing else would be left
+        rest = xp.concatenate([1 - p[:, :-1], of_largest], axis=1)
+        return -xp.sum(((p * rest) ** self.gamma)[:, -self.top :], axis=1)
 
 
 class KLMatching(Score):
@@ -113,15 +118,15 @@ class KLMatching(Score):
     learned = ("log_templates",)
 
     def _learn(self, outputs):
-        p = softmax(outputs.logits)
+        p = ARRAYS.softmax(outputs.logits)
         predicted = p.argmax(axis=1)
         templates = np.stack([p[predicted == k].mean(axis=0) for k in np.unique(predicted)])
         self._log_templates = np.log(np.maximum(templates, np.finfo(np.float64).tiny))
 
-    def _score(self, outputs):
-        p = softmax(outputs.logits)
-        negative_entropy = (p * np.log(np.maximum(p, np.finfo(np.float64).tiny))).sum(axis=1)
-        return -(negative_entropy[:, None] - p @ self._log_templates.T).min(axis=1)
+    def formula(self, xp, outputs):
+        p = xp.softmax(outputs.logits)
+        negative_entropy = xp.sum(p * xp.log(xp.maximum(p, xp.tiny)), axis=1, keepdims=True)
+        return -xp.min(negative_entropy - xp.matmul(p, xp.transpose(self._log_templates)), axis=1)
 
 
 def normalize_logits(logits, p=2):
@@ -159,18 +164,8 @@ def normalize_logits(logits, p=2):
     return centred / np.where(norms > 0, norms, 1.0)
 
 
-def energy_of(logits, temperature=1.0):
+def energy_of(xp, logits, temperature=1.0):
     """Returns the negative free energy `T log sum_k exp(z_k / T)` of each row."""
-    scaled = np.asarray(logits, np.float64) / temperature
-    largest = scaled.max(axis=1)
-    return temperature * (largest + np.log(np.exp(scaled - largest[:, None]).sum(axis=1)))
-
-
-def _own_logits(score, outputs):
-    """Returns float64 logits, or raises where they are known only up to a constant per sample."""
-    if not outputs.exact_logits:
-        raise ValueError(
-            f"{type(score).__name__} needs logits, but the model returns probabilities and has no last Dense layer to "
-            "take them from. Return logits, or build the model from layers (functional or Sequential)."
-        )
-    return outputs.logits.astype(np.float64)
+    scaled = xp.as_float(logits) / temperature
+    largest = xp.max(scaled, axis=1, keepdims=True)
+    return temperature * (largest[:, 0] + xp.log(xp.sum(xp.exp(scaled - largest), axis=1)))
