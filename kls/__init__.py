@@ -11,6 +11,7 @@ from kls.analysis.uncertainty import monte_carlo
 from kls.callbacks import CalibrationCallback, FullStateCheckpoint, OODCallback
 from kls.distillation import ContrastiveDistillation, Distiller, teacher_logits
 from kls.evaluation import Evaluation, evaluate
+from kls.guarding import Guarded, guard
 from kls.losses import FocalStd, KnowledgeDistillation, OutlierExposure, SmoothedCE, WeightedSoftLabels
 from kls.losses.teachers import pack_teacher
 from kls.targets import epsilon_from_gamma, gamma_from_epsilon
@@ -23,6 +24,7 @@ __all__ = [
     "Evaluation",
     "FocalStd",
     "FullStateCheckpoint",
+    "Guarded",
     "KnowledgeDistillation",
     "OODCallback",
     "OutlierExposure",
@@ -37,6 +39,7 @@ __all__ = [
     "epsilon_from_gamma",
     "evaluate",
     "gamma_from_epsilon",
+    "guard",
     "layers",
     "losses",
     "metrics",

@@ -1,5 +1,6 @@
 """A Keras classifier taken apart: its features, logits and last layer, from one pass over data."""
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, pairwise
@@ -231,7 +232,7 @@ class Network:
             features, logits = self._features(images, training=False), self.logits(images)
         if len(features.shape) == 4:
             features = ops.mean(features, axis=(1, 2))
-        return ops.cast(logits, "float32"), ops.cast(ops.reshape(features, (ops.shape(features)[0], -1)), "float32")
+        return ops.cast(logits, "float32"), ops.cast(_flat(features), "float32")
 
     def _check_images(self, images):
         """Keras's own message comes from its first call alone; later ones are compiled."""
@@ -247,6 +248,12 @@ class Network:
         if self._dense is None:
             self.gives_probabilities = looks_like_probabilities(outputs)
             self.gives_log_probabilities = (outputs <= 0).all() and looks_like_probabilities(np.exp(outputs))
+
+
+def _flat(features):
+    """Returns features of shape `(N, D)`, D being known where the sides are."""
+    sides = features.shape[1:]
+    return ops.reshape(features, (ops.shape(features)[0], -1) if None in sides else (-1, math.prod(sides)))
 
 
 def _one_behind(items):
