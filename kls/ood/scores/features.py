@@ -110,9 +110,10 @@ class KNN(_FeatureScore):
         return -neighbors.kneighbors(_unit(ARRAYS, outputs.features))[0][:, -1]
 
     def formula(self, xp, outputs):
-        """The same of tensors: the k-th largest cosine finds the neighbour, whose distance is then taken directly."""
+        """The same of tensors: the neighbour is found by products, its distance is taken directly."""
         features = _unit(xp, outputs.features)
-        _, nearest = xp.top_k(xp.matmul(features, xp.transpose(self._references)), self.k)
+        products = xp.matmul(features, xp.transpose(self._references))
+        _, nearest = xp.top_k(products - xp.sum(self._references**2, axis=1) / 2, self.k)
         return -_norm(xp, features - xp.take(self._references, nearest[:, -1], axis=0))[:, 0]
 
     def bounded(self, most, seed):

@@ -1,0 +1,66 @@
+import keras
+import numpy as np
+import pytest
+
+import kls
+
+from .helpers import predicted
+
+
+@pytest.mark.parametrize("name", ["energy", "relative_mahalanobis", "knn", "vim", "react", "kl_matching"])
+def test_saved_and_loaded_it_gives_the_same_bits(guarded, digits, noise, name, tmp_path):
+    guarded(name).save(tmp_path / "guarded.keras")
+    again = keras.models.load_model(tmp_path / "guarded.keras", safe_mode=True)
+    expected, found = (predicted(model, digits[2][0]) for model in (guarded(name), again))
+    for key, values in expected.items():
+        np.testing.assert_array_equal(found[key], values)
+    assert again.report == guarded(name).report
+    assert str(again.report) == str(guarded(name).report)
+    assert again.check(noise) == guarded(name).check(noise)
+
+
+@pytest.mark.parametrize("scaling", ["vector", "matrix", None])
+def test_saved_twice_its_scaler_is_the_same(guarded, digits, scaling, tmp_path):
+    again = guarded(scaling=scaling)
+    for name in ("once.keras", "twice.keras"):
+        again.save(tmp_path / name)
+        again = keras.models.load_model(tmp_path / name)
+    expected, found = (predicted(model, digits[2][0]) for model in (guarded(scaling=scaling), again))
+    np.testing.assert_array_equal(found["probabilities"], expected["probabilities"])
+
+
+def test_a_loaded_model_of_probabilities_is_still_taken_for_one(tmp_path):
+    @keras.saving.register_keras_serializable(package="tests")
+    class Hidden(keras.layers.Layer):
+        def build(self, shape):
+            self.kernel = self.add_weight(shape=(shape[-1], 3), initializer="random_normal")
+
+        def call(self, x):
+            return keras.ops.softmax(x @ self.kernel)
+
+    images = np.random.default_rng(0).normal(size=(60, 4)).astype("float32")
+    model = keras.Sequential([keras.Input((4,)), Hidden()])
+    guarded = kls.guard(model, (images, np.arange(60) % 3), score="msp")
+    guarded.save(tmp_path / "guarded.keras")
+    again = keras.models.load_model(tmp_path / "guarded.keras")
+    np.testing.assert_array_equal(predicted(again, images)["score"], predicted(guarded, images)["score"])
+    np.testing.assert_allclose(predicted(guarded, images)["score"], model.predict(images, verbose=0).max(axis=1), 1e-5)
+
+
+def test_nothing_that_was_fitted_is_trained(guarded, model):
+    fitted = guarded("vim", "matrix")
+    assert {id(weight) for weight in fitted.trainable_weights} == {id(weight) for weight in model.trainable_weights}
+    names = sorted(weight.name for weight in fitted.non_trainable_weights)
+    assert names == sorted(["mean", "weights", "bias", "origin", "residual", "alpha", "threshold", "reference"])
+
+
+def test_check_takes_batches_and_labels_too(guarded, digits):
+    images, labels = digits[2]
+    batches = kls.utils.data.batches_of  # what the data may be
+    assert guarded().check(digits[2]) == guarded().check(images)
+    assert guarded().check(images).n == sum(len(part) for part, _ in batches(digits[2])) == len(labels)
+
+
+def test_check_names_images_of_another_shape(guarded):
+    with pytest.raises(ValueError, match=r"x: `data` must hold images of shape \(None, 8, 8, 1\)"):
+        guarded().check(np.zeros((4, 9, 9, 1), np.uint8))
