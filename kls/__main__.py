@@ -7,6 +7,7 @@ from inspect import signature
 from pathlib import Path
 
 from decathlon.options import directory, positive
+from kls.commands import add_evaluate, add_guard
 from kls.study.command import parse_command, run_command
 from kls.study.methods import LabelSmoothing
 from kls.study.options import add_study_options
@@ -79,6 +80,8 @@ def _parser():
     add("--flip", action=argparse.BooleanOptionalAction, help="mirror images (default: as catalogued)")
     add_study_options(command, "study")
     _add_report(commands)
+    add_evaluate(commands)
+    add_guard(commands)
     return parser
 
 

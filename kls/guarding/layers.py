@@ -37,8 +37,8 @@ class ScalerLayer(_Fitted):
     Example:
 
     >>> scaler = SCALERS["vector"]().fit([[2.0, 0.0], [2.0, 0.0], [0.0, 1.0], [0.0, 1.0]], [0, 1, 1, 0])
-    >>> [weight.shape for weight in ScalerLayer(scaler).weights]
-    [(2,), (2,)]
+    >>> [weight.name for weight in ScalerLayer(scaler).weights]
+    ['weights', 'bias']
     """
 
     def __init__(self, scaler, **kwargs):
@@ -140,7 +140,7 @@ class DecisionLayer(_Fitted):
 
     Example:
 
-    >>> ops.convert_to_numpy(DecisionLayer(2.0, [1.0, 2.0, 3.0])(np.array([1.5, 2.0]))).tolist()
+    >>> ops.convert_to_numpy(DecisionLayer(2.0, [1.0, 2.0])(np.float32([1.5, 2.0]))).tolist()
     [False, True]
     """
 
