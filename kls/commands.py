@@ -11,7 +11,7 @@ from kls.evaluation import evaluate
 from kls.guarding import Guarded, guard
 from kls.guarding.export import FORMATS, check_export
 from kls.guarding.guard import SCALINGS
-from kls.ood.scores import SCORES
+from kls.ood.scores import SCORES, get
 from kls.study.data import as_dataset, conformed, ood_of
 from kls.utils.feature_extractor import is_graph
 from kls.utils.files import atomic_write
@@ -110,7 +110,7 @@ def _guard(options):
         raise ValueError(f"--out must end in .keras. Received: {options.out}")
     exports = {format: options.out.with_suffix(FORMATS[format]) for format in options.export}
     for format, path in exports.items():
-        check_export(path, format)
+        check_export(path, format, get(options.score))
     model = _load(options.model)
     dataset = _dataset(options.calibration, model, options)
     training = _dataset(options.training_data, model, options).split("train") if options.training_data else None

@@ -4,6 +4,7 @@ from importlib.util import find_spec
 
 import keras
 
+from kls.ood.scores import KNN
 from kls.utils.arrays import check_choice
 from kls.utils.files import as_path
 
@@ -15,22 +16,24 @@ NEEDS = {
     ("onnx", "jax"): ("jax2onnx", "onnx"),
     ("litert", "tensorflow"): ("tensorflow",),
 }
+UNREADABLE = {("tf_saved_model", "jax"): KNN}  # TensorFlow 2.21 cannot read what JAX 0.10 makes of `top_k`
 
 
-def check_export(path, format):
+def check_export(path, format, score):
     """Raises what speaks against writing a format.
 
     Args:
         path: Where to write it.
         format: Name of the format.
+        score: The `Score` of the model.
 
     Raises:
-        ValueError: If there is no such format, if it does not go with the backend, if packages for it are not
-            installed, or if the path is none.
+        ValueError: If there is no such format, if it does not go with the backend or the score, if packages for it are
+            not installed, or if the path is none.
 
     Example:
 
-    >>> check_export("guarded.onnx", "pickle")
+    >>> check_export("guarded.onnx", "pickle", KNN())
     Traceback (most recent call last):
     ValueError: `format` must be one of 'tf_saved_model', 'onnx', 'litert'. Received: format='pickle'
     """
@@ -41,6 +44,11 @@ def check_export(path, format):
     backend = keras.backend.backend()
     if (format, backend) not in NEEDS:
         raise ValueError(f"`format` {format!r} cannot be written on Keras's backend {backend!r}. Received: {format!r}")
+    if isinstance(score, UNREADABLE.get((format, backend), ())):
+        raise ValueError(
+            f"`format` {format!r} cannot hold {type(score).__name__} on Keras's backend {backend!r}, whose search for "
+            f"neighbours TensorFlow cannot read. Received: format={format!r}"
+        )
     absent = [name for name in NEEDS[format, backend] if find_spec(name) is None]
     if absent:
         raise ValueError(

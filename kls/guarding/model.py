@@ -48,10 +48,9 @@ class Guarded(keras.Model):
         scaled = outputs.logits if self.scaling is None else self.scaling(outputs.logits)
         head = outputs.head if self.scoring.score.uses_head else (None, None)
         score = self.scoring(outputs.logits, outputs.features, *head)
-        likeliest = ops.top_k(scaled, 1)[1][:, 0]  # Keras's `argmax` looks at single bits, which formats do not know
         return {
             "probabilities": ops.softmax(scaled),
-            "label": ops.cast(likeliest, "int32"),
+            "label": _likeliest(scaled),
             "score": score,
             "in_distribution": self.decision(score),
         }
@@ -104,7 +103,7 @@ class Guarded(keras.Model):
         guarded.export("guarded.onnx", format="onnx")
         ```
         """
-        check_export(filepath, format)
+        check_export(filepath, format, self.scoring.score)
         if input_signature is None:
             shape, dtype = self._images
             input_signature = [keras.InputSpec(shape=(None, *shape), dtype=dtype, name="images")]
@@ -130,6 +129,13 @@ class Guarded(keras.Model):
         kept = tuple(config["report"]["kept_of"])
         config["report"] = Report(**config["report"] | {"kept_of": kept, "stopped_of": counts})
         return cls(**config)
+
+
+def _likeliest(logits):
+    """Returns the first of the largest logits; `ops.argmax` looks at single bits, which ONNX and LiteRT do not know."""
+    classes = logits.shape[1]
+    is_largest = logits == ops.max(logits, axis=1, keepdims=True)
+    return ops.min(ops.where(is_largest, ops.arange(classes, dtype="int32"), classes - 1), axis=1)
 
 
 def images_of(model, sample):

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from kls.guarding.export import check_export
+from kls.ood.scores import KNN, MSP
 
 from .helpers import IN_A_GRAPH, assert_close, predicted
 
-pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="exported from TensorFlow")
+BACKEND = keras.backend.backend()
 
 
 def saved_model(path, images):
@@ -43,8 +44,10 @@ def test_another_runtime_gives_the_same(guarded, digits, noise, name, format, tm
     for needed in RUNTIMES[format]:
         if importlib.util.find_spec(needed) is None:
             pytest.skip(f"{needed} is not installed")
-    if format == "tf_saved_model" and name not in ("energy", "gen", "knn"):
+    if format == "tf_saved_model" and name not in ("energy", "gen", "ash"):
         pytest.skip("TensorFlow runs the graph that Keras runs")
+    if format != "tf_saved_model" and BACKEND != "tensorflow":
+        pytest.skip(f"not written from {BACKEND}")
     file, run = FORMATS[format]
     images = np.concatenate([digits[2][0], noise]).astype("float32")
     guarded(name).export(tmp_path / file, format=format, verbose=False)
@@ -53,6 +56,7 @@ def test_another_runtime_gives_the_same(guarded, digits, noise, name, format, tm
         assert_close(run(tmp_path / file, images[:count]), expected, guarded(name).report.threshold)
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="other packages on other backends")
 def test_a_format_without_its_packages_is_refused(guarded, monkeypatch, tmp_path):
     monkeypatch.setattr("kls.guarding.export.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"'onnx' needs packages that are not installed: tf2onnx, onnx; pip install"):
@@ -63,7 +67,13 @@ def test_a_format_without_its_packages_is_refused(guarded, monkeypatch, tmp_path
 def test_a_format_of_another_backend_is_refused(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     with pytest.raises(ValueError, match="`format` 'litert' cannot be written on Keras's backend 'torch'"):
-        check_export("a.tflite", "litert")
+        check_export("a.tflite", "litert", MSP())
+
+
+def test_neighbours_on_jax_are_refused(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ValueError, match="`format` 'tf_saved_model' cannot hold KNN on Keras's backend 'jax'"):
+        check_export("a", "tf_saved_model", KNN())
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,14 @@ def test_nothing_that_was_fitted_is_trained(guarded, model):
     assert names == sorted(["mean", "weights", "bias", "origin", "residual", "alpha", "threshold", "reference"])
 
 
+def test_of_equal_logits_the_first_is_the_label():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, use_bias=False)])
+    model.set_weights([np.eye(3)])
+    images = np.array([[1, 5, 5], [2, 2, 2], [0, 0, 1], [-1, -3, -2]], "float32")
+    guarded = kls.guard(model, (images, np.array([1, 0, 2, 0])))
+    assert predicted(guarded, images)["label"].tolist() == images.argmax(axis=1).tolist() == [1, 0, 2, 0]
+
+
 def test_check_takes_batches_and_labels_too(guarded, digits):
     images, labels = digits[2]
     batches = kls.utils.data.batches_of  # what the data may be
