@@ -136,7 +136,7 @@ def _load(path):
     import keras
 
     try:
-        model = keras.models.load_model(path, safe_mode=True)
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # whatever a layer raises that cannot be made again
         raise ValueError(f"{path} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
     return model.model if isinstance(model, Guarded) else model

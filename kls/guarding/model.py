@@ -112,6 +112,7 @@ class Guarded(keras.Model):
     def get_config(self):
         parts = {name: getattr(self, name) for name in ("model", "scoring", "decision", "scaling")}
         serialized = {name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}
+        serialized["model"].pop("compile_config", None)  # loss and optimizer, of which a user need not have the code
         return {
             "name": self.name,
             **serialized,

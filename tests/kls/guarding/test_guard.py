@@ -35,12 +35,17 @@ class TestOutputs:
         np.testing.assert_array_equal(found["in_distribution"], found["score"] >= guarded(name).report.threshold)
 
     @pytest.mark.parametrize("scaling", ["temperature", "vector"])
-    def test_probabilities_are_those_of_the_scaler(self, guarded, model, digits, scaling):
+    def test_probabilities_are_those_of_the_scaler(self, model, digits, scaling):
         logits = [model.predict(images, verbose=0) for images, _ in digits]
-        scaled = SCALERS[scaling]().fit(logits[1], digits[1][1]).transform(logits[2])
-        found = predicted(guarded(scaling=scaling), digits[2][0])
-        np.testing.assert_allclose(found["probabilities"], softmax(scaled, axis=1), atol=1e-5)
+        scaler = SCALERS[scaling]().fit(logits[1], digits[1][1])
+        scaled = scaler.transform(logits[2])
+        found = predicted(kls.guard(model, digits[1], scaling=scaler), digits[2][0])
+        np.testing.assert_allclose(found["probabilities"], softmax(scaled, axis=1), atol=2e-4)
         np.testing.assert_array_equal(found["label"], scaled.argmax(axis=1))
+
+    def test_the_scaler_is_fitted_to_the_calibration_images(self, guarded, model, digits):
+        expected = TemperatureScaling().fit(model.predict(digits[1][0], verbose=0), digits[1][1]).temperature
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(guarded().scaling.weights[0]), expected, rtol=1e-4)
 
     def test_scores_are_of_the_model_as_trained_whatever_the_scaling(self, guarded, digits):
         found = [predicted(guarded(scaling=scaling), digits[2][0]) for scaling in ("temperature", "vector", None)]

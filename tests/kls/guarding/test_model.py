@@ -47,6 +47,21 @@ def test_a_loaded_model_of_probabilities_is_still_taken_for_one(tmp_path):
     np.testing.assert_allclose(predicted(guarded, images)["score"], model.predict(images, verbose=0).max(axis=1), 1e-5)
 
 
+def test_is_loaded_without_the_code_of_its_training(tmp_path):
+    class Loss(keras.losses.Loss):
+        def call(self, y_true, y_pred):
+            return y_pred[:, 0]
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    model.compile("adam", Loss())
+    images, labels = np.random.default_rng(0).normal(size=(30, 4)).astype("float32"), np.arange(30) % 3
+    model.fit(images, labels, verbose=0)
+    guarded = kls.guard(model, (images, labels))
+    guarded.save(tmp_path / "guarded.keras")
+    again = keras.models.load_model(tmp_path / "guarded.keras")
+    np.testing.assert_array_equal(predicted(again, images)["score"], predicted(guarded, images)["score"])
+
+
 def test_nothing_that_was_fitted_is_trained(guarded, model):
     fitted = guarded("vim", "matrix")
     assert {id(weight) for weight in fitted.trainable_weights} == {id(weight) for weight in model.trainable_weights}

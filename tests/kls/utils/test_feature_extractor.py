@@ -237,6 +237,27 @@ class TestOpaqueModels:
         assert not looks_like_probabilities(np.array([[0.25, np.nan]]))
 
 
+class TestTensors:
+    @pytest.mark.parametrize("features", [False, True])
+    def test_are_the_outputs_of_a_batch(self, network, features):
+        arrays, tensors = network.outputs(X, features), network.tensors(keras.ops.convert_to_tensor(X), features)
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(tensors.logits), arrays.logits, rtol=1e-5, atol=1e-5)
+        assert tensors.exact_logits
+        if not features:
+            assert (tensors.features, tensors.head) == (None, None)
+            return
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(tensors.features), arrays.features, rtol=1e-5, atol=1e-5)
+        for tensor, array in zip(tensors.head, arrays.head, strict=True):
+            np.testing.assert_array_equal(keras.ops.convert_to_numpy(tensor), array)
+
+    def test_of_probabilities_are_their_logarithms(self):
+        network = Network(weighted(Opaque("softmax")))
+        expected = network.outputs(X)
+        found = network.tensors(keras.ops.convert_to_tensor(X))
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(found.logits), expected.logits, rtol=1e-4, atol=1e-5)
+        assert not found.exact_logits
+
+
 class TestNamedFeatures:
     @pytest.mark.parametrize(("name", "size"), [("conv", 3), ("row", 108), ("flat", 108), ("head", 4)])
     def test_equal_those_of_a_model_up_to_that_layer(self, convolutional, name, size):
