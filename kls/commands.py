@@ -109,9 +109,9 @@ def _guard(options):
     if options.out.suffix != ".keras":
         raise ValueError(f"--out must end in .keras. Received: {options.out}")
     exports = {format: options.out.with_suffix(FORMATS[format]) for format in options.export}
-    for format, path in exports.items():
-        check_export(path, format, get(options.score))
     model = _load(options.model)
+    for format, path in exports.items():
+        check_export(path, format, get(options.score), model)
     dataset = _dataset(options.calibration, model, options)
     training = _dataset(options.training_data, model, options).split("train") if options.training_data else None
     guarded = guard(

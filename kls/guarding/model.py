@@ -103,7 +103,7 @@ class Guarded(keras.Model):
         guarded.export("guarded.onnx", format="onnx")
         ```
         """
-        check_export(filepath, format, self.scoring.score)
+        check_export(filepath, format, self.scoring.score, self.model)
         if input_signature is None:
             shape, dtype = self._images
             input_signature = [keras.InputSpec(shape=(None, *shape), dtype=dtype, name="images")]

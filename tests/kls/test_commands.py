@@ -75,11 +75,10 @@ class TestGuard:
         assert says in error
         assert list(tmp_path.iterdir()) == []
 
-    def test_a_format_whose_packages_are_absent_before_anything_is_read(self, run, monkeypatch, tmp_path, capsys):
+    def test_a_format_whose_packages_are_absent_before_data_are_read(self, run, monkeypatch, tmp_path, capsys):
         monkeypatch.setattr("kls.guarding.export.find_spec", lambda name: None)
-        out = tmp_path / "guarded.keras"
-        arguments = ("--calibration", "stripes", "--out", out, "--export", "tf_saved_model")
-        assert run("guard", *arguments, model=tmp_path / "none.keras") == 2
+        monkeypatch.chdir(tmp_path)
+        assert run("guard", "--calibration", "nothing", "--export", "tf_saved_model") == 2
         assert "needs packages that are not installed" in capsys.readouterr().err
         assert list(tmp_path.iterdir()) == []
 

@@ -7,7 +7,7 @@ import pytest
 from kls.guarding.export import check_export
 from kls.ood.scores import KNN, MSP
 
-from .helpers import IN_A_GRAPH, assert_close, predicted
+from .helpers import IN_A_GRAPH, assert_close, classifier, predicted
 
 BACKEND = keras.backend.backend()
 
@@ -67,13 +67,24 @@ def test_a_format_without_its_packages_is_refused(guarded, monkeypatch, tmp_path
 def test_a_format_of_another_backend_is_refused(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     with pytest.raises(ValueError, match="`format` 'litert' cannot be written on Keras's backend 'torch'"):
-        check_export("a.tflite", "litert", MSP())
+        check_export("a.tflite", "litert", MSP(), classifier())
 
 
 def test_neighbours_on_jax_are_refused(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(ValueError, match="`format` 'tf_saved_model' cannot hold KNN on Keras's backend 'jax'"):
-        check_export("a", "tf_saved_model", KNN())
+        check_export("a", "tf_saved_model", KNN(), classifier())
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="written from TensorFlow")
+@pytest.mark.parametrize(
+    ("format", "policy"), [("onnx", "mixed_bfloat16"), ("litert", "mixed_bfloat16"), ("litert", "mixed_float16")]
+)
+def test_a_precision_that_a_format_cannot_hold_is_refused(format, policy, tmp_path):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, dtype=policy)])
+    dtype = policy.removeprefix("mixed_")
+    with pytest.raises(ValueError, match=f"`format` '{format}' cannot hold layers that compute in {dtype}"):
+        check_export(tmp_path / "a.tflite", format, MSP(), model)
 
 
 @pytest.mark.parametrize(
