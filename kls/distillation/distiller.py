@@ -11,8 +11,9 @@ from kls.losses import KnowledgeDistillation, SmoothedCE, WeightedSoftLabels
 from kls.losses.base import log_probabilities
 from kls.losses.teachers import pack_teacher, teachers_packed
 from kls.utils.arrays import check_bool, check_choice, check_number, shown
+from kls.utils.compiled import random_states
 from kls.utils.data import batches_of
-from kls.utils.feature_extractor import Network, last_dense, project, random_states
+from kls.utils.feature_extractor import Network, last_dense, project
 from kls.utils.files import atomic_write
 from kls.utils.tensors import shapes_fit
 

@@ -13,7 +13,6 @@ NEEDS = {
     ("tf_saved_model", "tensorflow"): ("tensorflow",),
     ("tf_saved_model", "jax"): ("tensorflow", "jax"),
     ("onnx", "tensorflow"): ("tf2onnx", "onnx"),
-    ("onnx", "jax"): ("jax2onnx", "onnx"),
     ("litert", "tensorflow"): ("tensorflow",),
 }
 UNHELD = {"onnx": ("bfloat16",), "litert": ("bfloat16", "float16")}  # runtimes of these have no convolutions in them

@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from kls.utils.arrays import SUM_TOLERANCE, shown
+from kls.utils.compiled import compiled
 from kls.utils.data import full_batches
 
 TINY = np.finfo(np.float32).tiny
@@ -218,7 +219,7 @@ class Network:
         """Returns `function` of a tensor, compiled; an accelerator may still be computing what it returns."""
         key = (getattr(function, "__name__", function), argument)
         if key not in self._compiled:
-            self._compiled[key] = _compile(function, self.model)
+            self._compiled[key] = compiled(function, self.model)
         return self._compiled[key]
 
     def _forward(self, images):
@@ -322,12 +323,6 @@ def project(dense, features):
     return outputs + ops.cast(dense.bias, dense.compute_dtype) if dense.use_bias else outputs
 
 
-def random_states(model):
-    """Returns the variables of a model that are no weights: the states of its random generators."""
-    weights = {id(variable) for variable in model.weights}
-    return [variable for variable in model.variables if id(variable) not in weights]
-
-
 def is_graph(model):
     """Whether a model does what its layers do: a functional or built `Sequential` one whose `call` is Keras's own."""
     return bool(getattr(model, "outputs", None)) and type(model).call.__module__.partition(".")[0] == "keras"
@@ -391,34 +386,3 @@ def _named_features(model, name):
     if name not in names:
         raise ValueError(f"`features` must name a layer of the model: {', '.join(names)}. Received: {name!r}")
     return keras.Model(model.inputs, _node_of(model.get_layer(name), model).outputs)
-
-
-def _compile(function, model):
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        return tf.function(function, reduce_retracing=True)
-    if backend == "jax":
-        import jax
-
-        states = random_states(model)
-
-        def stateless(values, images):
-            with keras.StatelessScope(zip(model.variables, values, strict=True)):
-                return function(images), [state.value for state in states]
-
-        compiled = jax.jit(stateless)
-
-        def run(images):
-            outputs, drawn = compiled([variable.value for variable in model.variables], images)
-            for state, value in zip(states, drawn, strict=True):
-                state.assign(value)
-            return outputs
-
-        return run
-    if backend == "torch":
-        import torch
-
-        return torch.no_grad()(function)
-    return function

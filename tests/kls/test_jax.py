@@ -38,6 +38,11 @@ ON_JAX = {
         "Teachers::test_stay_as_they_are_and_out_of_the_model",
         "Contrast::test_compiled_training_moves_student_embeddings_and_banks",
     ),
+    "guarding/test_guard.py::Test": (
+        "Models::test_a_subclassed_model_by_scores_of_its_outputs",
+        "Outputs::test_scores_are_those_of_the_library[knn]",
+        "Outputs::test_scores_are_those_of_the_library[vim]",
+    ),
     "ood/scores/test_images.py::Test": ("ODIN::test_follows_the_finite_difference_gradient",),
     "utils/test_data.py": ("",),
     "utils/test_feature_extractor.py::Test": ("OneForwardPass::test_further_training_is_seen_without_another_trace",),

@@ -7,7 +7,7 @@ import pytest
 from kls.guarding.export import check_export
 from kls.ood.scores import KNN, MSP
 
-from .helpers import IN_A_GRAPH, assert_close, classifier, predicted
+from .helpers import IN_A_GRAPH, assert_close, predicted
 
 BACKEND = keras.backend.backend()
 
@@ -64,16 +64,17 @@ def test_a_format_without_its_packages_is_refused(guarded, monkeypatch, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_format_of_another_backend_is_refused(monkeypatch):
-    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
-    with pytest.raises(ValueError, match="`format` 'litert' cannot be written on Keras's backend 'torch'"):
-        check_export("a.tflite", "litert", MSP(), classifier())
+@pytest.mark.parametrize(("format", "backend"), [("litert", "torch"), ("litert", "jax"), ("onnx", "jax")])
+def test_a_format_of_another_backend_is_refused(format, backend, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: backend)
+    with pytest.raises(ValueError, match=f"`format` '{format}' cannot be written on Keras's backend '{backend}'"):
+        check_export("a.tflite", format, MSP(), None)
 
 
 def test_neighbours_on_jax_are_refused(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(ValueError, match="`format` 'tf_saved_model' cannot hold KNN on Keras's backend 'jax'"):
-        check_export("a", "tf_saved_model", KNN(), classifier())
+        check_export("a", "tf_saved_model", KNN(), None)
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="written from TensorFlow")
