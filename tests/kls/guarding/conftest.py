@@ -26,7 +26,7 @@ def model(digits):
     keras.utils.set_random_seed(0)
     model = classifier()
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    model.fit(*digits[0], epochs=15, verbose=0)
+    model.fit(*digits[0], epochs=10, verbose=0)
     return model
 
 

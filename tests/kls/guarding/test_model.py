@@ -7,7 +7,7 @@ import kls
 from .helpers import predicted
 
 
-@pytest.mark.parametrize("name", ["energy", "relative_mahalanobis", "knn", "vim", "react", "kl_matching"])
+@pytest.mark.parametrize("name", ["relative_mahalanobis", "knn", "vim", "kl_matching"])
 def test_saved_and_loaded_it_gives_the_same_bits(guarded, digits, noise, name, tmp_path):
     guarded(name).save(tmp_path / "guarded.keras")
     again = keras.models.load_model(tmp_path / "guarded.keras", safe_mode=True)
@@ -19,7 +19,7 @@ def test_saved_and_loaded_it_gives_the_same_bits(guarded, digits, noise, name, t
     assert again.check(noise) == guarded(name).check(noise)
 
 
-@pytest.mark.parametrize("scaling", ["vector", "matrix", None])
+@pytest.mark.parametrize("scaling", ["vector", None])
 def test_saved_twice_its_scaler_is_the_same(guarded, digits, scaling, tmp_path):
     again = guarded(scaling=scaling)
     for name in ("once.keras", "twice.keras"):
