@@ -41,7 +41,6 @@ ON_JAX = {
     "guarding/test_guard.py::Test": (
         "Models::test_a_subclassed_model_by_scores_of_its_outputs",
         "Outputs::test_scores_are_those_of_the_library[knn]",
-        "Outputs::test_scores_are_those_of_the_library[vim]",
     ),
     "ood/scores/test_images.py::Test": ("ODIN::test_follows_the_finite_difference_gradient",),
     "utils/test_data.py": ("",),
