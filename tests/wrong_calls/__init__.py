@@ -1,8 +1,12 @@
 """The table of wrong calls, a file per wing, and the public callables that need no row in it, each with the reason."""
 
-from . import calibration, datasets, evaluation, figures, labels, models
+from . import analysis, calibration, datasets, evaluation, figures, guarding, labels, models
 
-CALLS = [row for wing in (labels, calibration, evaluation, models, figures, datasets) for row in wing.CALLS]
+CALLS = [
+    row
+    for wing in (labels, calibration, evaluation, analysis, guarding, models, figures, datasets)
+    for row in wing.CALLS
+]
 
 RECORD = "a record, made by this project and not by its user"
 KERAS = "its arguments are handed on to Keras, which checks them"

@@ -6,8 +6,7 @@ from functools import cache
 import keras
 import numpy as np
 
-from kls import calibration, callbacks, evaluation, guarding, ood
-from kls.analysis import overfitting, uncertainty
+from kls import calibration, callbacks, evaluation, ood
 from kls.ood import scores
 from kls.utils import data as feeding
 
@@ -15,11 +14,8 @@ from .kinds import (
     choice,
     data,
     flag,
-    layer_seed,
     logits,
-    mapping,
     model,
-    no_array,
     no_mapping,
     number,
     optional,
@@ -72,17 +68,6 @@ def groups(wrong):
 @cache
 def evaluated():
     return evaluation.evaluate(classifier(), DATA, ood={"noise": 1 - IMAGES})
-
-
-@cache
-def guarded():
-    return guarding.guard(classifier(), DATA, score="msp")
-
-
-def of_noise(wrong):
-    """Wrong sets of OOD data of a guard, which has no groups."""
-    named = [{"noise": values} for values in wrong if not isinstance(values, dict)]
-    return [*no_mapping(), *named, {"a": {"b": IMAGES}}]
 
 
 def method(name):
@@ -138,44 +123,6 @@ def fitted(name, make, wrong):
 
 
 CALLS = [
-    Call(
-        "kls.guard",
-        guarding.guard,
-        {"model": NETWORK, "calibration": DATA, "score": "react", "training_data": DATA, "ood": {"noise": 1 - IMAGES}},
-        {
-            "model": NO_CLASSIFIERS,
-            "calibration": WRONG_DATA,
-            "scaling": [
-                *SCALINGS,
-                "isotonic",
-                "histogram",
-                calibration.TemperatureScaling,
-                calibration.IsotonicScaling(),
-            ],
-            "score": [None, *NAMED_SCORES, "odin", scores.Reconstruction()],
-            "tpr": number("(0, 1]"),
-            "training_data": WRONG_IMAGES,
-            "ood": of_noise(WRONG_IMAGES),
-            "bank": whole(1),
-            "batch_size": whole(1),
-            "seed": seed(),
-        },
-        fine={"scaling": [None, calibration.VectorScaling()], "score": ["gen", scores.Energy(2.0)], "ood": [None, {}]},
-        says={"calibration": SAYS_DATA, "training_data": SAYS_DATA, "ood": SAYS_DATA},
-    ),
-    Call(
-        "kls.Guarded.check",
-        lambda **arguments: guarded().check(**arguments),
-        {"x": IMAGES},
-        {"x": WRONG_IMAGES, "batch_size": whole(1)},
-        says={"x": SAYS_DATA},
-    ),
-    Call(
-        "kls.Guarded.export",
-        lambda **arguments: guarded().export(**arguments, verbose=False),
-        {"filepath": "guarded", "format": "tf_saved_model"},
-        {"filepath": path(), "format": choice("tf_saved_model", "onnx", "litert")},
-    ),
     Call(
         "kls.evaluate",
         evaluation.evaluate,
@@ -309,72 +256,6 @@ CALLS = [
         },
         fine={"id_data": [None, IMAGES], "score": [scores.MSP()], "training_data": [None, DATA]},
         says={"score": ("training_data",), "ood": SAYS_DATA, "id_data": SAYS_DATA, "training_data": SAYS_DATA},
-    ),
-    Call(
-        "kls.analysis.overfitting.ClassLosses",
-        overfitting.ClassLosses,
-        {"data": {"train": DATA}, "every": 1},
-        {
-            "data": [*mapping(), {"train": None}, {"train": 5}, {"train": IMAGES}, {"train": "abc"}],
-            "every": whole(1),
-            "batch_size": whole(1),
-        },
-    ),
-    Call(
-        "kls.analysis.overfitting.OverfittingWeights",
-        overfitting.OverfittingWeights,
-        {"loss": overfitting.OverfittingCE(3), "train": DATA, "validation": DATA, "window": 2, "every": 1},
-        {
-            "loss": [
-                None,
-                5,
-                "overfitting_ce",
-                object(),
-                keras.losses.CategoricalCrossentropy(),
-                overfitting.OverfittingCE,
-            ],
-            "train": [None, 5, "abc", object(), (), IMAGES],
-            "validation": [None, 5, "abc", object(), (), IMAGES],
-            "window": whole(1),
-            "every": [*whole(1), 3],
-            "batch_size": whole(1),
-        },
-        says={"train": ("data",), "validation": ("data",)},
-    ),
-    Call(
-        "kls.analysis.overfitting.overfitting_to_generalization",
-        overfitting.overfitting_to_generalization,
-        {"train": [[2.0, 2.0], [1.0, 1.5]], "validation": [[2.5, 2.0], [2.0, 1.0]], "window": 1},
-        {
-            "train": [*no_array([[2.0, 2.0], [1.0, 1.5]]), [2.0, 1.0], [[1.0], [2.0]], 1.0],
-            "validation": [*no_array([[2.0, 2.0], [1.0, 1.5]]), [2.0, 1.0], [[1.0], [2.0]], 1.0],
-            "window": whole(1),
-        },
-        fine={"window": [10]},
-    ),
-    Call(
-        "kls.analysis.uncertainty.monte_carlo",
-        uncertainty.monte_carlo,
-        {"model": NETWORK, "rate": 0.2, "passes": 2},
-        {
-            "model": [*NO_CLASSIFIERS, AUTOENCODER],
-            "rate": number("[0, 1)"),
-            "passes": whole(1),
-            "seed": layer_seed(),
-        },
-        fine={"seed": [None, 3]},
-    ),
-    Call(
-        "kls.analysis.uncertainty.MonteCarloHead",
-        uncertainty.MonteCarloHead,
-        {"layer": Made("a Dense", lambda: keras.layers.Dense(3)), "rate": 0.2, "passes": 2},
-        {
-            "layer": [None, 5, "dense", object(), [], keras.layers.Dense, Made("a Flatten", keras.layers.Flatten)],
-            "rate": number("[0, 1)"),
-            "passes": whole(1),
-            "seed": layer_seed(),
-        },
-        fine={"seed": [None, 3]},
     ),
     settings(scores.Energy, {"temperature": number("(0, inf)")}, temperature=1.0),
     settings(scores.GEN, {"gamma": number("(0, 1)"), "top": whole(1)}, gamma=0.1, top=100),
