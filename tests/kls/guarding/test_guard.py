@@ -31,7 +31,8 @@ class TestOutputs:
         expected = scores.get(name).fit(model, digits[0])(model, digits[2][0])
         found = predicted(guarded(name), digits[2][0])
         assert {key: values.dtype.name for key, values in found.items()} == OUTPUTS
-        np.testing.assert_allclose(found["score"], expected, rtol=2e-5, atol=1e-4)
+        rtol = 1e-4 if name == "relative_mahalanobis" else 2e-5  # the difference of two distances, in float32
+        np.testing.assert_allclose(found["score"], expected, rtol=rtol, atol=1e-4)
         np.testing.assert_array_equal(found["in_distribution"], found["score"] >= guarded(name).report.threshold)
 
     @pytest.mark.parametrize("scaling", ["temperature", "vector"])
