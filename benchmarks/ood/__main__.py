@@ -21,6 +21,7 @@ from benchmarks.paper import paper_parser, run_paper
 from benchmarks.published import published
 from decathlon.options import positive
 from kls.models import names
+from kls.study.judging import show_verdicts, verdicts_of
 from kls.study.report.calibration import calibration_table
 from kls.study.report.comparisons import comparison_table
 
@@ -45,6 +46,7 @@ def report(study, results):
     smoothed = pd.concat([of.smoothed() for of in networks.values()])
     if len(smoothed):
         store.show(*calibration_table(smoothed, compared=compared))
+        show_verdicts(verdicts_of(smoothed.to_dict("records"), store), store)
     if comparison:
         store.show(*comparison)
     corrections = measure_corrections(networks, store, study.scores)

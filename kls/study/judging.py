@@ -6,11 +6,13 @@ normalised logits. Baseline and methods are corrected alike, but for those that 
 would correct: they are taken as trained.
 """
 
+from contextlib import suppress
 from dataclasses import replace
 
 from kls.calibration import TemperatureScaling
 from kls.calibration.scaling.base import cross_scaled
 from kls.ood.scores import normalize_logits
+from kls.study.plan import PlanError
 from kls.study.report.comparisons import BASELINE, heading_of, paired_outputs, shared_ood, split_metric
 from kls.study.statistics import METRICS, WORSE, compare, select
 from kls.study.store import VALIDATION, has_outputs
@@ -74,6 +76,29 @@ def verdict_of(records, store, require=None, prefer="accuracy", level=0.95):
         shortfalls,
         {key: of for key, of in uncorrected.items() if key[0] in (BASELINE, candidate)},
     )
+
+
+def verdicts_of(records, store):
+    """Returns the `Verdict` of each dataset and network that has the baseline and another method, with a seed of both.
+
+    Args:
+        records: As in `compare_methods`, of any datasets and networks.
+        store: The `RunStore`.
+    """
+    groups = {}
+    for record in records:
+        groups.setdefault((record["dataset"], record["model"]), []).append(record)
+    found = []
+    for members in groups.values():
+        with suppress(PlanError):
+            found.append(verdict_of(members, store))
+    return found
+
+
+def show_verdicts(verdicts, store):
+    """Prints `Verdict`s and writes them into `verdict.txt`; nothing if there are none."""
+    if verdicts:
+        store.show_text("verdict.txt", "\n\n".join(map(str, verdicts)))
 
 
 def _compare_all(records, store, of_ood, level):

@@ -1,13 +1,12 @@
 """What a study has found: tables of its finished trials, their logits and their networks."""
 
-from contextlib import suppress
 from functools import cached_property
 
 import pandas as pd
 
 from kls.pages.page import page_path
 from kls.study.devices import precision_policy
-from kls.study.judging import verdict_of
+from kls.study.judging import show_verdicts, verdict_of, verdicts_of
 from kls.study.manifest import read_manifest
 from kls.study.methods import Method
 from kls.study.networks import on_pixels, trained_network
@@ -116,19 +115,11 @@ class Results:
 
     def verdicts(self):
         """Returns the `Verdict` of each dataset and network that has cross-entropy and another method."""
-        groups = {}
-        for record in self._asked_records:
-            groups.setdefault((record["dataset"], record["model"]), []).append(record)
-        found = []
-        for records in groups.values():
-            with suppress(PlanError):
-                found.append(verdict_of(records, self._trainer.store))
-        return found
+        return verdicts_of(self._asked_records, self._trainer.store)
 
     def show_verdicts(self):
         """Prints the `verdicts()` and writes them into `verdict.txt`; nothing if there are none."""
-        if found := self.verdicts():
-            self._trainer.store.show_text("verdict.txt", "\n\n".join(map(str, found)))
+        show_verdicts(self.verdicts(), self._trainer.store)
 
     def save_report(self, path):
         """Writes the report: the verdict first, then what it stands on, as one HTML file that needs nothing else.

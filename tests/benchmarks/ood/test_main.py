@@ -167,6 +167,9 @@ class TestFinishedRun:
         names = ("accuracy", "calibration", "comparison", *corrections, "detection")
         assert files(out / "tables") == [f"{name}.{suffix}" for name in names for suffix in ("csv", "md", "tex")]
         assert files(out / "figures") == ["smoothing.png", "teacher_and_student.png"]
+        text = " ".join((out / "verdict.txt").read_text().split())
+        assert text.startswith("Should you smooth the labels? ")
+        assert "exposed" not in text  # to outliers, which some of the OOD datasets here are
         for path in (out / "figures").iterdir():
             assert path.read_bytes().startswith(b"\x89PNG")
 
