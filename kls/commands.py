@@ -26,7 +26,7 @@ def add_evaluate(commands):
     )
     command.set_defaults(run=lambda options: _run(_evaluate, options))
     add = command.add_argument
-    add("model", type=Path, metavar="MODEL.keras", help="a Keras model of images as they are stored (0 to 255)")
+    _add_shared(add)
     add("data", metavar="DATA", help="name of a prepared dataset, or a folder of images")
     add(
         "--scores",
@@ -38,7 +38,6 @@ def add_evaluate(commands):
     )
     add("--scaling", choices=SCALERS, metavar="SCALER", help=f"judge by a scaler too: {', '.join(SCALERS)}")
     add("--resamples", type=positive, default=0, metavar="N", help="bootstrap resamples for confidence intervals")
-    _add_shared(add)
 
 
 def add_guard(commands):
@@ -50,7 +49,7 @@ def add_guard(commands):
     )
     command.set_defaults(run=lambda options: _run(_guard, options))
     add = command.add_argument
-    add("model", type=Path, metavar="MODEL.keras", help="a Keras model of images as they are stored (0 to 255)")
+    _add_shared(add)
     data = "name of a prepared dataset, or a folder of images"
     add("--calibration", required=True, metavar="DATA", help=f"{data}: its evaluation split")
     add("--training-data", metavar="DATA", help=f"{data}: its training images, for scores that are fitted")
@@ -66,10 +65,10 @@ def add_guard(commands):
     add("--tpr", type=float, default=0.95, metavar="R", help="share of calibration images to keep (default: 0.95)")
     add("--export", nargs="+", choices=FORMATS, default=[], metavar="FORMAT", help=f"also write {', '.join(FORMATS)}")
     add("--out", type=Path, default=Path("guarded.keras"), metavar="FILE", help="default: %(default)s")
-    _add_shared(add)
 
 
 def _add_shared(add):
+    add("model", type=Path, metavar="MODEL.keras", help="a Keras model of images as they are stored (0 to 255)")
     add("--ood", nargs="+", default=[], metavar="NAME", help="prepared datasets that are OOD to the network")
     data_dir = decathlon.store.default_data_dir()
     add("--data-dir", type=directory, default=data_dir, metavar="DIR", help="prepared data (default: %(default)s)")

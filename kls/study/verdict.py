@@ -92,11 +92,11 @@ class Verdict:
         """Returns a `Table` with a row per line, and its numbers as a frame."""
         rows, numbers = [], []
         for line in self.lines:
-            heading, difference, word = cells_of(line.metric, line.comparison)
-            unit, n = METRICS[line.comparison.metric].unit, line.comparison.uncertainty.n
-            rows.append((heading, line.correction, str(n), f"{difference} {unit}", word))
-            names = {"method": self.candidate, "metric": line.metric, "correction": line.correction}
-            numbers.append({**names, **numbers_of(line.comparison)})
+            of = numbers_of(line.comparison)
+            heading, difference, word = cells_of(line.metric, of)
+            unit = METRICS[line.comparison.metric].unit
+            rows.append((heading, line.correction, str(of["n"]), f"{difference} {unit}", word))
+            numbers.append({"method": self.candidate, "metric": line.metric, "correction": line.correction, **of})
         header = ("metric", "correction", "n", "difference", "verdict")
         return Table("verdict", self.headline, header, tuple(rows)), pd.DataFrame(numbers)
 

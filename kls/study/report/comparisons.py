@@ -13,6 +13,7 @@ from kls.study.store import read_logits
 BASELINE = "gamma=1"
 SHOWN = ("accuracy", "nll", "brier", "ece")
 SCORE = "msp"
+NEEDED = "In brackets: what it would take to tell."
 ONE_SEED = ("One seed cannot tell between trainings: its intervals are for new images alone.",)
 
 
@@ -121,16 +122,17 @@ def comparison_table(records, store, baseline=BASELINE):
             found[metric] = compare_methods(members, store, metric, baseline)
         for method, one in found["accuracy"].items():
             names = (display_name(dataset), model, method, f"n = {one.uncertainty.n}")
-            rows += named_rows(names, [cells_of(metric, compared[method]) for metric, compared in found.items()])
-            of = {"dataset": dataset, "model": model, "method": method}
-            numbers += [{**of, "metric": metric, **numbers_of(compared[method])} for metric, compared in found.items()]
+            of_method = {metric: numbers_of(compared[method]) for metric, compared in found.items()}
+            rows += named_rows(names, [cells_of(metric, of) for metric, of in of_method.items()])
+            place = {"dataset": dataset, "model": model, "method": method}
+            numbers += [{**place, "metric": metric, **of} for metric, of in of_method.items()]
     if not rows:
         return None
     table = Table(
         "comparison",
         f"Differences from {baseline} of the last epoch's networks on the evaluation split, over n paired seeds, with "
         "95 % confidence intervals for new seeds and new images; those of several methods hold at once. Practically "
-        f"the same: within {_margins(numbers)}. In brackets: what it would take to tell.",
+        f"the same: within {_margins(numbers)}. {NEEDED}",
         ("method", "metric", "difference", "verdict"),
         tuple(rows),
         ONE_SEED * any(row["n"] == 1 for row in numbers),
@@ -169,15 +171,23 @@ def heading_of(metric):
     return f"{of.heading} {display_name(ood)}" if ood else f"mean {of.heading}"
 
 
-def cells_of(metric, compared):
-    """Returns the cells of a comparison: the metric, the difference with its interval, and the verdict."""
-    of = METRICS[compared.metric]
-    difference, low, high = (of.shown(value, "+") for value in (compared.difference, compared.low, compared.high))
-    needed = counts(compared.seeds_needed, compared.images_needed) if compared.word == UNKNOWN else []
+def cells_of(metric, numbers):
+    """Returns the cells of a comparison: the metric, the difference with its interval, and the verdict.
+
+    Args:
+        metric: As in `compare_methods`.
+        numbers: What `numbers_of` returns, or a row of a frame of that.
+    """
+    of = METRICS[split_metric(metric)[0]]
+    difference, low, high = (of.shown(numbers[name], "+") for name in ("difference", "low", "high"))
+    needed = []
+    if numbers["word"] == UNKNOWN:
+        found = (numbers[name] for name in ("seeds_needed", "images_needed"))
+        needed = counts(*(None if pd.isna(count) else int(count) for count in found))
     return (
         heading_of(metric),
         f"{difference} [{low}, {high}]",
-        " ".join([compared.word, *(f"({count})" for count in needed[:1])]),
+        " ".join([numbers["word"], *(f"({count})" for count in needed[:1])]),
     )
 
 

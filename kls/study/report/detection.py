@@ -3,19 +3,17 @@
 import pandas as pd
 
 from kls.ood.metrics import METRICS as DETECTION
-from kls.ood.scores import normalize_logits
 from kls.pages.curves import roc_curves
 from kls.pages.page import File, Grid
+from kls.study.judging import CORRECTIONS
 from kls.study.outputs import score_of_logits
-from kls.study.report.comparisons import SCORE, numbers_of, paired_outputs
-from kls.study.report.differences import HEADER, NEEDED, difference_cells
+from kls.study.report.comparisons import NEEDED, SCORE, numbers_of, paired_outputs
+from kls.study.report.differences import HEADER, difference_cells
 from kls.study.report.tables import display_name, percent
 from kls.study.statistics import compare
+from kls.study.verdict import AS_TRAINED, NORMALISED
 
-CORRECTIONS = {
-    "as trained": lambda logits, labels: logits,
-    "normalised logits": lambda logits, labels: normalize_logits(logits),
-}
+SHOWN_CORRECTIONS = {name: CORRECTIONS[name] for name in (AS_TRAINED, NORMALISED)}
 SHOWN = ("auroc", "fpr95")
 
 
@@ -30,7 +28,7 @@ def _means(group):
     """Returns the means over networks, of each method."""
     rows, numbers = [], []
     for ood in group.ood:
-        for correction, correct in CORRECTIONS.items():
+        for correction, correct in SHOWN_CORRECTIONS.items():
             for method, seeds in group.by_method.items():
                 found = [_values(group, record, ood, correct) for _, record in sorted(seeds.items())]
                 of = {"ood": ood, "correction": correction, "method": method}
@@ -61,7 +59,7 @@ def _differences(group):
     """Returns the differences from the baseline, with their confidence intervals."""
     rows, numbers = [], []
     for ood in group.ood:
-        for correction, correct in CORRECTIONS.items():
+        for correction, correct in SHOWN_CORRECTIONS.items():
             pair = paired_outputs(group.records, group.store, f"auroc_{ood}", group.baseline, correct)
             for metric in SHOWN:
                 for method, one in compare(metric, *pair).items():
@@ -85,7 +83,7 @@ def _curves(group):
             {display_name(ood): _scores(group, group.first(method), correct, ood) for ood in group.ood},
         )
         for method in group.detailed
-        for correction, correct in CORRECTIONS.items()
+        for correction, correct in SHOWN_CORRECTIONS.items()
     }
     counts = ", ".join(
         f"{len(group.outputs(group.first(group.detailed[0]), ood)[1]):,} of {display_name(ood)}" for ood in group.ood

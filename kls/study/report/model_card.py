@@ -2,7 +2,7 @@
 
 import json
 
-import numpy as np
+import pandas as pd
 
 from kls.calibration.metrics import METRICS as CALIBRATION
 from kls.calibration.metrics import interval
@@ -13,7 +13,7 @@ from kls.study.outputs import BINS, CONVENTION, score_of_logits
 from kls.study.report.caveats import caveats
 from kls.study.report.comparisons import SCORE
 from kls.study.report.recipe import machine_of
-from kls.study.report.tables import display_name, images_note
+from kls.study.report.tables import display_name, images_note, percent, plain
 from kls.utils.escaping import escape_markdown
 from kls.utils.formats import NOT_PERCENT, with_interval
 
@@ -122,10 +122,8 @@ def _over_seeds(group, records, metric, ood):
     else:
         column = {"accuracy": "accuracy_last", "auroc": f"auroc_{ood}"}.get(metric, metric)
         values = [record[column] for record in records]
-    scale, digits = (1, 4) if metric in NOT_PERCENT else (100, 2)
-    values = scale * np.array(values)
-    spread = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
-    return f"{values.mean():.{digits}f}{spread} (n = {len(values)})"
+    form = plain if metric in NOT_PERCENT else percent
+    return f"{form(pd.Series(values))} (n = {len(values)})"
 
 
 def _scores(group, record, ood=None):

@@ -10,7 +10,7 @@ from kls.study.report.calibration import calibration_table
 from kls.study.report.classes import class_parts
 from kls.study.report.comparisons import BASELINE
 from kls.study.report.detection import detection_parts
-from kls.study.report.differences import HEADER, NEEDED, difference_cells
+from kls.study.report.differences import HEADER, difference_cells
 from kls.study.report.figures import difference_parts
 from kls.study.report.group import Group
 from kls.study.report.images import image_parts
@@ -112,9 +112,8 @@ def _tables(group):
         return Text(NOT_COMPARED), _means(group)
     table, numbers = group.compared
     rows = tuple((line["method"], *difference_cells(line)) for line in numbers.to_dict("records"))
-    caption = table.caption if table.caption.endswith(NEEDED) else f"{table.caption} {NEEDED}"
     file = File.of_frame(f"{group.prefix}{table.name}", numbers)
-    return Grid(caption, ("method", *HEADER), rows, file, table.notes), _means(group)
+    return Grid(table.caption, ("method", *HEADER), rows, file, table.notes), _means(group)
 
 
 def _means(group):
