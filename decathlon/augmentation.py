@@ -50,34 +50,44 @@ def augment(images, augmentation, rng, blank=None):
     """
     check_images(images, "images"), check_rng(rng)
     check_kind(augmentation, "augmentation", Augmentation, "an `Augmentation`")
-    blank = as_blank(blank, images)
-    count, height, width, channels = images.shape
-    rows, columns = _draw_places(count, height, width, augmentation, rng)
-    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
-    pixels = height * width * np.arange(count)[:, None, None] + width * rows[:, :, None] + columns[:, None, :]
-    behind = np.arange(count * height * width, (count + 1) * height * width).reshape(height, width)
-    np.copyto(pixels, behind, where=~inside)
-    return np.concatenate([images, blank[None]]).reshape(-1, channels).take(pixels, axis=0)
+    augmented = np.broadcast_to(as_blank(blank, images), images.shape).copy()
+    down, right, is_mirrored = _drawn(images, augmentation, rng)
+    mirrored = iter(_mirrored(images[is_mirrored]))
+    height, width = images.shape[1:3]
+    for target, image, dy, dx, mirror in zip(augmented, images, down, right, is_mirrored.tolist(), strict=True):
+        image = next(mirrored) if mirror else image
+        inside = image[max(0, dy) : height + dy, max(0, dx) : width + dx]
+        target[max(0, -dy) : height - dy, max(0, -dx) : width - dx] = inside
+        if augmentation.fill == "reflect":
+            _reflect(target, dy)
+            _reflect(target.swapaxes(0, 1), dx)
+    return augmented
 
 
-def _draw_places(count, height, width, augmentation, rng):
-    """Draws from where each row and each column of augmented images comes, perhaps from outside: `(N, H)`, `(N, W)`."""
-    shifts = [int(augmentation.shift * side + 1e-9) for side in (height, width)]
-    rows, columns = (
-        np.arange(side) + rng.integers(-most, most + 1, size=(count, 1))
-        for side, most in zip((height, width), shifts, strict=True)
+def _drawn(images, augmentation, rng):
+    """Draws the row and the column of each image at which the augmented one begins, and whether it is mirrored."""
+    down, right = (
+        rng.integers(-most, most + 1, size=len(images))
+        for most in (int(augmentation.shift * side + 1e-9) for side in images.shape[1:3])
     )
-    if augmentation.flip:
-        columns = np.where(rng.random((count, 1)) < 0.5, columns[:, ::-1], columns)
-    if augmentation.fill == "reflect":
-        rows, columns = _mirrored(rows, height), _mirrored(columns, width)
-    return rows, columns
+    is_mirrored = rng.random(len(images)) < 0.5 if augmentation.flip else np.zeros(len(images), bool)
+    return down.tolist(), np.where(is_mirrored, -right, right).tolist(), is_mirrored
 
 
-def _mirrored(places, side):
-    """Returns places of which those outside of an image's side are mirrored into it."""
-    last = side - 1
-    return last - np.abs(last - np.abs(places))
+def _mirrored(images):
+    mirrored = np.empty_like(images)
+    for channel in range(images.shape[3]):  # all at once take NumPy four times as long
+        mirrored[..., channel] = images[:, :, ::-1, channel]
+    return mirrored
+
+
+def _reflect(rows, shift):
+    """Fills the rows that a shift has left free with those beyond the border, in reverse."""
+    if shift < 0:
+        rows[:-shift] = rows[1 - shift : 1 - 2 * shift][::-1]
+    elif shift > 0:
+        end = len(rows) - shift
+        rows[end:] = rows[end - shift - 1 : end - 1][::-1]
 
 
 @dataclass(frozen=True)

@@ -152,8 +152,9 @@ class Batches(SeededBatches):
 
     def varied(self, images, rng):
         """Returns images as these batches give them: uint8 or float32, in training augmented with what `rng` draws."""
-        images = _own(images)
-        return images if self.augmentation is None else augment(images, self.augmentation, rng, self.blank)
+        if self.augmentation is None:
+            return _own(images)
+        return augment(_own(images, copy=None), self.augmentation, rng, self.blank)
 
     def _facts(self):
         return {
@@ -194,9 +195,9 @@ class Batches(SeededBatches):
         return order
 
 
-def _own(images):
-    """Returns a copy of images in memory: uint8, or float32."""
-    return np.array(images, np.uint8 if images.dtype == np.uint8 else np.float32)
+def _own(images, copy=True):
+    """Returns a copy of images in memory, uint8 or float32; with `copy=None` only where they are of another dtype."""
+    return np.array(images, np.uint8 if images.dtype == np.uint8 else np.float32, copy=copy)
 
 
 def _check_features(features, **for_images):

@@ -106,6 +106,26 @@ def test_about_half_of_the_images_are_mirrored(images):
     assert abs(mirrored.mean() - 0.5) < 4 * 0.5 / np.sqrt(4000)
 
 
+@pytest.mark.parametrize("fill", ["zero", "reflect"])
+def test_each_pixel_comes_from_the_place_drawn_for_it(images, fill):
+    """The draws are part of a study's recipe: rows of all images, then columns, then which are mirrored."""
+    blank = np.arange(20 * 30 * 3, dtype=np.uint8).reshape(20, 30, 3)
+    varied = augment(images, Augmentation(0.2, fill=fill), np.random.default_rng(7), blank)
+    rng = np.random.default_rng(7)
+    down, right = rng.integers(-4, 5, 60), rng.integers(-6, 7, 60)
+    mirrored = rng.random(60) < 0.5
+    image, row, column = np.indices((60, 20, 30))
+    rows = row + down[image]
+    columns = np.where(mirrored[image], 29 - column, column) + right[image]
+    inside = (rows >= 0) & (rows < 20) & (columns >= 0) & (columns < 30)
+    if fill == "reflect":
+        rows, columns = 19 - abs(19 - abs(rows)), 29 - abs(29 - abs(columns))
+    expected = images[image, rows.clip(0, 19), columns.clip(0, 29)]
+    if fill == "zero":
+        expected = np.where(inside[..., None], expected, blank)
+    np.testing.assert_array_equal(varied, expected)
+
+
 def test_without_shift_and_flip_images_stay_as_they_are(training, images, labels):
     still = training(augmentation=Augmentation(shift=0, flip=False))
     assert_same(contents(still), contents(training(augmentation=None)))
