@@ -186,7 +186,7 @@ class _Writer:
         if self.image_shape is None:
             self.image_shape = image.shape
         if image.shape != self.image_shape:
-            raise store.DataError(
+            raise store.SizesDifferError(
                 f"Images differ in size: {key} is {store.size_label(image.shape)}, the first "
                 f"{store.size_label(self.image_shape)}. Give --size to bring them to one."
             )

@@ -35,6 +35,10 @@ class DataError(Exception):
     """Data that is absent, incomplete or corrupt; the message says what to do."""
 
 
+class SizesDifferError(DataError):
+    """Images of several sizes that are to be kept as they are."""
+
+
 class NotPreparedError(DataError):
     """A dataset that has to be prepared first."""
 

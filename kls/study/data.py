@@ -13,10 +13,20 @@ import decathlon
 from decathlon.overlap import overlap
 from decathlon.sources import SourceError
 from decathlon.sources.folder import open_folder
-from decathlon.store import DataError, NotPreparedError, conform, open_like, prepare_command, prepared_sizes
+from decathlon.store import (
+    LARGEST_SIDE,
+    SMALLEST_SIDE,
+    DataError,
+    NotPreparedError,
+    SizesDifferError,
+    conform,
+    open_like,
+    prepare_command,
+    prepared_sizes,
+)
 from kls.study.arrays import SPLITS, Arrays, arrays_of
 from kls.study.plan import PlanError
-from kls.utils.arrays import shown
+from kls.utils.arrays import check_whole, shown
 
 TAKEN_NAMES = ("train", "validation", "test", "mean")
 DEFAULT_SIZE = 64  # side in pixels of a folder's images where these differ in size
@@ -158,15 +168,17 @@ def _prepared_folder(path, image_size, data_dir):
     if sizes and (image_size is None or str(image_size) in sizes):
         return decathlon.open(name, image_size or sizes[0], data_dir)
     try:
+        if image_size is not None:
+            check_whole(image_size, "image_size", SMALLEST_SIDE, LARGEST_SIDE)
         source = open_folder(path)
         try:
             dataset = decathlon.prepare(name, source, image_size, data_dir)
-        except DataError:
-            if image_size is not None:
-                raise
+        except SizesDifferError:
             dataset = decathlon.prepare(name, source, DEFAULT_SIZE, data_dir)
     except (SourceError, DataError) as error:
         raise PlanError(f"`data`: {error}") from None
+    except ValueError as error:
+        raise PlanError(str(error)) from None
     counts = ", ".join(f"{count:,} {split}" for split, count in dataset.counts.items())
     print(f"{path}: {counts} images of {dataset.classes} classes, prepared at {dataset.size} px in {dataset.path}.")
     return dataset

@@ -87,6 +87,13 @@ class TestOneTree:
         found = dict(named(source, "train") + named(source, "validation"))
         assert found["cat/black/young/00.png"] == found["cat/white/00.png"] == "cat"
         assert len(found) == 12
+        assert source.remarks[1:] == [
+            "Folders below a class are no classes of their own: 'cat/black', 'cat/white' belong to the one above."
+        ]
+
+    def test_one_folder_below_a_class_is_not_worth_saying(self, put, root):
+        put(*numbered("cat/images", 4), *numbered("dog/images", 4))
+        assert len(open_folder(root).remarks) == 1
 
     def test_suffixes_are_known_in_any_case(self, put, root):
         put("cat/a.PNG", "cat/b.jpg", "cat/c.JPEG", "cat/d.webp", "cat/e.bmp", "cat/f.TIF", "cat/g.tiff")
@@ -147,9 +154,10 @@ class TestOneTree:
         (tmp_path / "link").symlink_to(root)
         assert sum(open_folder(tmp_path / "link").counts.values()) == 11
 
-    def test_class_may_be_called_train(self, put, root):
-        put(*numbered("train", 5), *numbered("tram", 5))
-        assert open_folder(root).class_names == ["train", "tram"]
+    @pytest.mark.parametrize("name", ["train", "Train", "testing"])
+    def test_class_may_be_called_like_a_split(self, put, root, name):
+        put(*numbered(name, 5), *numbered("tram", 5))
+        assert open_folder(root).class_names == sorted([name, "tram"])
 
     def test_class_of_one_image_is_refused(self, put, root):
         put(*numbered("cat", 5), "dog/only.png")
@@ -166,6 +174,11 @@ class TestOneTree:
     def test_single_class_is_refused(self, put, root):
         put(*numbered("cat", 5))
         assert refusal(root) == f"{root}: at least two class folders are needed. Found: ['cat']."
+
+    def test_folder_of_the_folder_of_classes_is_refused(self, put, root):
+        put(*numbered("all/cat", 5), *numbered("all/dog", 5))
+        found = "Found: ['all'], with 'all/cat', 'all/dog' below."
+        assert refusal(root) == f"{root}: at least two class folders are needed. {found}"
 
     def test_folder_without_classes_is_refused(self, put, root):
         put("a.png", "b.png")
@@ -192,6 +205,14 @@ class TestSplitFolders:
         ]
         assert named(source, "validation") == [(f"{validation}/dog/3.png", "dog")]
         assert named(source, "test") == [("test/cat/4.png", "cat")]
+
+    @pytest.mark.parametrize("folders", [("Train", "VALID", "Testing"), ("training", "Val", "TEST")])
+    def test_splits_are_known_by_their_usual_names(self, put, root, folders):
+        put(*(path for folder in folders for name in ("cat", "dog") for path in numbered(f"{folder}/{name}", 2)))
+        source = open_folder(root)
+        assert (source.class_names, source.remarks) == (["cat", "dog"], [])
+        for folder, split in zip(folders, ("train", "validation", "test"), strict=True):
+            assert {key.split("/")[0] for key, _ in named(source, split)} == {folder}
 
     def test_a_class_that_a_split_lacks_is_said(self, put, root):
         put(*numbered("train/cat", 4), *numbered("train/dog", 4), *numbered("train/eel", 4), "val/cat/1.png")
@@ -283,10 +304,38 @@ class TestChannels:
         Image.fromarray(pixels(9, 9, 3)).save(root / "dog" / "04.png")
         source = open_folder(root)
         assert source.channels == 3
+        assert source.remarks[1:] == ["Some images are grey, such as 'cat/00.png': they become RGB as the others."]
         for example in source.read("train"):
             if example.key == "cat/00.png":
                 grey = np.repeat(pixels(9, 9, seed=0)[..., None], 3, axis=2)
                 np.testing.assert_array_equal(decode(example.image, 3, None), grey)
+
+    def test_photographs_of_any_kind_become_colours_of_one_size(self, put, root, encode, data_dir):
+        put(*numbered("dog", 2))
+        (root / "cat").mkdir()
+        halves = Image.new("RGB", (40, 60), (200, 60, 20))
+        halves.paste((0, 0, 0), (0, 30, 40, 60))  # below
+        palette = Image.new("P", (25, 90), 1)
+        palette.putpalette([0, 0, 0, 9, 8, 7])
+        turned = Image.Exif()
+        turned[0x0112] = 6  # to be turned clockwise
+        kinds = {
+            "a.jpg": encode(halves, "JPEG", quality=95, exif=turned),
+            "b.jpg": encode(Image.new("L", (30, 50), 77), "JPEG"),
+            "c.png": encode(Image.new("RGBA", (70, 30), (200, 60, 20, 9))),
+            "d.png": encode(palette),
+            "e.png": encode(Image.new("RGB", (24, 24), (1, 2, 3))),
+        }
+        for name, content in kinds.items():
+            (root / "cat" / name).write_bytes(content)
+        dataset = prepare("kinds", open_folder(root), 24, data_dir)
+        assert dataset.image_shape == (24, 24, 3)
+        images = dict(prepared_images(open_folder(root), dataset))
+        expected = {"b.jpg": (77, 77, 77), "c.png": (200, 60, 20), "d.png": (9, 8, 7), "e.png": (1, 2, 3)}
+        for name, colour in expected.items():
+            np.testing.assert_array_equal(images[f"cat/{name}"], np.broadcast_to(colour, (24, 24, 3)))
+        np.testing.assert_allclose(images["cat/a.jpg"][:, 16:], np.broadcast_to((200, 60, 20), (24, 8, 3)), atol=4)
+        np.testing.assert_allclose(images["cat/a.jpg"][:, :8], 0, atol=4)
 
     def test_corrupt_images_are_left_to_the_store_to_name(self, put, root, data_dir):
         put(*numbered("cat", 5), *numbered("dog", 5), shape=(9, 9))
@@ -298,6 +347,12 @@ class TestChannels:
             prepare("mine", source, data_dir=data_dir)
         assert "dog/03.png (DecompressionBombError" in str(caught.value)
         assert "dog/04.png (UnidentifiedImageError" in str(caught.value)
+
+
+def prepared_images(source, dataset):
+    """Yields `(key, image)` of the prepared images of a source."""
+    for split in dataset.counts:
+        yield from zip((example.key for example in source.read(split)), dataset.split(split)[0], strict=True)
 
 
 def bomb():

@@ -188,6 +188,23 @@ class TestFolder:
         Image.new("RGB", (9, 9)).save(folder / "cats" / "0.png")
         assert as_dataset(folder, 8, tmp_path / "data").name != first.name
 
+    @pytest.mark.parametrize("image_size", [7, 1025, 16.0])
+    def test_side_out_of_range_is_refused_by_its_name(self, folder, tmp_path, image_size):
+        with pytest.raises(PlanError, match=rf"`image_size` must be .* in 8..1024. Received: image_size={image_size}"):
+            as_dataset(folder, image_size, tmp_path / "data")
+
+    def test_corrupt_images_are_no_reason_for_another_size(self, folder, tmp_path, monkeypatch):
+        for file in folder.rglob("*.png"):
+            Image.new("RGB", (9, 9)).save(file)
+        (folder / "cats" / "0.png").write_bytes(b"no image")
+        sizes = []
+        prepare = decathlon.prepare
+        monkeypatch.setattr(decathlon, "prepare", lambda *args: sizes.append(args[2]) or prepare(*args))
+        with pytest.raises(PlanError, match=r"`data`: .*1 corrupt images"):
+            as_dataset(folder, None, tmp_path / "data")
+        assert sizes == [None]
+        assert list((tmp_path / "data").iterdir()) == []
+
     def test_a_folder_without_classes_is_refused(self, tmp_path):
         (tmp_path / "empty").mkdir()
         with pytest.raises(PlanError, match=r"`data`: .*no class folders"):
