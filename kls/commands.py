@@ -13,8 +13,8 @@ from kls.guarding.export import FORMATS, check_export
 from kls.guarding.guard import SCALINGS
 from kls.ood.scores import SCORES, get
 from kls.study.data import as_dataset, conformed, ood_of
-from kls.utils.feature_extractor import is_graph
 from kls.utils.files import atomic_write
+from kls.utils.last_layer import is_graph
 
 
 def add_evaluate(commands):

@@ -7,7 +7,7 @@ from keras import ops
 
 from kls.layers import MonteCarloDropout
 from kls.utils.arrays import check_number, check_whole, shown
-from kls.utils.feature_extractor import last_dense, project
+from kls.utils.last_layer import LastLayer, last_layer
 
 
 def monte_carlo(model, rate=0.2, passes=20, seed=None):
@@ -15,11 +15,11 @@ def monte_carlo(model, rate=0.2, passes=20, seed=None):
 
     `log((1/S) sum_s softmax(W (m_s * features) + b))` over S = `passes` masks `m_s`, Gal & Ghahramani 2016, "Dropout as
     a Bayesian approximation". Section 6 of the label distribution learning paper makes labels so, with S = 20 and a
-    rate of 0.2. Where the dropout stands it does not say: here that is before the last `Dense` layer, so that all up to
-    the features runs once for all passes.
+    rate of 0.2. Where the dropout stands it does not say: here that is before the last layer, so that all up to the
+    features runs once for all passes.
 
     Args:
-        model: A functional or `Sequential` Keras classifier that ends in a `Dense` layer, which a softmax may follow.
+        model: A Keras classifier whose last layer is found: see `kls.utils.feature_extractor.Network`.
         rate: Float in [0, 1): the probability that a feature is dropped.
         passes: Number of draws in inference.
         seed: Integer from which the dropout draws; `None` takes one at random.
@@ -27,10 +27,11 @@ def monte_carlo(model, rate=0.2, passes=20, seed=None):
     Returns:
         A Keras model that shares the layers, and so the weights, of `model`. In inference it returns logarithms of
         probabilities, which are logits too; in training the logits of one pass with ordinary dropout. So losses,
-        metrics and `kls.Distiller` take it with `from_logits=True`, as a teacher and as a student.
+        metrics and `kls.Distiller` take it with `from_logits=True`, as a teacher and as a student. Its outputs are of
+        shape `(N, 2)` where those of `model` are of shape `(N, 1)`.
 
     Raises:
-        ValueError: If the model does not end in a `Dense` layer, if `rate` is outside [0, 1), or if `passes` is not a
+        ValueError: If the last layer is not found, if `rate` is outside [0, 1), or if `passes` is not a
             whole number of at least 1.
 
     Example:
@@ -40,14 +41,14 @@ def monte_carlo(model, rate=0.2, passes=20, seed=None):
     >>> ops.convert_to_numpy(ops.sum(ops.exp(log_p), axis=-1)).round(4).tolist()
     [1.0, 1.0]
     """
-    found = last_dense(model)
-    if found is None:
+    last = last_layer(model)
+    if last is None:
         raise ValueError(
-            f"`model` must be a functional or Sequential model that ends in a Dense layer. Received: {shown(model)}"
+            "`model` must be a functional or Sequential model that ends in a Dense layer or a 1x1 convolution. "
+            f"Received: {shown(model)}"
         )
-    dense, trunk = found
-    head = MonteCarloHead(dense, rate, passes, seed, dtype=dense.dtype_policy)
-    return keras.Model(trunk.inputs[0], head(trunk.outputs[0]), name=f"monte_carlo_{model.name}")
+    head = MonteCarloHead(last.layer, rate, passes, seed, dtype=last.layer.dtype_policy)
+    return keras.Model(last.trunk.inputs[0], head(last.trunk.outputs[0]), name=f"monte_carlo_{model.name}")
 
 
 @keras.saving.register_keras_serializable(package="kls")
@@ -55,14 +56,15 @@ class MonteCarloHead(keras.layers.Wrapper):
     """A last layer behind a dropout: logits of one pass in training, the log of the passes' mean softmax in inference.
 
     Args:
-        layer: The `keras.layers.Dense` of the classes; its activation, linear or softmax, is left out.
+        layer: The `keras.layers.Dense` of the classes, or a built `keras.layers.Conv2D` of kernels of 1 x 1; its
+            activation is left out.
         rate: Float in [0, 1).
         passes: Number of draws in inference.
         seed: Integer from which the dropout draws; `None` takes one at random.
         **kwargs: As in `keras.layers.Layer`.
 
     Raises:
-        ValueError: If `layer` is no `Dense` layer, if `rate` is outside [0, 1), or if `passes` is not a whole number of
+        ValueError: If `layer` is neither, if `rate` is outside [0, 1), or if `passes` is not a whole number of
             at least 1.
 
     Example:
@@ -73,8 +75,8 @@ class MonteCarloHead(keras.layers.Wrapper):
     """
 
     def __init__(self, layer, rate=0.2, passes=20, seed=None, **kwargs):
-        if not isinstance(layer, keras.layers.Dense):
-            raise ValueError(f"`layer` must be a `keras.layers.Dense`. Received: layer={shown(layer)}")
+        if not isinstance(layer, keras.layers.Dense | keras.layers.Conv2D):
+            raise ValueError(f"`layer` must be a `keras.layers.Dense` or `Conv2D`. Received: layer={shown(layer)}")
         super().__init__(layer, **kwargs)
         self.passes = check_whole(passes, "passes", 1)
         rate = check_number(rate, "rate", "[0, 1)")
@@ -88,10 +90,7 @@ class MonteCarloHead(keras.layers.Wrapper):
         return ops.logsumexp(log_p, axis=0) - math.log(self.passes)
 
     def _logits(self, features):
-        return ops.cast(project(self.layer, features), keras.config.floatx())
-
-    def compute_output_shape(self, input_shape):
-        return self.layer.compute_output_shape(input_shape)
+        return ops.cast(LastLayer(self.layer).logits_of(features), keras.config.floatx())
 
     def get_config(self):
         return {

@@ -47,7 +47,7 @@ class ContrastiveDistillation(keras.layers.Layer):
         **kwargs: As in `keras.layers.Layer`.
 
     Call arguments:
-        student_features: Shape `(N, D)`, the inputs of the student's last `Dense` layer.
+        student_features: Shape `(N, D)`, the inputs of the student's last layer.
         teacher_features: Shape `(N, D')`, likewise of the teacher.
         rows: Integers of shape `(N,)`: which of the M samples the batch holds.
         training: Whether to estimate `Z`, if it is not known yet, and to update the banks.

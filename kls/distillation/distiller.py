@@ -13,8 +13,9 @@ from kls.losses.teachers import pack_teacher, teachers_packed
 from kls.utils.arrays import check_bool, check_choice, check_number, shown
 from kls.utils.compiled import random_states
 from kls.utils.data import batches_of
-from kls.utils.feature_extractor import Network, last_dense, project
+from kls.utils.feature_extractor import Network
 from kls.utils.files import atomic_write
+from kls.utils.last_layer import last_layer
 from kls.utils.tensors import shapes_fit
 
 
@@ -82,7 +83,8 @@ class Distiller(keras.Model):
         scale_by_temperature: Whether to multiply the teachers' term by the square of the temperature, as `"wsl"` does
             and `"crd"` do in any case.
         contrast: The `kls.ContrastiveDistillation` of mode `"crd"`, which takes one teacher. Its weights are trained
-            with the student's, and both networks must end in a `Dense` layer.
+            with the student's, and the last layers of both networks must be found: see
+            `kls.utils.feature_extractor.Network`.
 
     Raises:
         ValueError: If `mode` is none of these, if `teachers` is an empty list, if a teacher's inputs or classes are not
@@ -222,21 +224,20 @@ class Distiller(keras.Model):
 
             if tf.distribute.get_strategy().num_replicas_in_sync > 1:
                 raise ValueError("`mode='crd'` keeps the memory of one replica. Received: a strategy of several")
-        parts = [last_dense(network) for network in (self.student, teachers[0])]
+        parts = [last_layer(network) for network in (self.student, teachers[0])]
         if None in parts:
             raise ValueError(
-                "`mode='crd'` needs networks that end in a Dense layer. "
+                "`mode='crd'` needs functional or Sequential networks that end in a Dense layer or a 1x1 convolution. "
                 f"Received: student {self.student.name!r}, teacher {teachers[0].name!r}"
             )
         self._untracked.student, self._untracked.teacher = parts
         if not self.contrast.built:
-            self.contrast.build(*(trunk.outputs[0].shape for _, trunk in parts), (None,))
+            self.contrast.build(*(last.trunk.outputs[0].shape for last in parts), (None,))
 
-    def _features_and_outputs(self, parts, inputs, training):
-        """Returns what goes into a network's last layer, and what the network returns, from one pass."""
-        dense, trunk = parts
-        features = trunk(inputs, training=training)
-        logits = project(dense, features)
+    def _features_and_outputs(self, last, inputs, training):
+        """Returns the features before a network's last layer, and its outputs per class, from one pass."""
+        features = last.trunk(inputs, training=training)
+        logits = last.logits_of(features)
         return features, logits if self.from_logits else keras.activations.softmax(logits)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):

@@ -35,7 +35,8 @@ def evaluate(
     """Measures calibration and the power to tell OOD inputs apart, in one pass over each dataset.
 
     Args:
-        model: A Keras classifier that returns logits or probabilities; which of them is found out from its last layer.
+        model: A Keras classifier that returns logits or probabilities; which of them is found out from its last layer,
+            as `kls.utils.feature_extractor.Network` says, also of one output for two classes.
         data: ID data with labels that the model was not trained on: a pair of arrays, a `keras.utils.PyDataset`
             or a `tf.data.Dataset` of batches.
         ood: `{name: OOD data}`, or groups of them with their means, `{"near": {...}, "far": {...}}`. Labels
@@ -47,7 +48,8 @@ def evaluate(
         training_data: ID training data for the scores that are fitted.
         scaling_data: What the scaler is fitted to. By default each half of `data` is scaled by what was fitted to the
             other half, so that no sample is judged by a scaler that saw it.
-        features: Name of the layer to take features from; the last layer's input by default.
+        features: Name of the layer to take features from; by default that which a score names, or the last layer's
+            input.
         bins: Number of bins of ECE, MCE and UCE.
         convention: As in `kls.calibration.expected_calibration_error`.
         ood_convention: Which side is positive in AUPR and FPR, as in `kls.ood.fpr_at_tpr`: `"odin"` or `"openood"`.
@@ -88,6 +90,8 @@ def evaluate(
     groups = _groups({} if ood is None else ood)
     named_scores = _named_scores(scores, features) if groups else {}
     scaler_name, scaler = _scaler(scaling)
+    if features is None:
+        features = next((score.features for score in named_scores.values() if score.features), None)
     network = Network(model, features)
     skipped = {} if isinstance(scores, str) and scores == "all" else None
     _keep(named_scores, lambda _, score: score.check_network(network), skipped)

@@ -43,12 +43,13 @@ def guard(
     probabilities taken on the calibration images is: judge it by `kls.evaluate`, or on other images.
 
     Args:
-        model: A Keras classifier that returns logits or probabilities; its weights are shared, not copied.
+        model: A Keras classifier that returns logits or probabilities, as `kls.evaluate` takes it; its weights are
+            shared, not copied.
         calibration: ID data with labels that the model was not trained on, as `kls.utils.data.batches_of` takes it.
         scaling: Name of a scaler of `kls.calibration.scaling`, or a scaler, which is taken as it is where it is fitted:
             `"temperature"`, `"vector"`, `"matrix"` or `"dirichlet"`; `None` for the probabilities of the model.
         score: Name or `Score` of `kls.ood.scores`, which is taken as it is where it is fitted; `"odin"` cannot be part
-            of a model.
+            of a model. `KNN(features="NAME")` takes the features of a layer of that name.
         tpr: Share of the calibration images to keep, in (0, 1]: the threshold is the highest that keeps it.
         training_data: ID training data for a score that is fitted.
         ood: `{name: OOD data}` of which to report how much is stopped; nothing is chosen by them.

@@ -9,7 +9,8 @@ from kls.guarding.drift import drift_of
 from kls.guarding.export import check_export
 from kls.guarding.report import Report
 from kls.utils.arrays import check_whole, naming
-from kls.utils.feature_extractor import Network, is_graph
+from kls.utils.feature_extractor import Network
+from kls.utils.last_layer import is_graph
 
 
 @keras.saving.register_keras_serializable(package="kls")

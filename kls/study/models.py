@@ -16,7 +16,8 @@ from kls.study.architecture import architecture_of
 from kls.study.devices import precision_policy
 from kls.study.plan import PlanError
 from kls.utils.arrays import shown
-from kls.utils.feature_extractor import is_graph, last_dense, looks_like_probabilities
+from kls.utils.feature_extractor import looks_like_probabilities
+from kls.utils.last_layer import is_graph, last_layer
 
 PREPROCESSING = (keras.layers.Rescaling, keras.layers.Normalization, kls.layers.Pixels)
 ENDINGS = ("logits", "softmax activation", "softmax layer", "probabilities")
@@ -113,7 +114,7 @@ class Description:
         architecture: Hash of its layers and of how they are connected, of the shapes of its weights, of the code of the
             user's own in it, and of those initial weights that do not depend on the seed, such as pretrained ones.
         has_preprocessing: Whether it has a layer that scales its inputs.
-        has_features: Whether it ends in a `Dense` layer, whose inputs are the features.
+        has_features: Whether its last layer is found, as `kls.utils.feature_extractor.Network` says.
         ending: What it ends in: `"logits"`, a `"softmax activation"` of its last layer or a `"softmax layer"`, both of
             which `as_logits` takes off, or other `"probabilities"`.
     """
@@ -141,7 +142,7 @@ def describe_model(own, input_shape, classes):
         try:
             architecture = architecture_of(model, other)
             ending = _ending(model, input_shape)
-            has_features = last_dense(as_logits(model, ending)[0]) is not None
+            has_features = last_layer(as_logits(model, ending)[0]) is not None
         except ValueError as error:
             raise PlanError(str(error)) from None
     has_preprocessing = any(isinstance(layer, PREPROCESSING) for layer in all_layers(model))

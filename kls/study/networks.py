@@ -6,8 +6,9 @@ import kls
 from kls.models import classifier_of
 from kls.study.devices import has_accelerator
 from kls.study.models import all_layers, as_logits
-from kls.utils.feature_extractor import Network, is_graph
+from kls.utils.feature_extractor import Network
 from kls.utils.files import atomic_write
+from kls.utils.last_layer import is_graph
 
 LAST_RATE = 1e-6  # where a cosine schedule ends
 MONTE_CARLO_PASSES = 20

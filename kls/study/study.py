@@ -285,11 +285,11 @@ def _need_features(features, scores):
 
 
 def _check_features_of(name, description, methods, features, scores):
-    """Raises `PlanError` if the inputs of a last `Dense` layer are needed of a model that has none."""
+    """Raises `PlanError` if the inputs of a last layer are needed of a model whose last layer is not found."""
     need = [method.label for method in methods if method.dropout or method.needs_features]
     if not description.has_features and (need or _need_features(features, scores)):
         what = need[0] if need else "`features`, and scores of features,"
-        raise PlanError(f"{what} need a model that ends in Dense. Received: {name}")
+        raise PlanError(f"{what} need a model that ends in a Dense layer or a 1x1 convolution. Received: {name}")
 
 
 def _check_features(plan, features, scores):

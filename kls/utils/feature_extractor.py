@@ -12,9 +12,9 @@ from keras import ops
 from kls.utils.arrays import SUM_TOLERANCE, shown
 from kls.utils.compiled import compiled
 from kls.utils.data import full_batches
+from kls.utils.last_layer import is_graph, last_layer
 
 TINY = np.finfo(np.float32).tiny
-FINAL_ACTIVATIONS = (keras.activations.linear, keras.activations.softmax)
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,21 @@ class Outputs:
 class Network:
     """Finds the last layer of a classifier and computes features and logits, compiled once.
 
-    The last layer is the last `Dense` of a functional or `Sequential` model, the model nested in its end included;
-    after it one softmax or linear activation may come. Its inputs are the features. Any other model (a subclass of
-    `keras.Model`) gives logits, or the logarithms of its probabilities, but no features.
+    The last layer of a functional or `Sequential` model, the model nested in its end included, is found where that ends
+    in one of these, with a softmax or linear activation:
+
+    - a `Dense`, whose inputs are the features;
+    - a `Conv2D` of kernels of 1 x 1 on maps of 1 x 1, before `Flatten` or `Reshape`: its inputs are the features;
+    - such a `Conv2D` on maps of any size, before `GlobalAveragePooling2D`: its logits are those of the mean of its
+      inputs over height and width, which is the features;
+    - one output for two classes, of any of these: linear, the logit z of class 1, or with a sigmoid. The logits of the
+      two classes are `(0, z)`: `softmax((0, z))[1] = sigmoid(z)`.
+
+    Any other model (a subclass of `keras.Model`) gives logits, or the logarithms of its probabilities, but no features.
+    One output of it is the probability of class 1 if all those of the first batch seen lie in [0, 1], else its logit.
 
     Args:
-        model: A Keras classifier that returns logits or probabilities of shape `(N, K)`.
+        model: A Keras classifier that returns logits or probabilities of shape `(N, K)`, or `(N, 1)` for two classes.
         features: Name of another layer to take the features from; its outputs of shape `(N, H, W, C)` are averaged
             over height and width.
 
@@ -59,16 +68,20 @@ class Network:
 
     Raises:
         ValueError: If this is no Keras model or one of several inputs or outputs, if there is no layer of that name, or
-            if the last layer's activation is neither linear nor softmax.
+            if the last layer's activation gives neither logits nor probabilities.
     """
 
     def __init__(self, model, features=None):
         _check_model(model)
         self.model = model
         self.feature_layer = features
-        self._dense, self._trunk = last_dense(model) or (None, None)
-        self._features = self._trunk if features is None else _named_features(model, features)
-        self.gives_probabilities = self.gives_log_probabilities = False
+        self._last = last_layer(model)
+        if features is not None:
+            self._features = _named_features(model, features)
+        else:
+            self._features = None if self._last is None else self._last.trunk
+        self.gives_probabilities = None if self._last is None else False  # `None` until outputs are seen
+        self.gives_log_probabilities = False
         self._compiled = {}
 
     @property
@@ -78,7 +91,7 @@ class Network:
     @property
     def has_head(self):
         """Whether the last layer is known and the features are its input."""
-        return self._dense is not None and self.feature_layer is None
+        return self._last is not None and self.feature_layer is None
 
     @property
     def exact_logits(self):
@@ -90,9 +103,7 @@ class Network:
         """`(kernel, bias)` of the last layer as arrays, or `None` where the features are not its input."""
         if not self.has_head:
             return None
-        kernel = ops.convert_to_numpy(self._dense.kernel).astype(np.float32)
-        bias = ops.convert_to_numpy(self._dense.bias) if self._dense.use_bias else np.zeros(kernel.shape[1])
-        return kernel, np.asarray(bias, np.float32)
+        return tuple(ops.convert_to_numpy(ops.cast(part, "float32")) for part in (self._last.kernel, self._last.bias))
 
     @cached_property
     def first_norm(self):
@@ -121,7 +132,7 @@ class Network:
         if len(outputs) != 1:
             raise ValueError(f"`model` must have one output. Received: a model of {len(outputs)}")
         _check_shape(outputs[0].shape)
-        return labels, outputs[0].shape[1]
+        return labels, max(outputs[0].shape[1], 2)
 
     def outputs(self, data, features=False, batch_size=128, image_scores=None):
         """Returns the `Outputs` of a dataset, from one pass over it.
@@ -139,8 +150,8 @@ class Network:
         """
         if features and not self.has_features:
             raise ValueError(
-                "Features need a functional or Sequential model that ends in a Dense layer, or the name of the layer "
-                f"to take them from. Received: a {type(self.model).__name__} named {self.model.name!r}"
+                '`features` must name a layer to take them from, features="NAME", of a functional or Sequential model '
+                f"whose last layer is not found. Received: a {type(self.model).__name__} named {self.model.name!r}"
             )
         image_scores = image_scores or {}
         run = self._compiled_once(self._forward_with_features if features else self._forward)
@@ -167,10 +178,13 @@ class Network:
         labels = None if parts[0][0] is None else np.concatenate([labels for labels, _, _ in parts])
         logits, *rest = (np.concatenate(arrays) for arrays in zip(*(found for _, found, _ in parts), strict=True))
         scores = (np.concatenate(arrays) for arrays in zip(*(scores for _, _, scores in parts), strict=True))
-        if self.gives_probabilities:
-            logits = np.log(np.maximum(logits, TINY))
+        if self.gives_probabilities and logits.shape[1] == 1 and not looks_like_probabilities(logits):
+            raise ValueError(
+                "`model` must return probabilities in [0, 1] as its one output, as it did of the first batch, or "
+                f"outputs of shape (N, 2). Received: {logits.min():.6g} to {logits.max():.6g}"
+            )
         return Outputs(
-            logits=logits,
+            logits=ops.convert_to_numpy(self._as_logits(logits)) if self._last is None else logits,
             labels=labels,
             features=rest[0] if rest else None,
             exact_logits=self.exact_logits,
@@ -180,14 +194,17 @@ class Network:
         )
 
     def logits(self, images):
-        """Returns the logits of a batch as a tensor that gradients flow through; of a model whose last layer is not
-        found, what it returns."""
-        if self._dense is None:
-            outputs = self.model(images, training=False)
-            if not hasattr(outputs, "shape"):
-                raise ValueError(f"`model` must have one output. Received: a {type(outputs).__name__} of outputs")
-            return outputs
-        return project(self._dense, self._trunk(images, training=False))
+        """Returns the float32 logits of a batch as a tensor that gradients flow through."""
+        return self._as_logits(self.raw_outputs(images))
+
+    def raw_outputs(self, images):
+        """Returns the logits of a batch as a tensor; of a model whose last layer is not found, what it returns."""
+        if self._last is not None:
+            return self._last.logits_of(self._last.trunk(images, training=False))
+        outputs = self.model(images, training=False)
+        if not hasattr(outputs, "shape"):
+            raise ValueError(f"`model` must have one output. Received: a {type(outputs).__name__} of outputs")
+        return outputs
 
     def tensors(self, images, features=False):
         """Returns the `Outputs` of a batch as float32 tensors, for a graph that goes on from there.
@@ -197,13 +214,11 @@ class Network:
             features: Whether to compute features.
         """
         logits, *rest = self._forward_with_features(images) if features else self._forward(images)
-        if self.gives_probabilities:
-            logits = ops.log(ops.maximum(logits, TINY))
         head = None
         if features and self.has_head:
-            bias = self._dense.bias if self._dense.use_bias else ops.zeros(self._dense.units)
-            head = ops.cast(self._dense.kernel, "float32"), ops.cast(bias, "float32")
-        return Outputs(logits, features=rest[0] if rest else None, exact_logits=self.exact_logits, head=head)
+            head = ops.cast(self._last.kernel, "float32"), ops.cast(self._last.bias, "float32")
+        features = rest[0] if rest else None
+        return Outputs(self._as_logits(logits), features=features, exact_logits=self.exact_logits, head=head)
 
     def compiled(self, function, argument=None):
         """Returns `function(images)`, a method of tensors, compiled by the backend and returning NumPy arrays.
@@ -223,17 +238,22 @@ class Network:
         return self._compiled[key]
 
     def _forward(self, images):
-        return (ops.cast(self.logits(images), "float32"),)
+        return (ops.cast(self.raw_outputs(images), "float32"),)
 
     def _forward_with_features(self, images):
-        if self.feature_layer is None:
-            features = self._trunk(images, training=False)
-            logits = project(self._dense, features)
-        else:
-            features, logits = self._features(images, training=False), self.logits(images)
+        features = self._features(images, training=False)
+        outputs = self._last.logits_of(features) if self.feature_layer is None else self.raw_outputs(images)
         if len(features.shape) == 4:
             features = ops.mean(features, axis=(1, 2))
-        return ops.cast(logits, "float32"), ops.cast(_flat(features), "float32")
+        return ops.cast(outputs, "float32"), ops.cast(_flat(features), "float32")
+
+    def _as_logits(self, outputs):
+        """Returns the float32 logits of what `raw_outputs` returns, by what was seen of that."""
+        outputs = ops.cast(outputs, "float32")
+        if outputs.shape[1] == 1:
+            other = 1 - outputs if self.gives_probabilities else ops.zeros_like(outputs)
+            outputs = ops.concatenate([other, outputs], axis=1)
+        return ops.log(ops.maximum(outputs, TINY)) if self.gives_probabilities else outputs
 
     def _check_images(self, images):
         """Keras's own message comes from its first call alone; later ones are compiled."""
@@ -244,11 +264,12 @@ class Network:
             raise ValueError(f"`data` must hold images of shape {expected}. Received: shape {images.shape}")
 
     def _check_outputs(self, outputs):
-        """Finds out from the first batch whether a model whose last layer is not known gives probabilities."""
+        """Finds out from the first batch seen whether a model whose last layer is not known gives probabilities."""
         _check_shape(outputs.shape)
-        if self._dense is None:
+        if self.gives_probabilities is None:
             self.gives_probabilities = looks_like_probabilities(outputs)
-            self.gives_log_probabilities = (outputs <= 0).all() and looks_like_probabilities(np.exp(outputs))
+            may_be_logarithms = outputs.shape[1] > 1 and bool((outputs <= 0).all())
+            self.gives_log_probabilities = may_be_logarithms and looks_like_probabilities(np.exp(outputs))
 
 
 def _flat(features):
@@ -263,35 +284,10 @@ def _one_behind(items):
 
 
 def looks_like_probabilities(values):
-    """Returns whether no value is negative and all rows sum to 1."""
+    """Returns whether no value is negative and all rows sum to 1; of one column, whether all values are in [0, 1]."""
+    if values.shape[1] == 1:
+        values = np.concatenate([1 - values, values], axis=1)
     return bool((values >= 0).all() and (np.abs(values.sum(axis=1) - 1) <= SUM_TOLERANCE).all())
-
-
-def last_dense(model):
-    """Returns the `Dense` layer that a graph of layers ends in and the model up to its input, or `None`.
-
-    Args:
-        model: A Keras model. One that is not functional or built `Sequential`, of one input and output, has none.
-
-    Raises:
-        ValueError: If the layer's activation is neither linear nor softmax.
-    """
-    if not is_graph(model) or len(model.inputs) != 1 or len(model.outputs) != 1:
-        return None
-    layer, input_tensor = _origin(model.outputs[0])
-    if _is_final_activation(layer):
-        layer, input_tensor = _origin(input_tensor)
-    if type(layer) is keras.layers.Dense and layer.quantization_mode is None:
-        if layer.activation not in FINAL_ACTIVATIONS:
-            raise ValueError(
-                "`model` must return logits, or probabilities by softmax. "
-                f"Received: a last layer with activation {layer.activation.__name__}"
-            )
-        return layer, keras.Model(model.inputs, input_tensor)
-    if isinstance(layer, keras.Model) and (found := last_dense(layer)) is not None:
-        dense, trunk = found
-        return dense, keras.Model(model.inputs, trunk(input_tensor))
-    return None
 
 
 def first_batch_norm(model):
@@ -312,41 +308,11 @@ def first_batch_norm(model):
     return None
 
 
-def project(dense, features):
-    """Returns what a `Dense` layer makes of features without its activation.
-
-    Args:
-        dense: A built `keras.layers.Dense`.
-        features: Tensor of shape `(..., D)`.
-    """
-    outputs = ops.matmul(ops.cast(features, dense.compute_dtype), ops.cast(dense.kernel, dense.compute_dtype))
-    return outputs + ops.cast(dense.bias, dense.compute_dtype) if dense.use_bias else outputs
-
-
-def is_graph(model):
-    """Whether a model does what its layers do: a functional or built `Sequential` one whose `call` is Keras's own."""
-    return bool(getattr(model, "outputs", None)) and type(model).call.__module__.partition(".")[0] == "keras"
-
-
-def _origin(tensor):
-    """Returns the layer that made a symbolic tensor, and the tensor that it made it from, or `None`."""
-    history = tensor._keras_history
-    inputs = history.operation._inbound_nodes[history.node_index].input_tensors
-    return history.operation, inputs[0] if inputs else None
-
-
 def _node_of(layer, model):
     """Returns the first call of a layer in a model's graph; the layer may stand in other graphs too."""
     graph = model._functional if isinstance(model, keras.Sequential) else model
     nodes = [node for of_depth in graph._nodes_by_depth.values() for node in of_depth]
     return next(node for node in layer._inbound_nodes if node in nodes)
-
-
-def _is_final_activation(operation):
-    """Whether an operation is softmax or nothing, as a layer or as a function."""
-    if isinstance(operation, keras.layers.Activation):
-        return operation.activation in FINAL_ACTIVATIONS
-    return type(operation).__name__ == "Softmax"
 
 
 def _check_model(model):
@@ -358,9 +324,9 @@ def _check_model(model):
 
 
 def _check_shape(shape):
-    if len(shape) != 2 or shape[1] is None or shape[1] < 2:
+    if len(shape) != 2 or not shape[1]:
         raise ValueError(
-            "`model` must return logits or probabilities of shape (N, K) with K >= 2 classes. "
+            "`model` must return logits or probabilities of shape (N, K), or of shape (N, 1) for two classes. "
             f"Received: outputs of shape {tuple(shape)}"
         )
 
@@ -384,5 +350,6 @@ def _named_features(model, name):
         raise ValueError(f"`features` needs a functional or Sequential model. Received: a {type(model).__name__}")
     names = [layer.name for layer in model.layers]
     if name not in names:
-        raise ValueError(f"`features` must name a layer of the model: {', '.join(names)}. Received: {name!r}")
+        last = ", ".join(names[-5:])
+        raise ValueError(f"`features` must name a layer of the model, the last of which are {last}. Received: {name!r}")
     return keras.Model(model.inputs, _node_of(model.get_layer(name), model).outputs)

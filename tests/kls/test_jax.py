@@ -38,12 +38,17 @@ ON_JAX = {
         "Teachers::test_stay_as_they_are_and_out_of_the_model",
         "Contrast::test_compiled_training_moves_student_embeddings_and_banks",
     ),
+    "guarding/test_heads.py::test_": ("outputs_are_those_of_all_classes_also_when_loaded[pooling-knn]",),
     "guarding/test_guard.py::Test": (
         "Models::test_a_subclassed_model_by_scores_of_its_outputs",
         "Outputs::test_scores_are_those_of_the_library[knn]",
     ),
     "ood/scores/test_images.py::Test": ("ODIN::test_follows_the_finite_difference_gradient",),
     "utils/test_data.py": ("",),
+    "utils/test_last_layer.py::Test": (
+        "Heads::test_logits_and_features_are_those_of_numpy[pooling, softmax]",
+        "Heads::test_logits_and_features_are_those_of_numpy[sigmoid]",
+    ),
     "utils/test_feature_extractor.py::Test": ("OneForwardPass::test_further_training_is_seen_without_another_trace",),
 }
 

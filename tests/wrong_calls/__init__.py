@@ -42,6 +42,7 @@ NEED_NO_ROW = {
     "kls.utils.bootstrap.Interval": RECORD,
     "kls.study.study.Study": "its wrong calls are those of tests/kls/study/test_study.py",
     "kls.layers.batch_normalization.BatchNormalization": KERAS,
+    "kls.layers.two_logits.TwoLogits": KERAS,
     "kls.models.registry.names": "takes no arguments",
     "kls.ood.scores.base.Score": "the base of the scores",
     "kls.targets.check_classes": CHECK,

@@ -6,8 +6,8 @@ the model, `score(logits)`. Scores that have to know the training data are fitte
 `kls.utils.data.batches_of` takes: arrays, a pair of arrays, a `PyDataset`, a `tf.data.Dataset`.
 
 `kls.ood.scores.msp` and the other lower-case names give a new score with its authors' defaults at each access;
-`kls.ood.scores.MSP` and the other classes take settings. Features are the input of the model's last `Dense` layer;
-`features="name"` takes those of another layer where the score allows it.
+`kls.ood.scores.MSP` and the other classes take settings. Features are the input of the model's last layer
+(`kls.utils.feature_extractor.Network`); `features="name"` takes those of another layer where the score allows it.
 
 `Reconstruction` needs an autoencoder and has no lower-case name.
 """

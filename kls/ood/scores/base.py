@@ -9,7 +9,8 @@ from kls.utils.feature_extractor import Network, Outputs, looks_like_probabiliti
 from kls.utils.notebook import facts_html
 
 NO_HEAD = (
-    "the model must be functional or Sequential and end in a Dense layer, and `features` must not name another layer."
+    "the model must be functional or Sequential and end in a Dense layer or a 1x1 convolution, and `features` must not "
+    "name another layer."
 )
 
 
@@ -67,10 +68,12 @@ class Score:
         Raises:
             ValueError: If it has no such features, no last layer, or no gradients, and the score needs them.
         """
+        name = type(self).__name__
         if self.uses_features and not network.has_features:
-            raise ValueError(f"{type(self).__name__} needs features: {NO_HEAD}")
-        if self.uses_head and network.head is None:
-            raise ValueError(f"{type(self).__name__} needs the last layer and its own input as features: {NO_HEAD}")
+            named = f'name the layer to take them from, `{name}(features="NAME")`, of a functional or Sequential model.'
+            raise ValueError(f"{name} needs features: {NO_HEAD if self.uses_head else named}")
+        if self.uses_head and not network.has_head:
+            raise ValueError(f"{name} needs the last layer and its own input as features: {NO_HEAD}")
 
     def fit(self, model, training_data, batch_size=128):
         """Learns from the training data what the score needs; nothing where it needs nothing.
@@ -84,7 +87,9 @@ class Score:
             The score itself.
         """
         if self.uses_training_data:
-            self.fit_outputs(self.network_of(model).outputs(training_data, self.uses_features, batch_size))
+            network = self.network_of(model)
+            self.check_network(network)
+            self.fit_outputs(network.outputs(training_data, self.uses_features, batch_size))
         return self
 
     def __call__(self, model_or_logits, x=None, batch_size=128):
@@ -107,6 +112,7 @@ class Score:
 
     def scores_and_sample(self, network, x, batch_size=128):
         """Returns the scores of images by a `Network`, and the images of the first batch."""
+        self.check_network(network)
         images = {"score": self.of_images} if self.uses_images else None
         outputs = network.outputs(x, self.uses_features, batch_size, images)
         return outputs.scores["score"] if self.uses_images else self.of_outputs(outputs), outputs.sample
@@ -198,8 +204,8 @@ class Score:
             raise ValueError(f"{type(self).__name__} needs the last layer and its own input as features: {NO_HEAD}")
         if self.uses_exact_logits and not outputs.exact_logits:
             raise ValueError(
-                f"{type(self).__name__} needs logits, but the model returns probabilities and has no last Dense layer "
-                "to take them from. Return logits, or build the model from layers (functional or Sequential)."
+                f"{type(self).__name__} needs logits, but the model returns probabilities and its last layer is not "
+                "found. Return logits, or build the model from layers (functional or Sequential)."
             )
 
     def _outputs_of_logits(self, logits):

@@ -1,4 +1,4 @@
-"""Scores of features: the input of the model's last `Dense` layer, or those of another layer."""
+"""Scores of features: the input of the model's last layer, or those of another layer."""
 
 import copy
 

@@ -51,17 +51,13 @@ class ODIN(Score):
         """Returns the float32 logits of shape `(N, K)` of images after their step, by a `Network`."""
         self.check_network(network)
 
-        def logits_of(images):
-            logits = ops.cast(network.logits(images), "float32")
-            return ops.log(ops.maximum(logits, 1e-37)) if network.gives_probabilities else logits
-
         def confidence(images):
             """The sum of log S over the images, each of which moves along its own part of the gradient."""
-            return ops.sum(ops.max(ops.log_softmax(logits_of(images) / self.temperature, axis=-1), axis=-1))
+            return ops.sum(ops.max(ops.log_softmax(network.logits(images) / self.temperature, axis=-1), axis=-1))
 
         def perturbed(images):
             images = ops.cast(images, "float32")
-            return (logits_of(images + self.epsilon * ops.sign(_gradient(confidence, images))),)
+            return (network.logits(images + self.epsilon * ops.sign(_gradient(confidence, images))),)
 
         return network.compiled(perturbed, argument=(self.temperature, self.epsilon))(images)[0]
 
@@ -129,7 +125,7 @@ class Reconstruction(Score):
         """Returns the scores of a batch of images by the `Network` that `network_of` made."""
 
         def reconstructions(images):
-            return (ops.cast(network.logits(images), "float32"),)
+            return (ops.cast(network.raw_outputs(images), "float32"),)
 
         _check_images(network.model, images)
         found = network.compiled(reconstructions)(images)[0]

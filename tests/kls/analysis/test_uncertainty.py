@@ -104,6 +104,27 @@ class TestInference:
         outputs = Network(kls.monte_carlo(network(), rate=0.0)).outputs(X)
         np.testing.assert_allclose(np.exp(outputs.logits), softmax(plain()), rtol=1e-5)
 
+    def test_one_output_tends_to_the_mean_over_all_masks_of_two_classes(self):
+        model = keras.Sequential(
+            [keras.layers.Input((4,)), keras.layers.Dense(3, "tanh"), keras.layers.Dense(1, "sigmoid")]
+        )
+        model.set_weights([RNG.normal(scale=2, size=weight.shape) for weight in model.get_weights()])
+        kernel, bias, head, head_bias = model.get_weights()
+        twin = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(3, "tanh"), keras.layers.Dense(2)])
+        twin.set_weights([kernel, bias, np.hstack([0 * head, head]), np.hstack([0 * head_bias, head_bias])])
+        found = np.exp(drawn(kls.monte_carlo(model, 0.3, passes=20_000, seed=0)))
+        np.testing.assert_allclose(found, over_all_masks(twin, 0.3), atol=0.015)
+
+    def test_a_convolution_as_head_is_saved_and_loaded(self, tmp_path):
+        layers = [keras.layers.Conv2D(3, 1), keras.layers.GlobalAveragePooling2D(), keras.layers.Softmax()]
+        model = keras.Sequential([keras.layers.Input((2, 2, 4)), keras.layers.Conv2D(5, 1), *layers])
+        images = RNG.normal(size=(6, 2, 2, 4)).astype("float32")
+        monte_carlo = kls.monte_carlo(model, rate=0.0, passes=2)
+        np.testing.assert_allclose(np.exp(drawn(monte_carlo, images)), model(images), rtol=1e-4, atol=1e-6)
+        monte_carlo.save(tmp_path / "a.keras")
+        again = keras.saving.load_model(tmp_path / "a.keras")
+        np.testing.assert_allclose(drawn(again, images), drawn(monte_carlo, images), rtol=1e-5, atol=1e-6)
+
 
 class TestTraining:
     def test_weights_are_those_of_the_model(self):
@@ -148,6 +169,8 @@ class TestFailures:
         def call(self, inputs):
             return inputs
 
-    def test_a_model_without_a_last_dense_layer(self):
-        with pytest.raises(ValueError, match=r"`model` must be .* Dense layer. Received: <Subclassed"):
+    def test_a_model_whose_last_layer_is_not_found(self):
+        with pytest.raises(
+            ValueError, match=r"`model` must be .* Dense layer or a 1x1 convolution. Received: <Subclassed"
+        ):
             kls.monte_carlo(self.Subclassed())

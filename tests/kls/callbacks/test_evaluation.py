@@ -57,6 +57,20 @@ def test_bins_and_batch_size_are_those_asked_for(small):
     assert (history["val_ece"][0], history["val_uce"][0]) == pytest.approx((expected["ece"], expected["uce"]), abs=1e-6)
 
 
+def test_one_sigmoid_is_judged_as_two_classes():
+    layers = [keras.layers.Input((6,)), keras.layers.Dense(1, activation="sigmoid")]
+    network = keras.Sequential(layers)
+    network.compile("sgd", "binary_crossentropy")
+    callbacks = [
+        CalibrationCallback((X, Y[:, None])),
+        OODCallback({"far": FAR}, score="knn", id_data=X, training_data=X),
+    ]
+    history = network.fit(X, Y, verbose=0, callbacks=callbacks).history
+    p = network.predict(X, verbose=0)[:, 0].astype("float64")
+    assert history["val_nll"] == [pytest.approx(-np.log(np.where(Y, p, 1 - p)).mean(), rel=1e-5)]
+    assert history["auroc_far"] == [pytest.approx(separated(network, X, score=scores.KNN().fit(network, X)))]
+
+
 class TestOtherCallbacks:
     def test_they_see_the_metrics(self, small, tmp_path):
         stopping = keras.callbacks.EarlyStopping(

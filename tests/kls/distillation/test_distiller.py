@@ -280,7 +280,7 @@ class TestContrast:
             kls.Distiller(network(1), network(2), mode="crd", contrast=self.contrast())
 
     def test_networks_without_a_last_layer_are_refused(self):
-        with pytest.raises(ValueError, match=r"networks that end in a Dense layer\. Received: student 'sub"):
+        with pytest.raises(ValueError, match=r"in a Dense layer or a 1x1 convolution\. Received: student 'sub"):
             kls.Distiller(Subclassed(), network(2), mode="crd", contrast=self.contrast())
 
     def test_wrong_alpha(self):

@@ -60,10 +60,10 @@ class TestPasses:
             ),
             ({"scores": "all"}, "`training_data` must be given for the scores mahalanobis, "),
             ({"scores": ["nonsense"]}, "`score` must be one of msp, "),
-            ({"features": "nonsense"}, "`features` must name a layer of the model: hidden, last"),
+            ({"features": "nonsense"}, "`features` must name a layer of the model, the last of which are hidden, last"),
             ({"scores": ["ash"], "features": "hidden"}, "ASH needs the last layer and its own input as features"),
             (
-                {"scores": [scores.KNN(features="hidden")], "training_data": Unreadable()},
+                {"scores": [scores.KNN(features="hidden"), scores.KNN(features="last")], "training_data": Unreadable()},
                 "name the layer by `features` of `evaluate` instead",
             ),
             ({"scaling": "nonsense"}, "`scaling` must be one of 'temperature', "),
@@ -183,8 +183,27 @@ class TestModels:
         assert found.value("nll") == pytest.approx(expected.value("nll"), rel=0.02)
         assert found.value("ece") == pytest.approx(expected.value("ece"), abs=0.02)
 
+    @pytest.mark.parametrize("column", [False, True])
+    def test_one_sigmoid_is_judged_as_two_classes(self, column):
+        model = keras.Sequential([keras.layers.Input((6,)), keras.layers.Dense(1, activation="sigmoid")])
+        labels = np.arange(91) % 2
+        data = X, labels[:, None] if column else labels
+        found = kls.evaluate(model, data, {"far": FAR}, ["energy", "knn"], training_data=X)
+        p = model.predict(X, verbose=0)[:, 0].astype("float64")
+        assert found.value("accuracy") == np.mean((p > 0.5) == labels)
+        assert found.value("nll") == pytest.approx(-np.log(np.where(labels, p, 1 - p)).mean(), rel=1e-5)
+        assert found.value("brier") == pytest.approx(2 * np.mean((p - labels) ** 2), rel=1e-5)
+        np.testing.assert_allclose(found.scores["energy"][0], -np.log(1 - p), rtol=1e-4, atol=1e-6)
+
+    def test_features_of_the_layer_that_a_score_names(self, model, data, labelled):
+        arguments = {"ood": {"far": FAR}, "training_data": labelled["train"]}
+        expected = kls.evaluate(model, data, scores=["knn"], features="last", **arguments).scores["knn"][0]
+        score = scores.KNN(features="last")
+        (found,) = kls.evaluate(model, data, scores=[score], **arguments).scores.values()
+        np.testing.assert_array_equal(found[0], expected)
+
     def test_a_model_without_classes_is_refused(self):
-        single = keras.Sequential([keras.layers.Input((6,)), keras.layers.Dense(1)])
+        single = keras.Sequential([keras.layers.Input((6,)), keras.layers.Reshape((2, 3)), keras.layers.Dense(2)])
         with pytest.raises(ValueError, match="logits or probabilities of shape"):
             kls.evaluate(single, (X, np.zeros(91)))
 

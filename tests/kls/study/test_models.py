@@ -265,7 +265,7 @@ class TestDescription:
         [
             (my_models.with_logarithm, r"must return finite outputs"),
             (my_models.probabilities_for_pixels, r"whatever the scale .* only for inputs in \[0, 255\]"),
-            (my_models.with_sigmoid, r"logits, or probabilities by softmax. Received: .* activation sigmoid"),
+            (my_models.with_sigmoid, r"probabilities by softmax, .* activation sigmoid"),
         ],
     )
     def test_outputs_that_no_loss_takes_are_refused(self, function, message):

@@ -211,7 +211,7 @@ class TestRefusals:
             ({"compile": 5}, r"`compile` must be a function \(model, loss, trial\). Received: 5"),
             (
                 {"scores": ["knn"], "model": my_models.subclassed},
-                r"need a model that ends in Dense. Received: subclassed",
+                r"need a model that ends in a Dense layer or a 1x1 convolution. Received: subclassed",
             ),
             ({"scores": ["nothing"]}, r"`scores` must be"),
             ({"scores": 3}, r"`scores` must be"),
@@ -229,7 +229,7 @@ class TestRefusals:
             ({"methods": Distillation(models="resnet9000")}, r"`models` must be registered names.* resnet9000"),
             (
                 {"methods": LabelSmoothing(dropout=0.1), "model": my_models.subclassed},
-                r"need a model that ends in Dense",
+                r"need a model that ends in a Dense",
             ),
             ({"callbacks": [5]}, r"`callbacks` must be a function of a trial. Received: callbacks=\[5\]"),
             ({"data": {"train": 5}}, r"`data` must have a pair of samples and labels as train. Received: 5"),

@@ -244,14 +244,25 @@ class TestProtocol:
             expected = reference.fit(deep_network, data)(deep_network, IMAGES)
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
         else:
-            message = "needs logits" if name in OF_LOGITS else "Features need a functional or Sequential model"
+            message = "needs logits" if name in OF_LOGITS else "needs features"
             with pytest.raises(ValueError, match=message):
                 score.fit(opaque_network, data)(opaque_network, IMAGES)
+
+    @pytest.mark.parametrize("name", SCORES)
+    def test_one_output_is_scored_as_two_classes(self, name):
+        one, two = (
+            keras.Sequential([layers.Input((8,)), layers.Dense(units, activation=activation)])
+            for units, activation in ((1, "sigmoid"), (2, "softmax"))
+        )
+        two.set_weights([KERNEL[:, :2] * [0, 1], BIAS[:2] * [0, 1]])
+        one.set_weights([KERNEL[:, 1:2], BIAS[1:2]])
+        found, expected = (scores.get(name).fit(model, (TRAIN, LABELS % 2))(model, TEST) for model in (one, two))
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
     @pytest.mark.parametrize("name", [name for name in SCORES if SCORES[name]().uses_features])
     def test_features_of_an_opaque_model_are_refused(self, name):
         model = MODELS["opaque"]()
-        with pytest.raises(ValueError, match="Features need a functional or Sequential model"):
+        with pytest.raises(ValueError, match="needs features"):
             scores.get(name).fit(model, (IMAGES, np.arange(12) % 5))(model, IMAGES)
 
     @pytest.mark.parametrize("name", FITTED)
@@ -330,12 +341,6 @@ class TestProtocol:
 
 
 class TestWrongModels:
-    @pytest.mark.parametrize("name", SCORES)
-    def test_one_output_column(self, name):
-        model = keras.Sequential([layers.Input((6,)), layers.Dense(1, activation="sigmoid")])
-        with pytest.raises(ValueError, match=r"logits, or probabilities by softmax.*sigmoid"):
-            scores.get(name).fit(model, (IMAGES, np.arange(12) % 2))(model, IMAGES)
-
     def test_sigmoids(self):
         with pytest.raises(ValueError, match=r"logits, or probabilities by softmax.*sigmoid"):
             scores.energy(sequential(layers.Dense(5, activation="sigmoid")), IMAGES)
