@@ -8,7 +8,7 @@ from keras import ops
 
 from kls.distillation.contrastive import ContrastiveDistillation
 from kls.losses import KnowledgeDistillation, SmoothedCE, WeightedSoftLabels
-from kls.losses.base import log_probabilities
+from kls.losses.base import log_probabilities, logits_of
 from kls.losses.teachers import pack_teacher, teachers_packed
 from kls.utils.arrays import check_bool, check_choice, check_number, shown
 from kls.utils.compiled import random_states
@@ -72,8 +72,12 @@ class Distiller(keras.Model):
     `decathlon.Batches(..., appended=rows)` makes them, `rows` being 0.0, 1.0, 2.0, ... of shape `(M, 1)`. Labels
     without rows, such as those of validation data, are taken in evaluation, and their loss is without the contrast.
 
+    The one output of a student or teacher of two classes, of shape `(N, 1)`, is the probability p of class 1, or with
+    `from_logits` its logit z. The Distiller returns that of both classes, `(1 - p, p)` or `(0, z)`: losses, metrics and
+    labels are those of two classes. The student that it saves has its one output.
+
     Args:
-        student: Keras model to train, which maps images to outputs of shape `(N, K)`.
+        student: Keras model to train, which maps images to outputs of shape `(N, K)`, or `(N, 1)` for two classes.
         teachers: Trained Keras model of the same inputs and classes, or a list of such models; `None` if the labels
             come with stored logits.
         mode: `"kd"`, `"ensemble"`, `"multi"`, `"wsl"` or `"crd"`.
@@ -167,7 +171,7 @@ class Distiller(keras.Model):
 
     def call(self, inputs, training=None):
         if self.contrast is None:
-            return self.student(inputs, training=training)
+            return _two_classes(self.student(inputs, training=training), self.from_logits)
         self._untracked.features, outputs = self._features_and_outputs(self._untracked.student, inputs, training)
         return outputs
 
@@ -176,7 +180,7 @@ class Distiller(keras.Model):
 
         Args:
             y_true: What `kls.pack_teacher` returns, or labels.
-            y_pred: The student's outputs, of shape `(N, K)`.
+            y_pred: The student's outputs, of shape `(N, K)` with K >= 2.
         """
         loss = self._distillation if teachers_packed(y_true, y_pred) else self._cross_entropy
         return loss.call(y_true, y_pred)
@@ -262,7 +266,8 @@ class Distiller(keras.Model):
     def _teacher_logits(self, x, y_pred):
         logits = []
         for teacher in self._untracked.teachers:
-            outputs = ops.cast(teacher(x, training=False), keras.config.floatx())
+            outputs = _two_classes(teacher(x, training=False), self.from_logits)
+            outputs = ops.cast(outputs, keras.config.floatx())
             _check_shapes(self.student, [y_pred.shape], teacher, [outputs.shape], "outputs")
             logits.append(ops.stop_gradient(log_probabilities(outputs, self.from_logits, "teacher_outputs")))
         return logits
@@ -343,11 +348,23 @@ def _split_rows(y_true, y_pred):
     return y_true, None
 
 
+def _two_classes(outputs, from_logits):
+    """Returns outputs of one column as those of both classes, others as they are."""
+    if outputs.shape[-1] != 1:
+        return outputs
+    logits = logits_of(outputs, from_logits)
+    if logits is None:
+        return ops.concatenate([1 - outputs, outputs], axis=-1)
+    logits = ops.concatenate([ops.zeros_like(logits), logits], axis=-1)
+    return logits if from_logits else keras.activations.softmax(logits)
+
+
 def _check_tensors(student, teacher, kind):
     """Compares symbolic inputs or outputs, which subclassed models and models not yet built do not have."""
     tensors = [getattr(model, kind, None) for model in (student, teacher)]
     if None not in tensors:
-        ours, theirs = ([tensor.shape for tensor in part] for part in tensors)
+        least = 2 if kind == "outputs" else 1  # one output stands for two classes
+        ours, theirs = ([(*t.shape[:-1], t.shape[-1] and max(t.shape[-1], least)) for t in part] for part in tensors)
         _check_shapes(student, ours, teacher, theirs, kind)
 
 

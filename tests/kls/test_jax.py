@@ -32,6 +32,9 @@ ON_JAX = {
     "callbacks/test_full_state.py::test_": ("a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one",),
     "analysis/test_overfitting.py::Test": ("Weights::test_take_effect_in_compiled_training",),
     "analysis/test_uncertainty.py::Test": ("Training::test_a_teacher_draws_anew_for_each_batch",),
+    "distillation/test_distiller_one_output.py::Test": (
+        "OneOutput::test_training_moves_what_is_saved[sigmoid-softmax-False]",
+    ),
     "distillation/test_distiller.py::Test": (
         "Objective::test_training_is_that_of_keras",
         "Predictions::test_of_a_head_without_softmax_give_nan_by_xla",
