@@ -20,7 +20,7 @@ from kls.utils.feature_extractor import looks_like_probabilities
 from kls.utils.last_layer import is_graph, last_layer
 
 PREPROCESSING = (keras.layers.Rescaling, keras.layers.Normalization, kls.layers.Pixels)
-ENDINGS = ("logits", "softmax activation", "softmax layer", "probabilities")
+ENDINGS = ("logits", "softmax activation", "softmax layer", "sigmoid activation", "sigmoid layer", "probabilities")
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,8 @@ class Description:
             user's own in it, and of those initial weights that do not depend on the seed, such as pretrained ones.
         has_preprocessing: Whether it has a layer that scales its inputs.
         has_features: Whether its last layer is found, as `kls.utils.feature_extractor.Network` says.
-        ending: What it ends in: `"logits"`, a `"softmax activation"` of its last layer or a `"softmax layer"`, both of
-            which `as_logits` takes off, or other `"probabilities"`.
+        ending: What it ends in: `"logits"`, a `"softmax activation"` of its last layer or a `"softmax layer"`, or for
+            one output of two classes the same of a sigmoid, which `as_logits` takes off, or other `"probabilities"`.
     """
 
     architecture: str
@@ -134,8 +134,8 @@ def describe_model(own, input_shape, classes):
         classes: Number of classes.
 
     Raises:
-        PlanError: If it does not return logits or probabilities of shape `(N, classes)` for such samples, or if its
-            layers or their code cannot be described.
+        PlanError: If it does not return logits or probabilities of shape `(N, classes)` for such samples, or of shape
+            `(N, 1)` for two classes, or if its layers or their code cannot be described.
     """
     with precision_policy("float32"):
         model, other = (_built(own, input_shape, classes, seed) for seed in (0, 1))
@@ -154,7 +154,8 @@ def _built(own, input_shape, classes, seed):
     keras.utils.set_random_seed(seed)
     model = own(input_shape, classes)
     outputs = keras.tree.flatten(model(np.zeros((1, *input_shape), np.float32)))
-    if len(outputs) != 1 or tuple(outputs[0].shape) != (1, classes):
+    allowed = [(1, classes), (1, 1)] if classes == 2 else [(1, classes)]
+    if len(outputs) != 1 or tuple(outputs[0].shape) not in allowed:
         found = ", ".join(str(tuple(output.shape)) for output in outputs)
         raise PlanError(f"`model` must return outputs of shape (N, {classes}). Received: {found} of {own.name}")
     return model
@@ -172,6 +173,8 @@ def _ending(model, input_shape):
     outputs = _outputs(model, samples)
     if not np.isfinite(outputs).all():
         raise PlanError(f"`model` must return finite outputs. Received: NaN or infinity of {model.name}")
+    if outputs.shape[1] == 1:
+        return _ending_of_one_output(model, samples, outputs)
     scaled, pixels = map(looks_like_probabilities, np.split(outputs, 2))
     if scaled != pixels:
         raise PlanError(
@@ -180,19 +183,39 @@ def _ending(model, input_shape):
         )
     if not scaled:
         return "logits"
+    return _undone(model, samples, outputs, "softmax") or "probabilities"
+
+
+def _ending_of_one_output(model, samples, outputs):
+    """Finds out what a model ends in by its last layer: a logit may lie in [0, 1] as a probability does."""
+    last = last_layer(model)
+    if last is not None:
+        logits = keras.ops.convert_to_numpy(last.logits_of(last.trunk(samples, training=False)))
+        if np.allclose(logits[:, 1:], outputs, atol=1e-4):
+            return "logits"
+        if ending := _undone(model, samples, np.concatenate([1 - outputs, outputs], axis=1), "sigmoid"):
+            return ending
+    raise PlanError(
+        "`model` must be functional or Sequential and end in a Dense layer or a 1x1 convolution, linear or with a "
+        f"sigmoid, to return outputs of shape (N, 1). Received: {model.name}"
+    )
+
+
+def _undone(model, samples, probabilities, kind):
+    """Returns the ending, of a kind of activation, without which a model gives the logits of probabilities, if any."""
 
     def is_undone(ending):
         logits = _outputs(as_logits(model, ending)[0], samples)
-        return np.allclose(softmax(logits), outputs, atol=1e-4)
+        return np.allclose(softmax(logits), probabilities, atol=1e-4)
 
     if activation := getattr(_last_layer(model), "activation", None):
-        undone = is_undone("softmax activation")
+        undone = is_undone(f"{kind} activation")
         _last_layer(model).activation = activation
         if undone:
-            return "softmax activation"
-    if is_graph(model) and type(_last_operation(model)[0]).__name__ == "Softmax" and is_undone("softmax layer"):
-        return "softmax layer"
-    return "probabilities"
+            return f"{kind} activation"
+    if is_graph(model) and type(_last_operation(model)[0]).__name__ == kind.title() and is_undone(f"{kind} layer"):
+        return f"{kind} layer"
+    return None
 
 
 def _outputs(model, samples):
@@ -210,20 +233,22 @@ def _last_operation(model):
 
 
 def as_logits(model, ending):
-    """Has a model return logits, where it ends in a softmax that can be taken off.
+    """Has a model return logits, of both classes where it has one output, if its softmax or sigmoid can be taken off.
 
     Args:
         model: A built classifier, whose last layer may be changed in place.
         ending: What it ends in, as `Description` has it.
 
     Returns:
-        The model, or one of the same layers without the softmax, and whether it returns logits: `False` if it still
+        The model, or one of the same layers without the activation, and whether it returns logits: `False` if it still
         returns probabilities.
     """
     if ending not in ENDINGS:
         raise ValueError(f"`ending` must be one of {', '.join(ENDINGS)}. Received: ending={ending!r}")
-    if ending == "softmax activation":
+    if ending.endswith(" activation"):
         _last_layer(model).activation = keras.activations.linear
-    if ending == "softmax layer":
+    if ending.endswith(" layer"):
         model = keras.Model(model.inputs[0], _last_operation(model)[1], name=model.name)
+    if is_graph(model) and model.outputs[0].shape[1:] == (1,):
+        model = keras.Model(model.inputs[0], kls.layers.TwoLogits()(model.outputs[0]), name=model.name)
     return model, ending != "probabilities"

@@ -185,3 +185,31 @@ class Wired(keras.Model):
     def __init__(self, input_shape, classes, operation):
         inputs = keras.Input(input_shape)
         super().__init__(inputs, layers.Dense(classes)(operation(layers.Flatten()(inputs))))
+
+
+def one_sigmoid(input_shape, classes):
+    last = layers.Dense(1, activation="sigmoid", name="head")
+    return keras.Sequential([layers.Input(input_shape), layers.Flatten(), last])
+
+
+def one_sigmoid_layer(input_shape, classes):
+    last = [layers.Dense(1, name="head"), layers.Activation("sigmoid")]
+    return keras.Sequential([layers.Input(input_shape), layers.Flatten(), *last])
+
+
+def one_sigmoid_operation(input_shape, classes):
+    inputs = keras.Input(input_shape)
+    return keras.Model(inputs, keras.ops.sigmoid(layers.Dense(1, name="head")(layers.Flatten()(inputs))))
+
+
+def one_logit(input_shape, classes):
+    return keras.Sequential([layers.Input(input_shape), layers.Flatten(), layers.Dense(1, name="head")])
+
+
+def one_nested_sigmoid(input_shape, classes):
+    return keras.Sequential([layers.Input(input_shape), one_sigmoid(input_shape, classes)])
+
+
+def convolution_and_softmax(input_shape, classes):
+    last = [layers.Conv2D(classes, 1), layers.Flatten(), layers.Activation("softmax")]
+    return keras.Sequential([layers.Input(input_shape), layers.GlobalAveragePooling2D(keepdims=True), *last])

@@ -329,3 +329,44 @@ class TestAsLogits:
     def test_a_model_that_is_not_described_is_refused(self):
         with pytest.raises(ValueError, match=r"`ending` must be one of logits, .* Received: ending=None"):
             as_logits(built(my_models.unbuilt), None)
+
+
+ONE_OUTPUT = {
+    "one_sigmoid": "sigmoid activation",
+    "one_sigmoid_layer": "sigmoid activation",
+    "one_sigmoid_operation": "sigmoid layer",
+    "one_nested_sigmoid": "sigmoid activation",
+    "one_logit": "logits",
+}
+
+
+class TestOneOutput:
+    @pytest.mark.parametrize(("name", "ending"), ONE_OUTPUT.items())
+    def test_is_given_as_the_logits_of_two_classes(self, name, ending):
+        function = getattr(my_models, name)
+        found = describe_model(find(function)[1], SHAPE, 2)
+        assert (found.ending, found.has_features) == (ending, True)
+        model = function(SHAPE, 2)
+        before = outputs(model)
+        logits, from_logits = as_logits(model, ending)
+        assert from_logits
+        after = outputs(logits)
+        np.testing.assert_array_equal(after[:, 0], 0)
+        expected = after[:, 1] if ending == "logits" else 1 / (1 + np.exp(-after[:, 1]))
+        np.testing.assert_allclose(before[:, 0], expected, rtol=1e-5, atol=1e-6)
+
+    def test_a_convolution_as_head_has_features(self):
+        found = described(my_models.convolution_and_softmax)
+        assert (found.ending, found.has_features) == ("softmax activation", True)
+
+    def test_of_three_classes_is_refused(self):
+        with pytest.raises(PlanError, match=r"must return outputs of shape \(N, 3\)\. Received: \(1, 1\)"):
+            described(my_models.one_sigmoid)
+
+    def test_of_a_model_whose_last_layer_is_not_found_is_refused(self):
+        def build(input_shape, classes):
+            model = my_models.one_sigmoid(input_shape, classes)
+            return keras.Sequential([model, layers.Rescaling(0.5)])
+
+        with pytest.raises(PlanError, match=r"linear or with a sigmoid, to return outputs of shape \(N, 1\)"):
+            describe_model(find(build)[1], SHAPE, 2)

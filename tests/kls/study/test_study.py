@@ -79,6 +79,17 @@ class TestOwnModels:
         np.testing.assert_allclose(keras.ops.softmax(logits), probabilities, atol=1e-5)
         np.testing.assert_array_equal(labels, data[1][1])
 
+    @pytest.mark.parametrize("model", [my_models.one_sigmoid, my_models.one_logit], ids=lambda f: f.__name__)
+    def test_one_output_stands_for_two_classes(self, model, data, study):
+        two = tuple((images[labels < 2], labels[labels < 2]) for images, labels in data)
+        results = study(model, two, epochs=1, features=True, scores=("knn",)).run()
+        logits, labels = results.logits("gamma=0.9")
+        assert logits.shape == (len(labels), 2)
+        outputs = results.model(METHODS[1]).predict(two[1][0], verbose=0)
+        expected = logits[:, 1:] if model is my_models.one_logit else 1 / (1 + np.exp(-logits[:, 1:]))
+        np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
+        assert results.records[1]["accuracy_last"] == np.mean(logits.argmax(axis=1) == labels)
+
     def test_a_registered_network_gives_its_logits(self, data, study):
         results = study("resnet8v1", data, METHODS[:1], epochs=1).run()
         logits = results.model(CrossEntropy()).predict(data[1][0], verbose=0)
