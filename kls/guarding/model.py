@@ -45,6 +45,8 @@ class Guarded(keras.Model):
         self.built = True
 
     def call(self, images, training=None):
+        with naming("images"):
+            self._network.check_images(images)
         outputs = self._network.tensors(images, self.scoring.score.uses_features)
         scaled = outputs.logits if self.scaling is None else self.scaling(outputs.logits)
         head = outputs.head if self.scoring.score.uses_head else (None, None)

@@ -125,7 +125,7 @@ class Network:
         """
         images, labels, count = next(full_batches(data, batch_size), (None, None, 0))
         _check_any(count)
-        self._check_images(images)
+        self.check_images(images)
         _check_no_nan(np.asarray(images), "images")
         image = keras.KerasTensor(images.shape, keras.backend.standardize_dtype(images.dtype))
         outputs = keras.tree.flatten(self.model.compute_output_spec(image))
@@ -160,7 +160,7 @@ class Network:
             first = 0
             for images, labels, count in full_batches(data, batch_size):
                 if first == 0:
-                    self._check_images(images)
+                    self.check_images(images)
                 _check_no_nan(images, "images", first)
                 yield first, images, labels, count, run(ops.convert_to_tensor(images))
                 first += count
@@ -255,8 +255,8 @@ class Network:
             outputs = ops.concatenate([other, outputs], axis=1)
         return ops.log(ops.maximum(outputs, TINY)) if self.gives_probabilities else outputs
 
-    def _check_images(self, images):
-        """Keras's own message comes from its first call alone; later ones are compiled."""
+    def check_images(self, images):
+        """Raises `ValueError` for images of another shape than the model takes: Keras itself says so at times."""
         expected = self.model.inputs[0].shape if is_graph(self.model) and len(self.model.inputs) == 1 else None
         if expected is None or None in expected[1:]:
             return

@@ -84,6 +84,14 @@ def test_check_takes_batches_and_labels_too(guarded, digits):
     assert guarded().check(images).n == sum(len(part) for part, _ in batches(digits[2])) == len(labels)
 
 
+@pytest.mark.parametrize("shape", [(2, 10, 8, 1), (2, 8, 8, 3)])
+def test_images_of_another_shape_are_refused_by_it(guarded, shape):
+    with pytest.raises(
+        ValueError, match=r"images: `data` must hold images of shape \(None, 8, 8, 1\). Received: shape"
+    ):
+        guarded()(np.zeros(shape, np.float32))
+
+
 def test_check_names_images_of_another_shape(guarded):
     with pytest.raises(ValueError, match=r"x: `data` must hold images of shape \(None, 8, 8, 1\)"):
         guarded().check(np.zeros((4, 9, 9, 1), np.uint8))
