@@ -3,13 +3,13 @@
 import argparse
 import signal
 import sys
-import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from decathlon import preparation, store
 from decathlon.catalog import CATALOG
+from decathlon.options import warnings_as_notes
 from decathlon.sources import SourceError
 
 REFUSALS = (store.DataError, SourceError, ValueError)
@@ -127,7 +127,7 @@ def prepare_one(name, options):
         return
     preparation.check_request(name, size, options.data_dir, options.skip_bad)
     source = _open_source(name, entry, size, options)
-    with _progress(name) as progress, _warnings_as_notes():
+    with _progress(name) as progress, warnings_as_notes():
         dataset = preparation.prepare(name, source, size, options.data_dir, options.skip_bad, progress)
     skipped = f", {len(dataset.meta['skipped'])} corrupt left out" if dataset.meta["skipped"] else ""
     print(f"{name}: {dataset.classes} classes, {_counts(dataset.counts)}, {dataset.size} px{skipped} -> {dataset.path}")
@@ -213,15 +213,6 @@ def _check_against_catalogue(entry, source, options):
                 f"--skip-bad {expected - found}"
             )
         raise store.DataError(message)
-
-
-@contextmanager
-def _warnings_as_notes():
-    """Prints warnings of what is prepared as lines of the command."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", UserWarning)
-        warnings.showwarning = lambda message, *_args, **_options: print(f"note: {message}")
-        yield
 
 
 @contextmanager

@@ -1,7 +1,18 @@
-"""Parsers of command lines' arguments."""
+"""What the command lines share: parsers of arguments, and warnings as lines."""
 
 import argparse
+import warnings
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def warnings_as_notes():
+    """Prints warnings to the user as lines of the command."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = lambda message, *_args, **_options: print(f"note: {message}")
+        yield
 
 
 def directory(text):

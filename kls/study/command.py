@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from tabulate import tabulate
 
 from decathlon.store import DataError
-from kls.study.estimate import RATE_STEPS, Rehearsal, measure_rate, training_steps
+from kls.study.estimate import RATE_STEPS, seconds_of, training_steps
 from kls.study.networks import TrainingError
 from kls.study.plan import PlanError
 from kls.study.progress import format_seconds
@@ -104,34 +104,40 @@ def describe(study):
     Args:
         study: The `kls.Study`.
     """
-    plan, trainer = study.plan(), study.trainer
-    steps = {trial: training_steps(trial, trainer.sources.datasets[trial.dataset]) for trial in plan.trials}
-    lines, rates, total = [], {}, 0.0
-    for trial in plan.trials:
-        images = steps[trial] * trial.batch_size
-        if study.store.is_finished(trial):
-            lines.append((trial.id, trial.label, f"{images:,}", "finished"))
-            continue
-        kind = _kind(trial, plan.parents(trial))
-        if kind not in rates:
-            rates[kind] = measure_rate(trainer.training(trial, Rehearsal), trainer.compile_function)
-        seconds = images / rates[kind]
-        total += seconds
-        lines.append((trial.id, trial.label, f"{images:,}", format_seconds(seconds)))
+    trials, datasets = study.plan().trials, study.trainer.sources.datasets
+    steps = {trial: training_steps(trial, datasets[trial.dataset]) for trial in trials}
+    seconds, of_features = seconds_of(study)
+    lines = [
+        (
+            *(trial.id, trial.label, f"{steps[trial] * trial.batch_size:,}"),
+            format_seconds(seconds[trial]) if trial in seconds else "finished",
+        )
+        for trial in trials
+    ]
     header = ("trial", "recipe", "training images", "estimated time")
     lines = [tuple(map(escape_markdown, line)) for line in lines]
     return (
         tabulate(lines, header, "pipe", disable_numparse=True)
-        + f"\n\nAbout {format_seconds(total)} of training in all, one trial after the other, from {RATE_STEPS} timed "
-        "steps of each kind of trial on this machine; building and evaluating come on top."
+        + f"\n\nAbout {format_seconds(sum(seconds.values()))} of training in all, one trial after the other, from "
+        f"{RATE_STEPS} timed steps of each kind of trial on this machine; building and evaluating come on top."
+        + (f" The features of the images take about {format_seconds(of_features)} before." if of_features else "")
         + "".join(f"\n\n{caveat}" for caveat in caveats_of_plan(steps))
     )
 
 
-def _kind(trial, parents):
-    """Returns what trials have in common whose steps take equally long."""
-    method = trial.method
+def outline(study):
+    """Returns a study's plan in two sentences, with the time that it would take, measured on this machine.
+
+    Args:
+        study: The `kls.Study`, whose trials differ in their methods and seeds alone.
+    """
+    plan = study.plan()
+    trials = [trial for trial in plan.trials if not plan.is_first_phase(trial)]
+    methods = list(dict.fromkeys(trial.method.label for trial in trials))
+    seeds = len({trial.seed for trial in trials})
+    seconds, of_features = seconds_of(study)
     return (
-        *(trial.dataset, trial.model, trial.batch_size, trial.precision, *(parent.model for parent in parents)),
-        *(type(method), method.cost(trial), method.mixing, method.dropout, method.offline),
+        f"Plan: {len(methods)} methods ({', '.join(methods)}), {seeds} seed{'s' * (seeds > 1)} each: {len(trials)} "
+        f"trainings of {trials[0].epochs} epochs. That takes about "
+        f"{format_seconds(sum(seconds.values()) + of_features)} here."
     )

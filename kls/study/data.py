@@ -123,7 +123,7 @@ def open_datasets(names, image_size, data_dir):
     return _open_all(dict.fromkeys(names), lambda name: decathlon.open(name, image_size, data_dir))
 
 
-def as_dataset(data, image_size=None, data_dir=None):
+def as_dataset(data, image_size=None, data_dir=None, usual_size=DEFAULT_SIZE):
     """Returns the dataset that a study's `data` means.
 
     Args:
@@ -133,6 +133,7 @@ def as_dataset(data, image_size=None, data_dir=None):
             pairs; or a dataset. `x` are uint8 images of shape `(N, H, W, C)`, or float features of any shape.
         image_size: Side in pixels, of a name or a folder.
         data_dir: The data directory.
+        usual_size: Side in pixels of a folder's images where these differ in size and no `image_size` is given.
 
     Raises:
         PlanError: If it is none of these.
@@ -145,7 +146,7 @@ def as_dataset(data, image_size=None, data_dir=None):
     if isinstance(data, str | Path):
         if not Path(data).is_dir():
             raise PlanError(f"`data` must be the name of a prepared dataset, or a folder. Received: {str(data)!r}")
-        return _prepared_folder(Path(data), image_size, data_dir)
+        return _prepared_folder(Path(data), image_size, data_dir, usual_size)
     if isinstance(data, Mapping):
         return arrays_of(dict(data))
     if isinstance(data, tuple | list) and len(data) == 2:
@@ -158,7 +159,7 @@ def as_dataset(data, image_size=None, data_dir=None):
     )
 
 
-def _prepared_folder(path, image_size, data_dir):
+def _prepared_folder(path, image_size, data_dir, usual_size):
     """Returns the dataset of a folder, prepared under a name made of the folder's and of its contents."""
     slug = re.sub(r"[^\w-]", "_", path.resolve().name, flags=re.ASCII) or "folder"
     name = f"{slug}.{_folder_hash(path)}"
@@ -174,7 +175,7 @@ def _prepared_folder(path, image_size, data_dir):
         try:
             dataset = decathlon.prepare(name, source, image_size, data_dir)
         except SizesDifferError:
-            dataset = decathlon.prepare(name, source, DEFAULT_SIZE, data_dir)
+            dataset = decathlon.prepare(name, source, usual_size, data_dir)
     except (SourceError, DataError) as error:
         raise PlanError(f"`data`: {error}") from None
     except ValueError as error:

@@ -14,6 +14,7 @@ from kls.calibration.scaling.base import cross_scaled
 from kls.ood.scores import normalize_logits
 from kls.study.plan import PlanError
 from kls.study.report.comparisons import BASELINE, heading_of, paired_outputs, shared_ood, split_metric
+from kls.study.report.tables import place_of
 from kls.study.statistics import METRICS, WORSE, compare, select
 from kls.study.store import VALIDATION, has_outputs
 from kls.study.verdict import AS_TRAINED, NORMALISED, TEMPERATURE, Line, Verdict
@@ -66,7 +67,7 @@ def verdict_of(records, store, require=None, prefer="accuracy", level=0.95):
     candidate, found, chosen = _choose(prefer, outputs[prefer], validation, lines, shortfalls, level)
     record = records[0]
     return Verdict(
-        f"{record['dataset']}, {record['model']}",
+        place_of(record),
         _question(records, candidate),
         candidate,
         found,
@@ -87,7 +88,7 @@ def verdicts_of(records, store):
     """
     groups = {}
     for record in records:
-        groups.setdefault((record["dataset"], record["model"]), []).append(record)
+        groups.setdefault(place_of(record), []).append(record)
     found = []
     for members in groups.values():
         with suppress(PlanError):

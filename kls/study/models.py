@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import re
 import sys
 from dataclasses import dataclass
 from importlib import import_module
@@ -13,11 +14,13 @@ import numpy as np
 import kls
 from kls.calibration.samples import softmax
 from kls.study.architecture import architecture_of
+from kls.study.backbones import Backbone, is_backbone
 from kls.study.devices import precision_policy
+from kls.study.heads import all_layers, parted, trainable_layers
 from kls.study.plan import PlanError
 from kls.utils.arrays import shown
 from kls.utils.feature_extractor import looks_like_probabilities
-from kls.utils.last_layer import is_graph, last_layer
+from kls.utils.last_layer import is_graph, last_layer, origin
 
 PREPROCESSING = (keras.layers.Rescaling, keras.layers.Normalization, kls.layers.Pixels)
 ENDINGS = ("logits", "softmax activation", "softmax layer", "sigmoid activation", "sigmoid layer", "probabilities")
@@ -32,12 +35,14 @@ class OwnModel:
         function: The function.
         path: File from which other processes get the function; `None` where its module is enough.
         ending: What its models end in, as `Description` has it; `None` until that is known.
+        rates: Rates of the dropouts before its last layer, as `Description` has it.
     """
 
     name: str
     function: object
     path: str | None = None
     ending: str | None = None
+    rates: tuple | None = None
 
     def __call__(self, input_shape, classes):
         model = self.function(input_shape, classes)
@@ -49,32 +54,45 @@ class OwnModel:
 
     def __reduce__(self):
         if self.path is not None:
-            return _from_file, (self.path, self.name, self.ending)
+            return _from_file, (self.path, self.name, self.ending, self.rates)
         return super().__reduce__()
 
 
-def find(model):
+def find(model, weights=None, side=None):
     """Returns the name of a network and, where it is not registered, its `OwnModel`.
 
     Args:
-        model: A registered name, a function `(input_shape, classes) -> keras.Model`, `"package.module:function"`, or
-            `"path/to/file.py:function"`.
+        model: A registered name, `"keras.applications.NAME"`, `"keras_hub:PRESET"`, a function
+            `(input_shape, classes) -> keras.Model`, `"package.module:function"`, or `"path/to/file.py:function"`.
+        weights: Path of the weights of a network of `keras.applications` or KerasHub.
+        side: Side in pixels at which such a network works.
 
     Raises:
         PlanError: If there is none.
     """
+    if isinstance(model, str) and is_backbone(model):
+        name = re.split("[.:/]", model)[-1]
+        return name, OwnModel(name, Backbone(model, weights, side))
+    if weights is not None:
+        raise PlanError(
+            "`weights` are those of a `model` such as 'keras.applications.NAME' or 'keras_hub:PRESET'. "
+            f"Received: weights={shown(weights)} for model={shown(model)}"
+        )
     if inspect.isfunction(model):
         return model.__name__, OwnModel(model.__name__, model)
     if not isinstance(model, str):
         raise PlanError(
-            "`model` must be a registered name, a function (input_shape, classes) -> keras.Model, or "
-            f"'package.module:function'. Received: model={shown(model)}"
+            "`model` must be a registered name, 'keras.applications.NAME', 'keras_hub:PRESET', a function "
+            f"(input_shape, classes) -> keras.Model, or 'package.module:function'. Received: model={shown(model)}"
         )
     place, colon, name = model.rpartition(":")
     if not colon:
         if model not in kls.models.names():
             known = ", ".join(kls.models.names())
-            raise PlanError(f"`model` must be one of {known}, or package.module:function. Received: {model!r}")
+            raise PlanError(
+                f"`model` must be one of {known}, keras.applications.NAME, or package.module:function. "
+                f"Received: {model!r}"
+            )
         return model, None
     if place.endswith(".py"):
         return name, _from_file(place, name)
@@ -84,14 +102,14 @@ def find(model):
         raise PlanError(f"`model` cannot be imported: {error}. Received: {model!r}") from None
 
 
-def _from_file(path, name, ending=None):
+def _from_file(path, name, ending=None, rates=None):
     """Returns the `OwnModel` of a function in a file, which becomes a module named after its whole path."""
     path = str(Path(path).resolve())
     specification = importlib.util.spec_from_file_location(path.replace(".", "_"), path)
     module = sys.modules[specification.name] = importlib.util.module_from_spec(specification)
     try:
         specification.loader.exec_module(module)
-        return OwnModel(name, _function_of(module, name), path, ending)
+        return OwnModel(name, _function_of(module, name), path, ending, rates)
     except (OSError, AttributeError) as error:
         raise PlanError(f"`model` cannot be imported: {error}. Received: {path}:{name}") from None
 
@@ -114,14 +132,19 @@ class Description:
         architecture: Hash of its layers and of how they are connected, of the shapes of its weights, of the code of the
             user's own in it, and of those initial weights that do not depend on the seed, such as pretrained ones.
         has_preprocessing: Whether it has a layer that scales its inputs.
-        has_features: Whether its last layer is found, as `kls.utils.feature_extractor.Network` says.
+        rates: Rates of the dropouts before its last layer, whose inputs are the features; `None` where that layer is
+            not found, as `kls.utils.feature_extractor.Network` says.
+        drawn: Names of the layers of that backbone whose weights depend on the seed: none, if all are pretrained.
+        layers: Number of the layers of that backbone that can be trained.
         ending: What it ends in: `"logits"`, a `"softmax activation"` of its last layer or a `"softmax layer"`, or for
             one output of two classes the same of a sigmoid, which `as_logits` takes off, or other `"probabilities"`.
     """
 
     architecture: str
     has_preprocessing: bool
-    has_features: bool
+    rates: tuple[float, ...] | None
+    drawn: tuple[str, ...]
+    layers: int
     ending: str
 
 
@@ -142,11 +165,21 @@ def describe_model(own, input_shape, classes):
         try:
             architecture = architecture_of(model, other)
             ending = _ending(model, input_shape)
-            has_features = last_layer(as_logits(model, ending)[0]) is not None
+            parts = [parted(as_logits(built, ending)[0]) for built in (model, other)]
         except ValueError as error:
             raise PlanError(str(error)) from None
     has_preprocessing = any(isinstance(layer, PREPROCESSING) for layer in all_layers(model))
-    return Description(architecture, has_preprocessing, has_features, ending)
+    rates, layers, drawn = None, 0, ()
+    if None not in parts:
+        (backbone, rates), (other, _) = parts
+        pairs = zip(all_layers(backbone), all_layers(other), strict=True)
+        layers = len(trainable_layers(backbone))
+        drawn = tuple(one.name for one, same in pairs if not _are_equal(one.get_weights(), same.get_weights()))
+    return Description(architecture, has_preprocessing, rates, drawn, layers, ending)
+
+
+def _are_equal(values, others):
+    return all(map(np.array_equal, values, others))
 
 
 def _built(own, input_shape, classes, seed):
@@ -159,11 +192,6 @@ def _built(own, input_shape, classes, seed):
         found = ", ".join(str(tuple(output.shape)) for output in outputs)
         raise PlanError(f"`model` must return outputs of shape (N, {classes}). Received: {found} of {own.name}")
     return model
-
-
-def all_layers(model):
-    """Returns all layers within a model, those of nested models and layers too, without the models."""
-    return [layer for layer in model._flatten_layers(include_self=False) if not isinstance(layer, keras.Model)]
 
 
 def _ending(model, input_shape):
@@ -213,7 +241,7 @@ def _undone(model, samples, probabilities, kind):
         _last_layer(model).activation = activation
         if undone:
             return f"{kind} activation"
-    if is_graph(model) and type(_last_operation(model)[0]).__name__ == kind.title() and is_undone(f"{kind} layer"):
+    if is_graph(model) and type(origin(model.outputs[0])[0]).__name__ == kind.title() and is_undone(f"{kind} layer"):
         return f"{kind} layer"
     return None
 
@@ -224,12 +252,6 @@ def _outputs(model, samples):
 
 def _last_layer(model):
     return _last_layer(model._layers[-1]) if model._layers else model
-
-
-def _last_operation(model):
-    """Returns the operation that a graph of layers ends in, and its input."""
-    history = model.outputs[0]._keras_history
-    return history.operation, history.operation._inbound_nodes[history.node_index].input_tensors[0]
 
 
 def as_logits(model, ending):
@@ -248,7 +270,7 @@ def as_logits(model, ending):
     if ending.endswith(" activation"):
         _last_layer(model).activation = keras.activations.linear
     if ending.endswith(" layer"):
-        model = keras.Model(model.inputs[0], _last_operation(model)[1], name=model.name)
+        model = keras.Model(model.inputs[0], origin(model.outputs[0])[1], name=model.name)
     if is_graph(model) and model.outputs[0].shape[1:] == (1,):
         model = keras.Model(model.inputs[0], kls.layers.TwoLogits()(model.outputs[0]), name=model.name)
     return model, ending != "probabilities"

@@ -1,11 +1,15 @@
 """The network of a trial: built, and if it is trained already, read from disk."""
 
+from dataclasses import replace
+
 import keras
 
 import kls
 from kls.models import classifier_of
 from kls.study.devices import has_accelerator
-from kls.study.models import all_layers, as_logits
+from kls.study.heads import all_layers, head_layer, head_network, parted, with_new_head
+from kls.study.models import as_logits
+from kls.study.trial import ALL
 from kls.utils.feature_extractor import Network
 from kls.utils.files import atomic_write
 from kls.utils.last_layer import is_graph
@@ -33,18 +37,33 @@ def build_network(trial, dataset, own=None, synchronized=False):
         the dropout of Monte Carlo, whose log-probabilities are logits.
     """
     shape, classes = dataset.image_shape, dataset.classes
+    if trial.of_features:
+        return _head(trial, *shape, classes, own), True
     if own is None:
         own_penalty = {} if trial.weight_decay is None else {"l2": 0.0}
         options = {"classifier_activation": None, "synchronized": synchronized, **own_penalty}
         model, from_logits = kls.models.build(trial.model, shape, classes, **options), True
     else:
         model, from_logits = as_logits(own(shape, classes), own.ending)
+        if trial.fine_tune is not None:
+            model, from_logits = with_new_head(model, classes, trial.fine_tune), True
     if not trial.method.whole:
         model = classifier_of(model)
     decay_weights(model, trial.weight_decay)
-    if trial.method.dropout:
-        model, from_logits = kls.monte_carlo(model, trial.method.dropout, MONTE_CARLO_PASSES), True
-    return on_pixels(model, trial, dataset), from_logits
+    return on_pixels(_with_dropout(model, trial), trial, dataset), from_logits or bool(trial.method.dropout)
+
+
+def _head(trial, width, classes, own):
+    """Returns the head that a trial of features trains."""
+    head = head_network(width, classes, own.rates)
+    decay_weights(head, trial.weight_decay)
+    return _with_dropout(head, trial)
+
+
+def _with_dropout(model, trial):
+    """Returns a network with the dropout that a trial's method asks for."""
+    rate = trial.method.dropout
+    return kls.monte_carlo(model, rate, MONTE_CARLO_PASSES) if rate else model
 
 
 def on_pixels(model, trial, dataset):
@@ -56,6 +75,18 @@ def on_pixels(model, trial, dataset):
     if trial.scaling != "none":
         samples = kls.layers.Pixels(dataset.mean if trial.scaling == "mean" else None)(inputs)
     return keras.Model(inputs, (model.call if is_graph(model) else model)(samples), name=model.name)
+
+
+def backbone_network(trial, dataset, own):
+    """Returns the frozen backbone of a trial's network, which takes the dataset's images as they are.
+
+    Args:
+        trial: The `Trial`.
+        dataset: Its opened dataset.
+        own: The `OwnModel` of its network.
+    """
+    backbone, _ = parted(as_logits(own(dataset.image_shape, dataset.classes), own.ending)[0])
+    return on_pixels(backbone, trial, dataset)
 
 
 def decay_weights(model, weight_decay):
@@ -79,6 +110,37 @@ def trained_network(trial, dataset, store, own=None, synchronized=False):
     network, from_logits = build_network(trial, dataset, own, synchronized)
     network.load_weights(weights)
     return network, from_logits
+
+
+def whole_network(trial, dataset, store, own=None):
+    """Returns the trained network of a trial, of a head with its backbone before it, and whether it returns logits.
+
+    Args:
+        trial: The `Trial`.
+        dataset: Its opened dataset, of images.
+        store: The `RunStore`.
+        own: As in `build_network`.
+    """
+    if not trial.of_features:
+        return trained_network(trial, dataset, store, own)
+    network, from_logits = build_network(replace(trial, fine_tune=ALL), dataset, own)
+    begin_with_head(network, trial, store, own)
+    return network, from_logits
+
+
+def begin_with_head(network, trial, store, own):
+    """Gives a network, in place of its new head, the one that a trial of features has trained.
+
+    Args:
+        network: What `build_network` returned for images.
+        trial: The finished `Trial` of the head.
+        store: The `RunStore`.
+        own: The `OwnModel` of the network.
+    """
+    layer = head_layer(network)
+    head = _head(trial, *layer.kernel.shape, own)
+    head.load_weights(store.weights(trial))
+    layer.set_weights(head_layer(head).get_weights())
 
 
 def save_weights(model, path):

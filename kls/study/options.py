@@ -9,23 +9,26 @@ from kls.study.precision import PRECISIONS
 from kls.study.train import STRATEGIES
 
 
-def add_study_options(parser, study):
+def add_study_options(parser, study, seeds=1, batch_size=64):
     """Adds the options that mean the same in every study.
 
     Args:
         parser: An `argparse.ArgumentParser`.
         study: Name of the study, for the default output directory.
+        seeds: The default of that option.
+        batch_size: The default of that option; `None` is 64, or all images where there are fewer.
     """
     add = parser.add_argument
     add(
         "--seeds",
         type=positive,
-        default=1,
+        default=seeds,
         metavar="N",
         help="train with the seeds 0 to N-1; one cannot tell one way to train from another (default: %(default)s)",
     )
     add("--image-size", type=positive, metavar="N", help="side of the images in pixels")
-    add("--batch-size", type=positive, default=64, metavar="N", help="images per step (default: %(default)s)")
+    usual = "%(default)s" if batch_size else "64, or all where there are fewer"
+    add("--batch-size", type=positive, default=batch_size, metavar="N", help=f"images per step (default: {usual})")
     add(
         "--precision",
         choices=(*PRECISIONS, "auto"),

@@ -14,6 +14,7 @@ from kls.study.store import OOD, has_outputs
 from kls.utils.feature_extractor import Outputs
 
 BINS, CONVENTION = 15, "guo"
+FEATURES_AT_ONCE = 4096  # samples of a batch that is judged, of features of one row each
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ def score_of_logits(logits, name):
 
 def evaluation_batches(trial, dataset, images, labels, replicas=1):
     """Returns batches of images in their order, as they are."""
-    size = evaluation_batch_size(len(images), trial.batch_size, replicas)
+    largest = FEATURES_AT_ONCE if images.ndim == 2 else trial.batch_size
+    size = evaluation_batch_size(len(images), largest, replicas)
     return Batches(images, labels, classes=dataset.classes, batch_size=size)
 
 

@@ -4,7 +4,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from kls.study.methods.base import OF_THE_TRIAL
-from kls.study.trial import Trial
+from kls.study.trial import HEAD, Trial
+
+OF_FEATURES = {"fine_tune": HEAD, "shift": 0.0, "flip": False}  # of images as they are
+HEAD_PHASE = {
+    **OF_FEATURES, "epochs": 20, "optimizer": "adam", "learning_rate": 1e-3, "schedule": "cosine", "compile": None
+}  # fmt: skip
 
 
 class PlanError(ValueError):
@@ -29,14 +34,30 @@ class Plan:
         object.__setattr__(self, "trials", tuple({trial.id: trial for trial in self.trials}.values()))
         known = set()
         for trial in self.trials:
-            absent = set(trial.parents) - known
+            absent = set(trial.starts_from) - known
             if absent:
                 raise PlanError(f"{trial.label} starts from trials that do not come before it: {', '.join(absent)}.")
             known.add(trial.id)
 
     def parents(self, trial):
-        """Returns the trials that another starts from, in its order: a tuple."""
+        """Returns the trials that another's method starts from, in its order: a tuple."""
         return tuple(self._by_id[parent] for parent in trial.parents)
+
+    def head(self, trial):
+        """Returns the trial whose trained head another starts with, or `None`."""
+        return trial.head and self._by_id[trial.head]
+
+    def is_first_phase(self, trial):
+        """Whether a trial trains a head for another alone, which goes on with it and with the backbone."""
+        return trial.id in self._heads and trial.id not in (self.asked or ())
+
+    @cached_property
+    def _heads(self):
+        return {trial.head for trial in self.trials}
+
+    def starts_from(self, trial):
+        """Returns all trials that have to be finished before another begins: a tuple."""
+        return tuple(self._by_id[other] for other in trial.starts_from)
 
     @cached_property
     def _by_id(self):
@@ -54,6 +75,7 @@ def with_parents(trial, others=None):
         List of `Trial`s, the last of them the one asked for.
     """
     method = trial.method
+    head = with_parents(_head_phase(trial), others) if _begins_with_a_head(trial) else []
     chains = [with_parents(parent, others) for parent in method.parents(trial)]
     changes = {name: getattr(method, name) for name in OF_THE_TRIAL if getattr(method, name) is not None}
     if "epochs" in changes and "schedule" not in changes and trial.schedule != "cosine":
@@ -62,9 +84,21 @@ def with_parents(trial, others=None):
         trial,
         **changes,
         parents=tuple(chain[-1].id for chain in chains),
+        head=head[-1].id if head else None,
         others=tuple((name, others[trial.dataset, name].fingerprint) for name in method.datasets),
     )
-    return [*(parent for chain in chains for parent in chain), own]
+    return [*(parent for chain in (head, *chains) for parent in chain), own]
+
+
+def _begins_with_a_head(trial):
+    """Whether a trial of a pretrained network trains its backbone too, from a trained head on."""
+    return trial.fine_tune not in (None, HEAD) and trial.method.starts_anew
+
+
+def _head_phase(trial):
+    """Returns the trial of that head: without what its method changes of the trial, and of the images."""
+    plain = replace(trial.method, mixing=None, **dict.fromkeys(OF_THE_TRIAL))
+    return replace(trial, method=plain, **HEAD_PHASE)
 
 
 def scale_schedule(schedule, epochs, protocol_epochs):

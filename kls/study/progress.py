@@ -23,16 +23,17 @@ class Watch(keras.callbacks.Callback):
         report: A report as returned by `open_report`, or what takes its place in a worker.
         trial: The `Trial`.
         steps: Batches per epoch.
+        names: What the logs call its loss and accuracy.
     """
 
     async_safe = True
 
-    def __init__(self, report, trial, steps):
+    def __init__(self, report, trial, steps, names):
         super().__init__()
         self.report = report
         self.trial = trial
         self.steps = steps
-        self._names = {"loss": "loss", "accuracy": trial.method.accuracy}
+        self._names = dict(zip(("loss", "accuracy"), names, strict=True))
 
     def on_epoch_begin(self, epoch, logs=None):
         self.report.epoch_begins(self.trial, epoch, self.steps)
@@ -88,13 +89,17 @@ class PlainReport:
         """Returns a trial's number and label."""
         return f"[{self.numbers[trial]}/{self.trials}] {trial.label}"
 
-    def trial_begins(self, trial):
+    def group_begins(self, group):
+        """Hears of a group of trials that are trained at once, of which it is told by the name of the first."""
+        trial, *others = group
         self.under_way[trial] = UnderWay(trial)
         self.clock.trial_begins(trial)
+        for other in others:
+            del self.clock.waiting[other]
 
     def trial_ends(self, trial):
-        del self.under_way[trial]
-        self.clock.trial_ends(trial)
+        if self.under_way.pop(trial, None):
+            self.clock.trial_ends(trial)
 
     def epoch_begins(self, trial, epoch, steps):
         shown = self.under_way[trial]
@@ -110,6 +115,8 @@ class PlainReport:
 
     def epoch_ends(self, trial, epoch, logs):
         self.clock.epoch_ends(trial)
+        if trial.of_features:
+            return  # an epoch of a head takes no time
         shown = self.under_way[trial]
         rate = f"{shown.batch[1]:,.0f}" if shown.batch else "?"
         self.print(
@@ -146,12 +153,15 @@ class LiveReport(PlainReport):
     def print(self, text):
         self.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def trial_begins(self, trial):
-        super().trial_begins(trial)
-        self.tasks[trial] = self.bar.add_task(escape(self.name(trial)), total=1, shown=self.under_way[trial])
+    def group_begins(self, group):
+        super().group_begins(group)
+        trial, *others = group
+        name = self.name(trial) + (f" and {len(others)} more" if others else "")
+        self.tasks[trial] = self.bar.add_task(escape(name), total=1, shown=self.under_way[trial])
 
     def trial_ends(self, trial):
-        self.bar.remove_task(self.tasks.pop(trial))
+        if trial in self.tasks:
+            self.bar.remove_task(self.tasks.pop(trial))
         super().trial_ends(trial)
 
     def epoch_begins(self, trial, epoch, steps):

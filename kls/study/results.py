@@ -9,7 +9,7 @@ from kls.study.devices import precision_policy
 from kls.study.judging import show_verdicts, verdict_of, verdicts_of
 from kls.study.manifest import read_manifest
 from kls.study.methods import Method
-from kls.study.networks import on_pixels, trained_network
+from kls.study.networks import on_pixels, whole_network
 from kls.study.plan import PlanError
 from kls.study.report.calibration import calibration_table
 from kls.study.report.comparisons import BASELINE, compare_methods, comparison_table
@@ -25,20 +25,23 @@ class Results:
 
     Attributes:
         records: The records of the finished trials, in the order of the plan: a list of dictionaries. Damaged ones are
-            left out, and named.
+            left out, and named, and so are heads that networks were fine-tuned from, unless they were asked for.
         failures: `{trial: reason}` of those that failed.
     """
 
     def __init__(self, trainer):
         trials, store = trainer.plan.trials, trainer.store
-        labels = {trial.id: trial.method.label for trial in trials}
-        records = store.believed(record for trial in trials if (record := store.found(trial)) is not None)
+        labels = {trial.id: trial.method.label for trial in trials if not trainer.plan.is_first_phase(trial)}
+        finished = (store.found(trial) for trial in trials if trial.id in labels)
+        records = store.believed(record for record in finished if record is not None)
         self._trainer = trainer
         self.records = [{**record, "method": labels[record["trial"]]} for record in records]
         self.failures = {trial: reason for trial in trials if (reason := store.failure(trial)) is not None}
 
     def __repr__(self):
-        counts = f"{len(self.records)} of {len(self._trainer.plan.trials)} trials finished"
+        plan = self._trainer.plan
+        trials = [trial for trial in plan.trials if not plan.is_first_phase(trial)]
+        counts = f"{len(self.records)} of {len(trials)} trials finished"
         failed = "".join(f"\nfailed: {trial.label}: {why.splitlines()[0]}" for trial, why in self.failures.items())
         return f"{counts}{failed}" + (f"\n\n{self.table()[0].markdown()}" if self.records else "")
 
@@ -175,8 +178,9 @@ class Results:
             seed: The seed.
 
         Returns:
-            A Keras model. A registered network returns logits, one of the user's own what its function returns; one
-            with a Monte Carlo dropout logarithms of probabilities.
+            A Keras model. A registered network returns logits, one of the user's own what its function returns, with
+            its backbone and its new head, if it was fine-tuned, logits; one with a Monte Carlo dropout logarithms of
+            probabilities.
 
         Raises:
             PlanError: If there is no such finished trial.
@@ -185,8 +189,8 @@ class Results:
         trial, _ = self._found(method, seed)
         own, dataset = self._trainer.own_models.get(trial.model), self._trainer.sources.datasets[trial.dataset]
         with precision_policy(trial.precision):
-            network, _ = trained_network(trial, dataset, self._trainer.store, own)
-            if own is None or trial.method.dropout:
+            network, _ = whole_network(trial, dataset, self._trainer.store, own)
+            if own is None or trial.fine_tune is not None or trial.method.dropout:
                 return network
             model = on_pixels(own(dataset.image_shape, dataset.classes), trial, dataset)
             model.set_weights(network.get_weights())

@@ -11,10 +11,10 @@ from functools import cached_property
 import numpy as np
 from keras import ops
 
-from kls.study.networks import build_network, taken_apart
+from kls.study.networks import taken_apart
 
 INITIAL_BYTES = 2**28  # how much of the initial values of further seeds is kept
-FREE = {"seed": 0, "shift": 0.0, "flip": False, "fill": "zero"}
+FREE = {"seed": 0, "shift": 0.0, "flip": False, "fill": "zero", "head": None}
 FREE_BUT_IN_COSINE = {"learning_rate": 1.0, "schedule": ()}  # a cosine is compiled into the step
 
 _last = None
@@ -36,7 +36,7 @@ class CompiledModel:
         self.model = model
         self.trial = trial
         self.key = key_of(trial, strategy)
-        self._initial = {trial.seed: _values(model)} if self.key else {}
+        self._initial = {_start_of(trial): _values(model)} if self.key else {}
 
     @cached_property
     def network(self):
@@ -52,11 +52,7 @@ class CompiledModel:
         trial = training.trial
         for variable, value in zip(self.model.variables, self._initial_values(training), strict=True):
             variable.assign(value)
-        optimizer = self.model.optimizer
-        for variable in optimizer.variables:  # steps so far and moments
-            variable.assign(np.zeros(variable.shape, variable.dtype))
-        if trial.schedule != "cosine":
-            optimizer.learning_rate = trial.learning_rate
+        reset_optimizer(self.model.optimizer, trial)
         trial.method.begin(self.model.loss)
 
     def _initial_values(self, training):
@@ -65,14 +61,31 @@ class CompiledModel:
         Keras draws from Python's generator alone. `keras.utils.set_random_seed` would seed TensorFlow's own too, which
         then forgets what it has made of every compiled function, so that the next step takes seconds.
         """
-        trial = training.trial
-        if trial.seed not in self._initial:
-            random.seed(trial.seed)
-            model, _ = build_network(trial, training.dataset, training.own_models.get(trial.model))
-            self._initial[trial.seed] = _values(model)
+        start = _start_of(training.trial)
+        if start not in self._initial:
+            random.seed(training.trial.seed)
+            self._initial[start] = _values(training.initial_network())
             while len(self._initial) > 1 and _bytes(self._initial) > INITIAL_BYTES:
                 del self._initial[next(iter(self._initial))]
-        return self._initial[trial.seed]
+        return self._initial[start]
+
+
+def reset_optimizer(optimizer, trial):
+    """Makes an optimizer what it was before it took a step of a trial.
+
+    Args:
+        optimizer: A built Keras optimizer.
+        trial: The `Trial` that is trained next.
+    """
+    for variable in optimizer.variables:  # steps so far and moments
+        variable.assign(np.zeros(variable.shape, variable.dtype))
+    if trial.schedule != "cosine":
+        optimizer.learning_rate = trial.learning_rate
+
+
+def _start_of(trial):
+    """Returns what decides the values that a trial's network begins with."""
+    return trial.seed, trial.head
 
 
 def key_of(trial, strategy):
@@ -89,7 +102,7 @@ def key_of(trial, strategy):
     if method is None or trial.compile is not None or strategy != "none":
         return None
     free = FREE if trial.schedule == "cosine" else FREE | FREE_BUT_IN_COSINE
-    if trial.architecture is not None:  # it may draw from other generators than Keras does
+    if trial.architecture is not None and trial.fine_tune is None:  # it may draw from other generators than Keras does
         free = {name: value for name, value in free.items() if name != "seed"}
     return replace(trial, method=method, **free)
 

@@ -1,20 +1,24 @@
 """Runs a plan: each trial that is not finished, one after the other or several side by side."""
 
 import sys
-from contextlib import closing
-from dataclasses import dataclass, field
+import time
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from kls.study.data import Sources, check_data
 from kls.study.estimate import epoch_work, steps_per_epoch, training_steps
 from kls.study.executors import describe_error
 from kls.study.executors.in_process import train_in_turn
 from kls.study.executors.processes import train_side_by_side
+from kls.study.features import Backbone, Features
 from kls.study.outputs import Wanted, is_complete
 from kls.study.plan import Plan, PlanError
 from kls.study.progress import Watch, format_seconds, open_report
 from kls.study.report.caveats import caveats, caveats_of_plan
 from kls.study.store import VALIDATION, RunStore, StoreError
 from kls.study.train import evaluate_again, quiet_tracing, train
+from kls.study.train_heads import groups_of, train_heads, trains_together
 from kls.study.training import Training
 
 STOPPED = 130
@@ -44,24 +48,74 @@ class Trainer:
     compile_function: object = None
     callbacks: object = None
 
-    def __call__(self, trial, report):
-        """Trains a trial, whose epochs and batches it tells a report, and returns its record."""
-        training = self.training(trial)
-        watch = Watch(report, trial, steps_per_epoch(trial, training.dataset))
+    def groups(self, trials):
+        """Returns trials as they are trained: heads that differ in their losses alone together, others one by one."""
+        return groups_of(trials, {name: dataset.classes for name, dataset in self.sources.datasets.items()})
+
+    def __call__(self, group, report):
+        """Trains a group of trials, whose epochs and batches it tells a report, and returns what came of each.
+
+        That is a record, or the error of one that failed beside others.
+        """
+        trial, *_ = group
+        wanted = self.wanted_of(trial)
+        together = trains_together(trial)
+        names = ("loss0", "accuracy0") if together else ("loss", trial.method.accuracy)
+        watch = Watch(report, trial, steps_per_epoch(trial, self.sources.datasets[trial.dataset]), names)
         own = [] if self.callbacks is None else self.callbacks(trial)
-        with self.store.claim(trial), quiet_tracing():
-            return train(training, self.strategy, self.wanted[trial.dataset], [watch, *own], self.compile_function)
+        with ExitStack() as stack:
+            for member in group:
+                stack.enter_context(self.store.claim(member))
+            stack.enter_context(quiet_tracing())
+            if together:
+                return train_heads([self.training(member) for member in group], wanted, [watch, *own])
+            return [train(self.training(trial), self.strategy, wanted, [watch, *own], self.compile_function)]
 
     def evaluate_again(self, trial, record):
         """Stores the outputs of a finished trial that are wanted now, and returns its record."""
         with self.store.claim(trial), quiet_tracing():
-            record = evaluate_again(self.training(trial), record, self.wanted[trial.dataset])
+            record = evaluate_again(self.training(trial), record, self.wanted_of(trial))
             self.store.finish(trial, self.plan.study, record)
 
     def training(self, trial, kind=Training):
         """Returns the `Training` of a trial, or another of its kind."""
-        dataset, others = self.sources.datasets[trial.dataset], self.sources.others_of(trial)
-        return kind(trial, dataset, self.store, self.own_models, self.plan.parents(trial), others)
+        seen = self._seen_by(trial)
+        dataset, others = seen(self.sources.datasets[trial.dataset]), map(seen, self.sources.others_of(trial))
+        plan = self.plan
+        return kind(trial, dataset, self.store, self.own_models, plan.parents(trial), tuple(others), plan.head(trial))
+
+    def wanted_of(self, trial):
+        """Returns what to store of a trial."""
+        wanted = self.wanted[trial.dataset]
+        seen = self._seen_by(trial)
+        return replace(wanted, ood={name: seen(other) for name, other in wanted.ood.items()})
+
+    def _seen_by(self, trial):
+        """Returns a function of a dataset to what a trial's network is given of it: images, or their features."""
+        if not trial.of_features:
+            return lambda dataset: dataset
+        backbone = Backbone(trial, self.sources.datasets[trial.dataset], self.own_models[trial.model], self.store)
+        return partial(Features, backbone=backbone)
+
+    def missing_features(self, trials):
+        """Returns the features that trials read and that are not kept yet: a list of `(Features, split)`."""
+        found = []
+        for trial in {(trial.dataset, trial.others): trial for trial in trials if trial.of_features}.values():
+            dataset, wanted = self.sources.datasets[trial.dataset], self.wanted[trial.dataset]
+            seen = self._seen_by(trial)
+            found += [(seen(dataset), split) for split in ("train", dataset.evaluation, *wanted.splits)]
+            found += [(seen(other), other.evaluation) for other in wanted.ood.values()]
+            found += [(seen(other), "train") for other in self.sources.others_of(trial)]
+        by_path = {features.path(split): (features, split) for features, split in found}
+        return [(features, split) for features, split in by_path.values() if not features.is_kept(split)]
+
+    def compute_features(self, trials):
+        """Computes the features that trials read and that are not kept yet, and says so."""
+        for features, split in self.missing_features(trials):
+            start = time.perf_counter()
+            features.backbone.compute(features.source, split)
+            took = format_seconds(time.perf_counter() - start)
+            print(f"features of {features.name} {split}: {features.counts[split]:,} images in {took}", flush=True)
 
 
 def wanted_of(sources, keep_features=False, scores=(), class_losses=False):
@@ -88,7 +142,7 @@ def check_parents(plan, store, datasets):
     first_children = {}
     for trial in plan.trials:
         if not store.is_finished(trial):
-            for parent in plan.parents(trial):
+            for parent in plan.starts_from(trial):
                 _check_images(trial, parent, datasets)
                 first_children.setdefault(parent, trial)
     for parent, trial in first_children.items():
@@ -152,15 +206,21 @@ def run(trainer, workers=1):
         store.write_results()
     incomplete = _incomplete(trainer)
     check_data([*waiting, *incomplete], trainer.sources)
+    trainer.compute_features([*waiting, *incomplete])
     failed = _evaluate_again(incomplete, trainer)
     steps = {trial: training_steps(trial, datasets[trial.dataset]) for trial in waiting}
     print("".join(f"{caveat}\n" for caveat in caveats_of_plan(steps)), end="")
-    work = {trial: epoch_work(trial, datasets[trial.dataset]) for trial in waiting}
+    groups = trainer.groups(waiting)
+    work = {
+        trial: epoch_work(trial, datasets[trial.dataset]) if trial is group[0] else 0.0
+        for group in groups
+        for trial in group
+    }
     with open_report(len(plan.trials), work, workers) as report:
         if workers > 1:
-            trained = train_side_by_side(waiting, trainer, report, workers)
+            trained = train_side_by_side(groups, trainer, report, workers)
         else:
-            trained = train_in_turn(waiting, trainer, report)
+            trained = train_in_turn(groups, trainer, report)
         try:
             with closing(trained):
                 for trial, record, reason in trained:
@@ -189,7 +249,7 @@ def _outcome(trial, record, reason):
     """Returns what to say of a trial that has ended."""
     if reason is not None:
         return f"FAILED  {reason.splitlines()[0][:300]}"
-    facts = {**trial.recipe, **record, "starts_anew": trial.method.starts_anew}
+    facts = {**trial.recipe, **record, "starts_anew": trial.starts_anew}
     return "; ".join(
         [
             f"done in {format_seconds(record['seconds'])}, best {record['accuracy_best']:.2%}, "

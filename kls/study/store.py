@@ -144,7 +144,7 @@ class RunStore:
         """Writes a trial's record, with the hashes of the trial's files, and `results.csv`."""
         method = trial.method
         names = {"trial": trial.id, "study": study, "method": method.label, "loss": method.name, "gamma": method.gamma}
-        record = {**record, **names, "starts_anew": method.starts_anew, "recipe": trial.recipe}
+        record = {**record, **names, "starts_anew": trial.starts_anew, "recipe": trial.recipe}
         self._write_record(trial, {**record, "sha256": hash_files(self.directory(trial))})
         (self.directory(trial) / "failure.txt").unlink(missing_ok=True)
         self.write_results()
@@ -313,6 +313,10 @@ class RunStore:
     def teacher_logits_path(self, teachers):
         """Returns where the logits of teachers' training images are kept, for all of their students."""
         return self.out / "teacher_logits" / f"{'-'.join(teacher.id for teacher in teachers)}.npy"
+
+    def features_path(self, key):
+        """Returns where the features of a split are kept, for all heads that are trained or judged on them."""
+        return self.out / "features" / f"{key}.npy"
 
     def outputs_path(self, trial_id, name):
         return self.out / "trials" / trial_id / "logits" / f"{name}.npz"

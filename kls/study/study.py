@@ -3,24 +3,38 @@
 import hashlib
 import inspect
 import json
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
 import decathlon
 from kls.ood.scores import SCORES
 from kls.study.architecture import code_of
-from kls.study.data import Sources, as_dataset, ood_of, open_others
+from kls.study.backbones import default_side, is_backbone
+from kls.study.checks import check_features, check_fine_tuning, check_last_layer
+from kls.study.data import DEFAULT_SIZE, Sources, as_dataset, ood_of, open_others
+from kls.study.defaults import (
+    METHODS,
+    PRETRAINED,
+    SEEDS,
+    batch_size_of,
+    epochs_of,
+    learning_rate_of,
+    pretrained_model,
+    small_model,
+)
 from kls.study.executors.processes import check_importable, check_workers
 from kls.study.manifest import manifest_of, write_manifest
-from kls.study.methods import CrossEntropy, LabelSmoothing, Method, check_registered, parse
+from kls.study.methods import Method, check_registered, parse
 from kls.study.models import describe_model, find
-from kls.study.plan import Plan, PlanError, with_parents
+from kls.study.plan import OF_FEATURES, Plan, PlanError, with_parents
 from kls.study.precision import PRECISIONS
 from kls.study.results import Results
 from kls.study.run import STOPPED, Trainer, check_methods, run, wanted_of
 from kls.study.store import RunStore
 from kls.study.train import STRATEGIES, check_strategy
-from kls.study.trial import trial_of
+from kls.study.trial import HEAD, trial_of
+from kls.study.verdict import WIDTH
 from kls.utils.arrays import check_choice, check_whole, shown
 from kls.utils.files import as_path
 
@@ -40,16 +54,20 @@ class Study:
     Args:
         model: A registered name (`kls.models.names()`), a function `(input_shape, classes) -> keras.Model`,
             `"package.module:function"`, or `"path/to/file.py:function"`. The model may end in a softmax or not. Unless
-            it has a `Rescaling` or `Normalization` layer, pixels are scaled to [0, 1] and centred before it.
+            it has a `Rescaling` or `Normalization` layer, pixels are scaled to [0, 1] and centred before it. Or a
+            network with pretrained weights, `"keras.applications.NAME"` or `"keras_hub:PRESET"` where KerasHub is
+            installed, with its own preprocessing and a new head. `None` takes EfficientNetV2B0 where Keras has its
+            weights already, else a small network.
         data: Name of a prepared dataset, a folder of images, `(x, y)`, `((x, y), (x_validation, y_validation))`, a
             mapping of the splits `train`, `validation` and `test` to such pairs, or a `decathlon.Dataset`. Images are
             uint8; float arrays of any shape are features, which are neither scaled nor augmented.
-        methods: `kls.study.methods`, or their text forms; by default cross-entropy, and label smoothing with gamma 0.9.
+        methods: `kls.study.methods`, or their text forms; by default cross-entropy, and label smoothing with gamma
+            0.95, 0.9 and 0.8.
         seeds: How many seeds, from 0 on, or the seeds themselves.
-        epochs: Number of epochs.
-        batch_size: Samples per step.
+        epochs: Number of epochs; by default 20, and up to 100 where these would be fewer than 200 steps.
+        batch_size: Samples per step; by default 64, or all where there are fewer.
         optimizer: `"adam"`, `"momentum"` or `"nesterov"` (SGD).
-        learning_rate: First learning rate.
+        learning_rate: First learning rate; by default 1e-3, and 1e-4 where a pretrained backbone is trained too.
         schedule: `"cosine"`, or pairs `(epoch, factor)` of the learning rate; `()` keeps it.
         weight_decay: That of all trainable weights, as in PyTorch's SGD; `None` leaves the model's own penalty.
         shift: Largest random shift of images, as a share of the side.
@@ -59,13 +77,20 @@ class Study:
         precision: `"float32"`, `"mixed_bfloat16"`, or `"auto"`: the latter where this machine has units for it.
         scores: Names of `kls.ood.scores` to store, of those that need more than logits.
         features: Whether to store features beside logits.
-        image_size: Side in pixels, of a name or a folder.
+        image_size: Side in pixels, of a name or a folder. A network of `keras.applications` or KerasHub works at that
+            side, and by default at its own, to which it resizes the images.
         compile: A function `(model, loss, trial)` that compiles the model with an optimizer, and a rate, of your own.
             Its code is part of the recipe. Loss and metrics of the compiled model are the study's.
         callbacks: A function of a trial that returns Keras callbacks, such as a tracker's. They must not change the
-            training: they are no part of the recipe.
+            training: they are no part of the recipe. Heads that are trained at once have those of the first of them,
+            with logs called `loss0`, `accuracy0`, `loss1` and so on.
         normalisation: What stands before the network: `"mean"` (pixels to [0, 1], minus the mean training image),
             `"scale"` or `"none"`; by default the first, unless the model has layers of its own for that.
+        fine_tune: What is trained of a network with pretrained weights, which must not depend on the seed. `"head"`,
+            the default for `keras.applications` and KerasHub: the last layer alone, on features of the images as they
+            are, computed once and kept in `out`. `"all"`, or how many of the topmost layers of the backbone that have
+            weights: first such a head for 20 epochs, then both. Batch normalisation stays frozen.
+        weights: Path of a file of the backbone's weights, in place of those that Keras downloads.
         data_dir: Directory of prepared data; `$KLS_DATA` or `~/.cache/kls` by default.
         name: Name of the study in the results.
 
@@ -95,11 +120,11 @@ class Study:
         model,
         data,
         methods=None,
-        seeds=1,
-        epochs=20,
-        batch_size=64,
+        seeds=SEEDS,
+        epochs=None,
+        batch_size=None,
         optimizer="adam",
-        learning_rate=1e-3,
+        learning_rate=None,
         schedule="cosine",
         weight_decay=None,
         shift=0.1,
@@ -113,6 +138,8 @@ class Study:
         compile=None,
         callbacks=None,
         normalisation=None,
+        fine_tune=None,
+        weights=None,
         data_dir=None,
         name="study",
     ):
@@ -124,18 +151,27 @@ class Study:
             raise PlanError(f"`callbacks` must be a function of a trial. Received: callbacks={shown(callbacks)}")
         check_choice(precision, "precision", (*PRECISIONS, "auto"))
         data_dir = Path(data_dir) if data_dir is not None else decathlon.store.default_data_dir()
-        dataset = as_dataset(data, image_size, data_dir)
+        asked = model
+        model = pretrained_model() if asked is None else asked
+        has_backbone = is_backbone(model)
+        dataset = as_dataset(data, image_size, data_dir, default_side(model) if has_backbone else DEFAULT_SIZE)
+        images = dataset.counts["train"]
+        model_name, own = find(small_model(images) if model is None else model, weights, image_size)
+        if asked is None:
+            print(textwrap.fill(_choice(model_name, has_backbone, images), WIDTH))
+        if fine_tune is None and has_backbone:
+            fine_tune = HEAD
+        batch_size = batch_size_of(images) if batch_size is None else check_whole(batch_size, "batch_size", 1)
         methods = _checked_methods(methods)
-        model_name, own = find(model)
         trial = trial_of(
             dataset,
             model=model_name,
             method=methods[0],
-            epochs=epochs,
+            epochs=epochs_of(images, batch_size) if epochs is None else epochs,
             schedule=tuple(map(tuple, schedule)) if isinstance(schedule, list) else schedule,
             batch_size=batch_size,
             optimizer=optimizer,
-            learning_rate=learning_rate,
+            learning_rate=learning_rate_of(fine_tune) if learning_rate is None else learning_rate,
             weight_decay=weight_decay,
             compile=None if compile is None else _describe_function(compile),
             shift=shift,
@@ -146,9 +182,12 @@ class Study:
         own_models = {}
         if own is not None:
             found = describe_model(own, dataset.image_shape, dataset.classes)
-            _check_features_of(model_name, found, methods, features, scores)
-            own_models[model_name] = replace(own, ending=found.ending)
+            check_last_layer(model_name, found, methods, features, scores)
+            own_models[model_name] = replace(own, ending=found.ending, rates=found.rates)
             trial = _of_own_model(trial, found, dataset, normalisation)
+        if fine_tune is not None:
+            check_fine_tuning(model_name, found if own is not None else None, fine_tune, methods, scores)
+            trial = replace(trial, **(OF_FEATURES if fine_tune == HEAD else {"fine_tune": fine_tune}))
         others = _others(methods, dataset, data_dir)
         plan = _plan_of(name, trial, methods, seeds, others)
         sources = Sources({dataset.name: dataset}, {dataset.name: ood_of(ood, dataset, data_dir)}, others)
@@ -172,7 +211,7 @@ class Study:
 
     def _set(self, plan, sources, out, features, scores, class_losses, own_models=None, compile=None, callbacks=None):
         check_methods(plan, sources.datasets)
-        _check_features(plan, features, scores)
+        check_features(plan, features, scores)
         self.scores = scores
         self.trainer = Trainer(
             plan,
@@ -243,6 +282,16 @@ class Study:
         return Results(self.trainer)
 
 
+def _choice(name, has_backbone, images):
+    """Returns which network is taken, and why."""
+    if has_backbone:
+        return f"Network: {name}, since its pretrained weights are there."
+    return (
+        f"Network: {name}, a small one for {images:,} training images, since there are no pretrained weights of "
+        f"{PRETRAINED}. To download them, give the model {PRETRAINED}."
+    )
+
+
 def _of_own_model(trial, description, dataset, normalisation):
     """Returns a trial with what the user's own network is, and says what stands before that."""
     are_images = getattr(dataset, "are_images", True)
@@ -265,7 +314,7 @@ def _plan_of(name, trial, methods, seeds, others):
 
 
 def _checked_methods(methods):
-    methods = [CrossEntropy(), LabelSmoothing(0.9)] if methods is None else methods
+    methods = METHODS if methods is None else methods
     methods = [parse(method) if isinstance(method, str) else method for method in _as_list(methods)]
     wrong = [method for method in methods if not isinstance(method, Method)]
     if wrong or not methods:
@@ -278,26 +327,6 @@ def _checked_methods(methods):
     if len(set(labels)) < len(labels):
         raise PlanError(f"`methods` must differ in their labels: give each a `title`. Received: {', '.join(labels)}")
     return methods
-
-
-def _need_features(features, scores):
-    return features or any(SCORES[name]().uses_features for name in scores)
-
-
-def _check_features_of(name, description, methods, features, scores):
-    """Raises `PlanError` if the inputs of a last layer are needed of a model whose last layer is not found."""
-    need = [method.label for method in methods if method.dropout or method.needs_features]
-    if not description.has_features and (need or _need_features(features, scores)):
-        what = need[0] if need else "`features`, and scores of features,"
-        raise PlanError(f"{what} need a model that ends in a Dense layer or a 1x1 convolution. Received: {name}")
-
-
-def _check_features(plan, features, scores):
-    for trial in plan.trials:
-        if trial.method.dropout and _need_features(features, scores):
-            raise PlanError(
-                f"`features`, and scores of features, cannot be had of {trial.label}, which has no one set."
-            )
 
 
 def _as_list(values):

@@ -90,25 +90,39 @@ def train(training, strategy="none", wanted=NOTHING_ELSE, callbacks=(), compile_
         {name.replace(method.accuracy, "accuracy"): value for name, value in logs.items()}
         for logs in checkpoint.history
     ]
+    record = record_of(training, history, method.network(model), outputs, evaluation, stopwatch)
+    reuse.keep(compiled)
+    return record
+
+
+def record_of(training, history, network, outputs, evaluation, stopwatch):
+    """Stores the history and the weights of a trained network and returns its metrics for `RunStore.finish`.
+
+    Args:
+        training: The trial's `Training`.
+        history: The logs of each epoch, a list of dictionaries.
+        network: The trained network.
+        outputs: What `write_outputs` returned.
+        evaluation: The batches of the evaluation split.
+        stopwatch: The `Stopwatch` of the training.
+    """
+    trial, store = training.trial, training.store
     store.write_history(trial, history)
-    network = method.network(model)
-    save_weights(network, directory / WEIGHTS)
+    save_weights(network, store.directory(trial) / WEIGHTS)
     best_hits = max(round(logs["val_accuracy"] * len(evaluation.images)) for logs in history)
-    record = {
+    return {
         "accuracy_best": best_hits / len(evaluation.images),
         "accuracy_train": history[-1]["accuracy"],
         "seconds": round(stopwatch.seconds, 2),
         "images_per_second": round(stopwatch.images_per_second, 1),
         "train_images": len(training.images),
         "evaluation_images": len(evaluation.images),
-        "classes": dataset.classes,
+        "classes": training.dataset.classes,
         "parameters": network.count_params(),
         "machine": machine_note(PACKAGES, keras.backend.backend()),
         **outputs,
         **measure(store, trial, outputs),
     }
-    reuse.keep(compiled)
-    return record
 
 
 def compiled_model(training, steps_per_epoch, compile_function=None):

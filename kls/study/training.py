@@ -11,7 +11,14 @@ from decathlon.augmentation import Augmentation
 from decathlon.batches import Batches
 from decathlon.mixing import mixing_named
 from kls.study.data import conformed
-from kls.study.networks import MONTE_CARLO_PASSES, TrainingError, build_network, decay_weights, trained_network
+from kls.study.networks import (
+    MONTE_CARLO_PASSES,
+    TrainingError,
+    begin_with_head,
+    build_network,
+    decay_weights,
+    trained_network,
+)
 from kls.study.outputs import evaluation_batches
 from kls.study.records import is_sealed, seal_file
 
@@ -27,6 +34,7 @@ class Training:
         own_models: `{name: OwnModel}` of the networks that are the user's own.
         parent_trials: The finished `Trial`s that it starts from.
         others: The opened datasets that its method reads, in the order of `method.datasets`.
+        head: The finished `Trial` whose trained head its network begins with, or `None`.
         replicas: How many devices share a batch.
         from_logits: Whether the networks that `network` and `parents` have built return logits, not probabilities.
     """
@@ -37,6 +45,7 @@ class Training:
     own_models: dict
     parent_trials: tuple = ()
     others: tuple = ()
+    head: object = None
     replicas: int = 1
     from_logits: bool | None = None
 
@@ -71,18 +80,18 @@ class Training:
             labels: Distributions of the training images, shape `(N, K)`, in place of their class indices.
             appended: What follows the label of each image, as `decathlon.Batches` takes it.
         """
-        trial, dataset = self.trial, self.dataset
+        trial, dataset, are_images = self.trial, self.dataset, self.images.dtype == np.uint8
         return Batches(
             self.images,
             self.labels if labels is None else labels,
             classes=dataset.classes,
             batch_size=trial.batch_size,
             training=True,
-            augmentation=Augmentation(trial.shift, trial.flip, trial.fill) if self.images.dtype == np.uint8 else None,
+            augmentation=Augmentation(trial.shift, trial.flip, trial.fill) if are_images else None,
             seed=trial.seed,
             mixing=mixing_named(trial.method.mixing) if trial.method.mixing else None,
             appended=appended,
-            blank=np.uint8(np.rint(255 * dataset.mean)) if trial.scaling == "mean" else None,
+            blank=np.uint8(np.rint(255 * dataset.mean)) if are_images and trial.scaling == "mean" else None,
         )
 
     def evaluation_batches(self, images, labels):
@@ -97,8 +106,14 @@ class Training:
     def network(self):
         """Returns a new network, which begins with the same weights whatever its teachers are."""
         keras.utils.set_random_seed(self.trial.seed)
+        return self.initial_network()
+
+    def initial_network(self):
+        """Returns a new network as Keras's generators stand, with the trained head that it begins with."""
         own = self.own_models.get(self.trial.model)
         model, self.from_logits = build_network(self.trial, self.dataset, own, self.replicas > 1)
+        if self.head is not None:
+            begin_with_head(model, self.head, self.store, own)
         return model
 
     def parents(self):

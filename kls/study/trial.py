@@ -11,7 +11,7 @@ import decathlon
 from decathlon.augmentation import FILLS
 from kls.study.methods.base import Method, check_schedule
 from kls.study.precision import PRECISIONS, resolve_precision
-from kls.utils.arrays import check_bool, check_choice, check_number, check_whole
+from kls.utils.arrays import check_bool, check_choice, check_number, check_whole, shown
 
 OPTIMIZERS = {
     "adam": keras.optimizers.Adam,
@@ -19,6 +19,17 @@ OPTIMIZERS = {
     "nesterov": partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
 }
 NORMALISATIONS = ("mean", "scale", "none")
+HEAD, ALL = "head", "all"
+
+
+def check_fine_tune(value, name="fine_tune"):
+    """Raises `ValueError` unless this says what to train of a network with pretrained weights."""
+    if value not in (HEAD, ALL) and not (type(value) is int and value > 0):
+        raise ValueError(
+            f"`{name}` must be 'head', 'all' or the number of topmost layers to train. Received: {name}={shown(value)}"
+        )
+
+
 CHECKS = {
     "epochs": partial(check_whole, least=1),
     "batch_size": partial(check_whole, least=1),
@@ -32,6 +43,7 @@ CHECKS = {
     "fill": partial(check_choice, choices=FILLS),
     "normalisation": partial(check_choice, choices=NORMALISATIONS),
     "precision": partial(check_choice, choices=PRECISIONS),
+    "fine_tune": check_fine_tune,
 }
 
 
@@ -66,6 +78,10 @@ class Trial:
         precision: `float32` or `mixed_bfloat16`.
         backend: Keras's backend, since each draws other random numbers.
         parents: Ids of the trials that this one starts from.
+        fine_tune: What is trained of a network whose backbone has pretrained weights: `"head"`, its last layer alone,
+            on the features of images as they are; `"all"` or the number of its topmost layers, from a trained head on.
+            `None` if the network is trained whole, from its initial weights.
+        head: Id of the trial whose trained head it starts with.
         others: Pairs of name and fingerprint of the further datasets that the method reads.
     """
 
@@ -92,6 +108,8 @@ class Trial:
     precision: str = "float32"
     backend: str = "tensorflow"
     parents: tuple[str, ...] = ()
+    fine_tune: str | int | None = None
+    head: str | None = None
     others: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self):
@@ -100,6 +118,21 @@ class Trial:
             if value is not None:
                 checked = check(value, name)
                 object.__setattr__(self, name, value if checked is None else checked)
+
+    @property
+    def of_features(self):
+        """Whether it trains a head on the features of a frozen backbone."""
+        return self.fine_tune == HEAD
+
+    @property
+    def starts_anew(self):
+        """Whether nothing of its network is trained when it begins."""
+        return self.method.starts_anew and self.fine_tune is None
+
+    @property
+    def starts_from(self):
+        """Ids of all trials that have to be finished before it begins: a tuple."""
+        return self.parents if self.head is None else (*self.parents, self.head)
 
     @property
     def scaling(self):
@@ -121,7 +154,8 @@ class Trial:
     @property
     def label(self):
         """What a person calls it."""
-        return f"{self.dataset} {self.model} {self.method.label} seed={self.seed}"
+        model = f"head of {self.model}" if self.of_features else self.model
+        return f"{self.dataset} {model} {self.method.label} seed={self.seed}"
 
     def rate_factor(self, epoch):
         """Returns the factor of the learning rate in an epoch, counted from 0, of a schedule of pairs."""

@@ -60,10 +60,10 @@ def last_layer(model, behind=()):
         return None
     if not behind and len(model.outputs[0].shape) != 2:
         return None
-    layer, inputs = _origin(model.outputs[0])
+    layer, inputs = origin(model.outputs[0])
     while type(layer) in RESHAPING + MAPPING or _activation(layer) in ACTIVATIONS:
         behind = ((layer, inputs), *behind)
-        layer, inputs = _origin(inputs)
+        layer, inputs = origin(inputs)
     if isinstance(layer, keras.Model):
         found = last_layer(layer, behind)
         return None if found is None else replace(found, trunk=keras.Model(model.inputs[0], found.trunk(inputs)))
@@ -80,7 +80,7 @@ def is_graph(model):
     return bool(getattr(model, "outputs", None)) and type(model).call.__module__.partition(".")[0] == "keras"
 
 
-def _origin(tensor):
+def origin(tensor):
     """Returns the layer that made a symbolic tensor, and the tensor that it made it from, or `None`."""
     history = tensor._keras_history
     inputs = history.operation._inbound_nodes[history.node_index].input_tensors

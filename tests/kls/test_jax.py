@@ -47,6 +47,11 @@ ON_JAX = {
         "Outputs::test_scores_are_those_of_the_library[knn]",
     ),
     "ood/scores/test_images.py::Test": ("ODIN::test_follows_the_finite_difference_gradient",),
+    "study/test_fine_tuning.py::Test": (
+        "Training::test_it_begins_with_exactly_the_trained_head",
+        "Results::test_a_model_gives_the_stored_logits_and_can_be_saved",
+    ),
+    "study/test_train_heads.py::Test": ("Oracle::test_each_head_ends_as_in_a_plain_loop[adam]",),
     "utils/test_data.py": ("",),
     "utils/test_last_layer.py::Test": (
         "Heads::test_logits_and_features_are_those_of_numpy[pooling, softmax]",

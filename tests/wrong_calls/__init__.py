@@ -27,6 +27,7 @@ NEED_NO_ROW = {
     "decathlon.sources.SourceError": "an error",
     "decathlon.store.DataError": "an error",
     "decathlon.store.NotPreparedError": "an error",
+    "decathlon.store.SizesDifferError": "an error",
     "decathlon.store.check_data_dir": CHECK,
     "decathlon.store.check_name": CHECK,
     "decathlon.store.default_data_dir": "takes no arguments",

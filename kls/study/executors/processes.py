@@ -17,7 +17,7 @@ from functools import partial
 from multiprocessing.connection import wait
 
 from kls.study.devices import has_accelerator
-from kls.study.executors import describe_error
+from kls.study.executors import ended
 from kls.study.plan import PlanError
 from kls.study.reuse import key_of
 from kls.study.threads import limit_threads, threads_per_operation
@@ -66,14 +66,14 @@ def _why_not_pickled(thing):
     return ""
 
 
-def train_side_by_side(trials, train, report, workers):
-    """Trains trials in worker processes, each when those that it starts from have ended.
+def train_side_by_side(groups, train, report, workers):
+    """Trains groups of trials in worker processes, each when the trials that it starts from have ended.
 
-    A worker that dies takes its trial with it, and another takes its place.
+    A worker that dies takes its trials with it, and another takes its place.
 
     Args:
-        trials: The `Trial`s to train, parents before their children.
-        train: Function of `(trial, report)` that returns a trial's record, picklable.
+        groups: The tuples of `Trial`s to train, parents before their children.
+        train: As in `kls.study.executors`, picklable.
         report: The report of `kls.study.progress` that hears of the trials that begin, and of their epochs.
         workers: Number of processes; they start as there is work for them.
 
@@ -82,33 +82,32 @@ def train_side_by_side(trials, train, report, workers):
         When the generator is closed, all processes end at once.
     """
     threads = threads_per_operation(workers)
-    waiting, pool = list(trials), []
-    unfinished = {trial.id for trial in trials}
+    waiting, pool = list(groups), []
+    unfinished = {trial.id for group in groups for trial in group}
     try:
         while unfinished:
             while pair := next_pair(pool, waiting, unfinished, may_start=len(pool) < workers):
-                worker, trial = pair
+                worker, group = pair
                 if worker is None:
                     worker = Worker(train, threads)
                     pool.append(worker)
-                waiting.remove(trial)
-                report.trial_begins(trial)
-                worker.take(trial)
+                waiting.remove(group)
+                report.group_begins(group)
+                worker.take(group)
             for connection in wait([worker.connection for worker in pool]):
                 worker = next(worker for worker in pool if worker.connection is connection)
-                ended = worker.receive(report)
+                results = worker.receive(report)
                 if not worker.alive:
                     pool.remove(worker)
-                if ended:
-                    unfinished.discard(ended[0].id)
-                    yield ended
+                unfinished.difference_update(trial.id for trial, _, _ in results)
+                yield from results
     finally:
         for worker in pool:
             worker.stop()
 
 
 def next_pair(pool, waiting, unfinished, may_start=False):
-    """Decides which trial is handed out next, and to whom.
+    """Decides which group of trials is handed out next, and to whom.
 
     A worker takes a trial that can be trained with the model that it has compiled last, else one that needs another
     than the other workers have compiled, else what comes first. Of students whose teachers are asked once, before
@@ -116,25 +115,26 @@ def next_pair(pool, waiting, unfinished, may_start=False):
 
     Args:
         pool: The workers.
-        waiting: The trials that are not handed out, in order.
+        waiting: The groups that are not handed out, in order.
         unfinished: Ids of the trials that have not ended.
         may_start: Whether another worker may be started.
 
     Returns:
-        `(worker, trial)`, with `None` for a new worker; or `None` if there is nothing to hand out, or nobody idle.
+        `(worker, group)`, with `None` for a new worker; or `None` if there is nothing to hand out, or nobody idle.
     """
     asking = {
         worker.trial.parents for worker in pool if worker.trial and worker.trial.method.offline and not worker.training
     }
     ready = [
-        trial
-        for trial in waiting
-        if unfinished.isdisjoint(trial.parents) and not (trial.method.offline and trial.parents in asking)
+        group
+        for group in waiting
+        for trial in group[:1]  # the others of a group start from nothing either
+        if unfinished.isdisjoint(trial.starts_from) and not (trial.method.offline and trial.parents in asking)
     ]
     idle = [worker for worker in pool if worker.trial is None] + [None] * may_start
 
     def rank(pair):
-        worker, trial = pair
+        worker, (trial, *_) = pair
         key = key_of(trial, "none")
         if key is None:
             return 1
@@ -142,11 +142,11 @@ def next_pair(pool, waiting, unfinished, may_start=False):
             return 0
         return 1 + any(other.key == key for other in pool)
 
-    return min(((worker, trial) for trial in ready for worker in idle), key=rank, default=None)
+    return min(((worker, group) for group in ready for worker in idle), key=rank, default=None)
 
 
 class Worker:
-    """A process that trains one trial after another.
+    """A process that trains one group of trials after another.
 
     Args:
         train: As in `train_side_by_side`.
@@ -154,7 +154,8 @@ class Worker:
 
     Attributes:
         connection: Where its messages arrive.
-        trial: The `Trial` that it is at, or `None`.
+        group: The trials that it is at; empty if it is idle.
+        trial: The first of them, or `None`.
         training: Whether that one has come to its first epoch.
         key: `reuse.key_of` the trial that it took last.
         alive: Whether the process is there.
@@ -167,31 +168,36 @@ class Worker:
         with _deaf_to_interrupts():
             self.process.start()
         theirs.close()
-        self.trial = self.key = None
+        self.group = ()
+        self.key = None
         self.training = False
         self.alive = True
 
-    def take(self, trial):
-        self.trial, self.key = trial, key_of(trial, "none")
+    @property
+    def trial(self):
+        return self.group[0] if self.group else None
+
+    def take(self, group):
+        self.group, self.key = group, key_of(group[0], "none")
         self.training = False
         with suppress(OSError):  # of a process that is dead, which `receive` finds out
-            self.connection.send(trial)
+            self.connection.send(group)
 
     def receive(self, report):
-        """Takes a message, and tells the report if it is for that; returns what a trial ended with, else `None`."""
+        """Takes a message, and tells the report if it is for that; returns what trials ended with, a list."""
         try:
             trial_id, what, content = self.connection.recv()
         except (EOFError, OSError):
             self.alive = False
-            return self.trial and (self.trial, None, self._cause_of_death())
+            cause = self._cause_of_death()
+            return [(trial, None, cause) for trial in self.group]
         if what == "ended":
-            ended = (self.trial, *content)
-            self.trial = None
-            return ended
+            self.group = ()
+            return content
         if self.trial and trial_id == self.trial.id:  # Keras's threads may speak of a trial that has failed
             self.training = True
             getattr(report, what)(self.trial, *content)
-        return None
+        return []
 
     def stop(self):
         self.process.terminate()
@@ -221,14 +227,9 @@ def serve(connection, train, threads):
     threading.Thread(target=_end_with_parent, daemon=True).start()
     limit_threads(threads)
     while True:
-        trial = connection.recv()
+        group = connection.recv()
         report = RemoteReport(connection)
-        record = reason = None
-        try:
-            record = train(trial, report)
-        except Exception as error:  # whatever ends a trial, the others go on
-            reason = describe_error(error)
-        report.send(trial, "ended", record, reason)
+        report.send(group[0], "ended", *ended(group, train, report))
 
 
 def _end_with_parent():

@@ -90,7 +90,12 @@ class Distillation(Method):
         return 1.0 if self.offline else 1 + TEACHER_COST * len(trial.parents)
 
     def check(self, trial, dataset):
-        unknown = set(self.models) - {trial.model, *kls.models.names()}
+        foreign = set(self.models) - {trial.model}
+        if foreign and trial.fine_tune is not None:
+            raise ValueError(
+                f"`models` must be the student's own, which is fine-tuned. Received: {', '.join(sorted(foreign))}"
+            )
+        unknown = foreign - set(kls.models.names())
         if unknown:
             raise ValueError(
                 f"`models` must be registered names, or the student's own. Received: {', '.join(sorted(unknown))}"

@@ -13,7 +13,7 @@ def caveats_of_plan(steps):
     found = [
         (f"{trial.dataset} {trial.model}", caveat_of_steps(count))
         for trial, count in steps.items()
-        if trial.method.starts_anew
+        if trial.starts_anew
     ]
     return [f"{name}: {caveat}." for name, caveat in dict.fromkeys(found) if caveat]
 

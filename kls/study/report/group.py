@@ -10,6 +10,7 @@ from kls.study.judging import verdict_of
 from kls.study.methods import CrossEntropy
 from kls.study.plan import PlanError
 from kls.study.report.comparisons import BASELINE, comparison_table, shared_ood
+from kls.study.report.tables import place_of
 from kls.study.store import read_logits
 
 DETAILED = 2  # methods that are shown in detail
@@ -36,7 +37,7 @@ class Group:
     @property
     def place(self):
         """Names of the dataset and of the network."""
-        return f"{self.records[0]['dataset']}, {self.records[0]['model']}"
+        return place_of(self.records[0])
 
     @cached_property
     def by_method(self):

@@ -8,6 +8,7 @@ from tabulate import tabulate
 
 import decathlon
 from kls.study.report.caveats import caveats
+from kls.study.trial import ALL, HEAD
 from kls.utils.escaping import csv_of, escape_html, escape_latex, escape_markdown
 from kls.utils.files import write_atomically
 
@@ -113,6 +114,17 @@ def data_note(record):
         record: The trial's record.
     """
     return "; ".join([images_note(record), *caveats(record)])
+
+
+def place_of(record):
+    """Returns what a network was trained on, which network it is, and what of it was trained.
+
+    Args:
+        record: The trial's record.
+    """
+    part = record.get("fine_tune")
+    trained = {None: "", HEAD: ", heads on frozen features", ALL: ", fine-tuned"}
+    return f"{record['dataset']}, {record['model']}" + trained.get(part, f", top {part} layers fine-tuned")
 
 
 def images_note(record):

@@ -14,7 +14,7 @@ from benchmarks.ood.__main__ import main
 from benchmarks.tables.__main__ import main as show_tables
 from kls.__main__ import main as make_report
 from kls.models import registry
-from kls.study import command
+from kls.study import estimate
 from kls.study import run as run_module
 from kls.study.networks import build_network
 from kls.study.records import read_record
@@ -258,7 +258,7 @@ class TestAnotherRun:
 
     @pytest.mark.usefixtures("untrained")
     def test_a_dry_run_knows_what_is_finished(self, study, copy, monkeypatch, capsys):
-        monkeypatch.setattr(command, "measure_rate", lambda *_: 96.0)
+        monkeypatch.setattr(estimate, "measure_rate", lambda *_: 96.0)
         (copy / "trials" / records(copy)[5]["trial"] / "record.json").unlink()
         assert study(copy, "--dry-run") == 0
         printed = capsys.readouterr().out
@@ -269,12 +269,13 @@ class TestAnotherRun:
     def test_a_dry_run_lists_all_trials_and_trains_nothing(self, study, tmp_path, monkeypatch, capsys):
         measured = []
 
-        def measure_rate(rehearsal, compile_function):
+        def measure_rate(rehearsals, compile_function):
+            (rehearsal,) = rehearsals
             trial, parents = rehearsal.trial, [parent.method.label for parent in rehearsal.parent_trials]
             measured.append((trial.model, trial.method.label, parents, [other.name for other in rehearsal.others]))
             return 48.0
 
-        monkeypatch.setattr(command, "measure_rate", measure_rate)
+        monkeypatch.setattr(estimate, "measure_rate", measure_rate)
         assert study(tmp_path / "fresh", "--dry-run") == 0
         printed = capsys.readouterr().out
         for model, method in METHODS:

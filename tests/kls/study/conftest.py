@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 import decathlon
+import kls
 from kls.models import registry
 from kls.study.methods import CrossEntropy
 from kls.study.outputs import measure
 from kls.study.store import OOD, RunStore
 from kls.study.trial import Trial
 
+from . import pretrained
 from .helpers import train
 
 
@@ -69,3 +71,14 @@ def finish_with(finish_as, make_trial):
         return finish_as(make_trial(gamma=gamma, seed=seed), logits, {ood: rng.normal(0, 1, (50, 3))})
 
     return finish
+
+
+@pytest.fixture(scope="session")
+def study_of_heads(tmp_path_factory):
+    """Returns a function that makes a study of heads of two epochs, three steps each, in a directory of its own."""
+
+    def make(model=pretrained.flat, data=pretrained.DATA, methods=pretrained.METHODS, **options):
+        given = {"fine_tune": "head", "seeds": 1, "epochs": 2, "batch_size": 16, "learning_rate": 0.05, **options}
+        return kls.Study(model, data, list(methods), **{"out": tmp_path_factory.mktemp("heads"), **given})
+
+    return make

@@ -150,7 +150,10 @@ def test_wrong_names_are_told_from_close_ones(name, close):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "resnet18v1"}, "`model` must be keras.applications.NAME or keras_hub:PRESET. Received: name='resnet"),
+        (
+            {"name": "resnet18v1"},
+            "`model` must be keras.applications.NAME or keras_hub:PRESET. Received: model='resnet",
+        ),
         ({"side": 74}, "InceptionV3: `side` must be a whole number of at least 75. Received: side=74"),
         ({"side": 80.0}, "`side` must be a whole number"),
         ({"dropout": 1}, "`dropout` must be a number in"),

@@ -22,6 +22,7 @@ def study(store, data_dir, monkeypatch):
 
     def give(*more, prepared_dir=data_dir):
         arguments = ["stripes", "--model", "resnet8v1", "--epochs", "1", "--batch-size", "16"]
+        arguments += ["--methods", "cross_entropy", "label_smoothing", "--seeds", "1"]
         return main(["study", *arguments, "--data-dir", str(prepared_dir), "--out", str(store.out), *more])
 
     return give

@@ -36,7 +36,20 @@ def data(data_dir):
 
 
 def study(data, out, *more):
-    arguments = ["stripes", "--model", "resnet8v1", "--gamma", "1", "--epochs", "1", "--batch-size", "32", *more]
+    arguments = [
+        "stripes",
+        "--model",
+        "resnet8v1",
+        "--gamma",
+        "1",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "32",
+        "--seeds",
+        "1",
+        *more,
+    ]
     return main(["study", *arguments, "--data-dir", str(data), "--out", str(out)])
 
 
@@ -123,7 +136,7 @@ def test_validation_images_are_stored_where_others_are_judged(tmp_path):
         name: (rng.integers(0, 256, (count, 8, 8, 1), dtype=np.uint8), np.arange(count) % 3)
         for name, count in (("train", 30), ("validation", 15), ("test", 12))
     }
-    given = {"epochs": 1, "batch_size": 16, "out": tmp_path}
+    given = {"seeds": 1, "epochs": 1, "batch_size": 16, "out": tmp_path}
     found = kls.Study(my_models.with_rescaling, splits, [CrossEntropy()], **given).run()
     assert found.records[0]["evaluation"] == "test"
     logits, labels = found.logits(CrossEntropy(), split="validation")

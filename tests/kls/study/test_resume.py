@@ -47,7 +47,7 @@ TIMES = {"seconds", "images_per_second"}
 
 def run_study(out, data_dir, *program, epochs=4, backend="tensorflow"):
     options = {"--model": f"{MODELS}:with_state", "--gamma": "1", "--epochs": str(epochs), "--batch-size": "16"}
-    options |= {"--data-dir": data_dir, "--out": out}
+    options |= {"--seeds": "1", "--data-dir": data_dir, "--out": out}
     return subprocess.run(
         [sys.executable, *(program or ("-m", "kls")), "study", "stripes", *itertools.chain(*options.items())],
         env={**os.environ, "KERAS_BACKEND": backend},

@@ -60,12 +60,12 @@ class TestSweep:
         for gamma, seed in [(1.0, 0), (1.0, 1), (0.9, 0)]:
             train(make(gamma=gamma, seed=seed, **recipe), stripes, store)
             models.append(kept_model())
-        assert list(reuse._last._initial) == [0, 1]
+        assert list(reuse._last._initial) == [(0, None), (1, None)]
         monkeypatch.setattr(reuse, "INITIAL_BYTES", 0)
         for trial in (make(seed=2, **recipe), last):
             train(trial, stripes, store)
             models.append(kept_model())
-            assert list(reuse._last._initial) == [trial.seed]
+            assert list(reuse._last._initial) == [(trial.seed, None)]
         assert all(model is models[0] for model in models)
         monkeypatch.setattr(reuse, "_last", None)
         alone = RunStore(tmp_path / "alone")

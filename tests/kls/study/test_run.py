@@ -137,7 +137,7 @@ def test_a_plain_line_per_epoch_holds_all_that_one_wants_to_know(make_trial, cap
     clock = FakeTime(monkeypatch)
     trial = make_trial()
     report = PlainReport(trials=3, work={trial: 100.0})
-    report.trial_begins(trial)
+    report.group_begins([trial])
     report.epoch_begins(trial, 0, steps=6)
     clock.now = 4.0
     report.batch_ends(trial, 6, {})
@@ -153,9 +153,9 @@ def test_the_live_line_follows_batches_and_epochs(make_trial, capsys, monkeypatc
     clock = FakeTime(monkeypatch)
     trial = make_trial()
     with LiveReport(trials=4, work={make_trial(seed=1): 100.0, trial: 100.0}) as report:
-        report.trial_begins(make_trial(seed=1))
+        report.group_begins([make_trial(seed=1)])
         report.trial_ends(make_trial(seed=1))
-        report.trial_begins(trial)
+        report.group_begins([trial])
         shown = report.under_way[trial]
         assert report.state(shown) == "preparing"
         report.epoch_begins(trial, 0, steps=6)

@@ -38,7 +38,9 @@ def study(tmp_path):
     """Returns a function that makes a study of few epochs."""
 
     def make(model, data, methods=METHODS, **options):
-        return kls.Study(model, data, methods, **{"epochs": 2, "batch_size": 16, "out": tmp_path / "out", **options})
+        return kls.Study(
+            model, data, methods, **{"seeds": 1, "epochs": 2, "batch_size": 16, "out": tmp_path / "out", **options}
+        )
 
     return make
 

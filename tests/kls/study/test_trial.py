@@ -13,7 +13,7 @@ OTHERS = {
     "learning_rate": 0.1, "weight_decay": 5e-4, "compile": "my.lion 0123", "shift": 0.0, "flip": False,
     "fill": "reflect", "normalisation": "scale", "own_preprocessing": True,
     "statistics": 0.2, "seed": 1, "precision": "mixed_bfloat16",
-    "backend": "jax", "parents": ("abc",), "others": (("noise", "89ab"),),
+    "backend": "jax", "parents": ("abc",), "fine_tune": "head", "head": "def", "others": (("noise", "89ab"),),
 }  # fmt: skip
 
 

@@ -97,6 +97,12 @@ def idle_after(trial):
     return SimpleNamespace(trial=None, training=True, key=key_of(trial, "none"))
 
 
+def next_of(pool, waiting, unfinished, may_start=False):
+    """Returns `next_pair` of trials that are each trained alone, without its group."""
+    found = next_pair(pool, [(trial,) for trial in waiting], unfinished, may_start)
+    return found and (found[0], *found[1])
+
+
 class TestNextPair:
     """Who is given what."""
 
@@ -106,36 +112,36 @@ class TestNextPair:
 
     def test_a_worker_stays_with_the_network_that_it_has_compiled(self, trials):
         idle = idle_after(trials[2])
-        assert next_pair([idle, at(trials[0])], trials[1:], set()) == (idle, trials[2])
+        assert next_of([idle, at(trials[0])], trials[1:], set()) == (idle, trials[2])
 
     def test_a_new_worker_takes_a_network_that_no_other_is_at(self, trials):
-        assert next_pair([at(trials[0])], trials[1:], set(), may_start=True) == (None, trials[2])
+        assert next_of([at(trials[0])], trials[1:], set(), may_start=True) == (None, trials[2])
 
     def test_what_shares_no_compiled_model_comes_in_the_order_of_the_plan(self, trials, make_trial):
         student = make_trial(method=Distillation(), parents=("0",))
         idle = idle_after(student)
-        assert next_pair([at(student), idle], [student, trials[0]], set()) == (idle, student)
+        assert next_of([at(student), idle], [student, trials[0]], set()) == (idle, student)
 
     def test_it_helps_with_a_network_of_another_when_there_is_no_other(self, trials):
         idle = idle_after(trials[2])
-        assert next_pair([at(trials[0]), idle], [trials[1]], set()) == (idle, trials[1])
+        assert next_of([at(trials[0]), idle], [trials[1]], set()) == (idle, trials[1])
 
     def test_nobody_is_started_while_somebody_is_idle(self, trials):
         idle = idle_after(trials[2])
-        assert next_pair([idle], trials[:1], set(), may_start=True) == (idle, trials[0])
+        assert next_of([idle], trials[:1], set(), may_start=True) == (idle, trials[0])
 
     def test_trials_of_one_kind_keep_their_order(self, trials):
-        assert next_pair([], trials, set(), may_start=True) == (None, trials[0])
+        assert next_of([], trials, set(), may_start=True) == (None, trials[0])
 
     def test_nothing_is_handed_out_where_nobody_is_idle_or_nothing_waits(self, trials):
-        assert next_pair([at(trials[0])], trials[1:], set()) is None
-        assert next_pair([idle_after(trials[0])], [], set()) is None
+        assert next_of([at(trials[0])], trials[1:], set()) is None
+        assert next_of([idle_after(trials[0])], [], set()) is None
 
     def test_a_child_waits_for_its_parents(self, make_trial):
         teacher = make_trial()
         student = make_trial(method=Distillation(), parents=(teacher.id,))
-        assert next_pair([at(teacher)], [student], {teacher.id, student.id}, may_start=True) is None
-        assert next_pair([], [student], {student.id}, may_start=True) == (None, student)
+        assert next_of([at(teacher)], [student], {teacher.id, student.id}, may_start=True) is None
+        assert next_of([], [student], {student.id}, may_start=True) == (None, student)
 
     def test_a_student_waits_while_another_asks_their_offline_teacher(self, make_trial):
         first, second = (
@@ -143,9 +149,9 @@ class TestNextPair:
             for temperature in (1.0, 2.0)
         )
         online = make_trial(method=Distillation(), parents=("0",))
-        assert next_pair([at(first, training=False)], [second], set(), may_start=True) is None
-        assert next_pair([at(first, training=False)], [second, online], set(), may_start=True) == (None, online)
-        assert next_pair([at(first)], [second], set(), may_start=True) == (None, second)
+        assert next_of([at(first, training=False)], [second], set(), may_start=True) is None
+        assert next_of([at(first, training=False)], [second, online], set(), may_start=True) == (None, online)
+        assert next_of([at(first)], [second], set(), may_start=True) == (None, second)
 
 
 @settings(max_examples=20)
@@ -167,7 +173,7 @@ def test_each_trial_is_handed_out_once_and_after_its_parents(data):
     many = data.draw(st.integers(1, 3))
     pool, waiting, unfinished, handed_out = [], list(trials), {trial.id for trial in trials}, []
     while unfinished:
-        while pair := next_pair(pool, waiting, unfinished, may_start=len(pool) < many):
+        while pair := next_of(pool, waiting, unfinished, may_start=len(pool) < many):
             worker, trial = pair
             if worker is None:
                 worker = SimpleNamespace()
@@ -186,6 +192,11 @@ def test_each_trial_is_handed_out_once_and_after_its_parents(data):
     assert sorted(handed_out, key=trials.index) == trials
 
 
+def alone(train):
+    """Returns a function of a group of one trial."""
+    return lambda group, report: [train(*group, report)]
+
+
 class TestTrainSideBySide:
     """The whole but for the processes, which are threads here."""
 
@@ -198,7 +209,8 @@ class TestTrainSideBySide:
     def train(self, trials, function, count=2):
         report = report_of(trials, count)
         ended = {}
-        with closing(train_side_by_side(trials, function, report, count)) as trained:
+        groups = [(trial,) for trial in trials]
+        with closing(train_side_by_side(groups, alone(function), report, count)) as trained:
             for trial, record, reason in trained:
                 report.trial_ends(trial)
                 ended[trial.method.gamma] = record or reason
@@ -280,7 +292,7 @@ class TestTrainSideBySide:
                     raise KeyboardInterrupt
 
         report = Interrupted(4, dict.fromkeys(trials, 1.0), 2)
-        trained = train_side_by_side(trials, train, report, 2)
+        trained = train_side_by_side([(trial,) for trial in trials], alone(train), report, 2)
         with pytest.raises(KeyboardInterrupt):
             next(trained)
         go_on.set()
@@ -300,12 +312,28 @@ class TestTrainSideBySide:
         assert capsys.readouterr().out == ""
 
 
+def test_trials_of_a_group_end_together(make_trial, processes):
+    first, second, third = (make_trial(gamma=gamma) for gamma in (1.0, 0.9, 0.8))
+
+    def train(group, report):
+        assert group == (first, second, third)
+        return [{"loss": 1.0}, ValueError("no second"), {"loss": 3.0}]
+
+    report = report_of([first, second, third])
+    with closing(train_side_by_side([(first, second, third)], train, report, 2)) as trained:
+        assert list(trained) == [
+            (first, {"loss": 1.0}, None),
+            (second, None, "ValueError: no second"),
+            (third, {"loss": 3.0}, None),
+        ]
+
+
 def test_ctrl_c_names_all_trials_that_it_stopped(make_trial, store, data_dir, monkeypatch, capsys):
     plan = Plan("study", tuple(make_trial(gamma=gamma) for gamma in (1.0, 0.9, 0.8)))
 
-    def interrupted(trials, train, report, workers):
-        for trial in trials[:workers]:
-            report.trial_begins(trial)
+    def interrupted(groups, train, report, workers):
+        for group in groups[:workers]:
+            report.group_begins(group)
         raise KeyboardInterrupt
         yield
 

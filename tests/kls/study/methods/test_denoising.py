@@ -124,7 +124,7 @@ def test_reports_get_the_accuracy_under_its_plain_name(denoising, make_trial):
 
     of_class = {"class_accuracy": 0.5, "class_loss": 0.75, "image_loss": 0.25, "loss": 1.0}
     for trial, logs in ((denoising[0], of_class), (make_trial(), {"accuracy": 0.5, "loss": 1.0})):
-        watch = Watch(Report, trial, steps=6)
+        watch = Watch(Report, trial, steps=6, names=("loss", trial.method.accuracy))
         watch.on_train_batch_end(0, logs)
         watch.on_epoch_end(0, {**logs, **{f"val_{name}": value / 2 for name, value in logs.items()}})
     assert batches == [{"loss": 1.0, "accuracy": 0.5}] * 2
