@@ -43,6 +43,11 @@ def test_the_library_knows_data_in_studies_alone(path):
         assert within.name == "__init__.py" or not any(name.startswith("kls.study") for name in found)
 
 
+@pytest.mark.parametrize("path", modules("examples"), ids=lambda path: path.name)
+def test_examples_know_what_users_install_alone(path):
+    assert packages(path).isdisjoint({"benchmarks", "tests", "examples"})
+
+
 @pytest.mark.parametrize("path", modules("tests/kls"), ids=lambda path: path.name)
 def test_the_librarys_tests_know_no_paper(path):
     assert "benchmarks" not in packages(path)
