@@ -1,9 +1,10 @@
-"""How fast: training steps, start-up, sweeps and metrics.
+"""How fast: training steps, start-up, sweeps, metrics and guarded models.
 
     python -m benchmarks.throughput                  everything below; hours
     python -m benchmarks.throughput steps            training and inference images/s beside stock Keras and PyTorch
     python -m benchmarks.throughput startup sweep    seconds from the command to the first step, and between trials
     python -m benchmarks.throughput metrics          accuracy, ECE, NLL and Brier score beside other packages
+    python -m benchmarks.throughput guards           a guarded model in each format that it can be exported to
 
 Peers run in alternation, each in a process of its own, `--repeats` rounds after one that warms up. Seconds are medians,
 a ratio is the median of the rounds' ratios. Packages that are not installed are left out.
@@ -28,6 +29,7 @@ PARTS = {  # what measures it, and which networks by default
     "startup": ("startup:measure_startup", ("resnet20v1",)),
     "sweep": ("startup:measure_sweep", ("resnet20v1", "resnet83v2")),
     "metrics": ("metrics:measure", ()),
+    "guards": ("guards:measure", ("resnet20v1",)),
 }
 
 
@@ -69,7 +71,7 @@ def _parser():
     add("--forms", forms, nargs="+", choices=FORMS)
     seconds = "steps: how long a form trains in a round at least (default: %(default)g)"
     add("--seconds", seconds, type=_seconds, default=4.0, metavar="S")
-    add("--datasets", "steps: a prepared dataset (default: enlarged digits, which are grey)", default="digits")
+    add("--datasets", "steps, guards: a prepared dataset (default: digits; steps: enlarged)", default="digits")
     add("--image-size", "steps: side in pixels (default: the prepared one; of digits 32)", type=positive, metavar="N")
     data_dir = decathlon.store.default_data_dir()
     add("--data-dir", "prepared data (default: %(default)s)", type=directory, default=data_dir, metavar="DIR")

@@ -30,7 +30,7 @@ def test_parts_and_networks_can_be_chosen(called):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["speed"], "argument WHAT: must be among steps, startup, sweep, metrics. Received: 'speed'"),
+        (["speed"], "argument WHAT: must be among steps, startup, sweep, metrics, guards. Received: 'speed'"),
         (["steps", "--seconds", "0"], "must be finite and above 0. Received: 0"),
     ],
 )
