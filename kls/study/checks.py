@@ -6,7 +6,15 @@ from kls.study.trial import ALL, HEAD, check_fine_tune
 
 
 def check_fine_tuning(name, description, fine_tune, methods, scores):
-    """Raises `PlanError` unless the backbone of a network can be kept, or trained in part, as asked."""
+    """Raises `PlanError` unless the backbone of a network can be kept, or trained in part, as asked.
+
+    Args:
+        name: Name of the network.
+        description: Its `Description`, `None` for a registered one.
+        fine_tune: As in `Trial`.
+        methods: The `Method`s of the study.
+        scores: Names of the scores to store.
+    """
     check_fine_tune(fine_tune)
     if description is None:
         why = f"{name}, whose weights are drawn by the seed"
@@ -18,20 +26,15 @@ def check_fine_tuning(name, description, fine_tune, methods, scores):
         why = None
     if why:
         raise PlanError(f"`fine_tune` needs a `model` with pretrained weights before its last layer. Received: {why}")
-    if fine_tune != HEAD:
-        if fine_tune != ALL and fine_tune > description.layers:
-            raise PlanError(
-                f"`fine_tune` must be at most {description.layers}, the layers of the backbone of {name} that can be "
-                "trained. "
-                f"Received: {fine_tune}"
-            )
-        return
-    for method in methods:
-        if method.mixing or method.whole:
-            raise PlanError(f"{method.label} needs images, of which a head sees features. Received: fine_tune='head'")
-    for score in scores:
-        if SCORES[score]().uses_images:
-            raise PlanError(f"{score} needs images, of which a head sees features. Received: fine_tune='head'")
+    if fine_tune not in (HEAD, ALL) and fine_tune > description.layers:
+        raise PlanError(
+            f"`fine_tune` must be at most {description.layers}, the layers of the backbone of {name} that can be "
+            f"trained. Received: {fine_tune}"
+        )
+    need_images = [method.label for method in methods if method.mixing or method.whole]
+    need_images += [score for score in scores if SCORES[score]().uses_images]
+    if fine_tune == HEAD and need_images:
+        raise PlanError(f"{need_images[0]} needs images, of which a head sees features. Received: fine_tune='head'")
 
 
 def check_last_layer(name, description, methods, features, scores):
@@ -43,6 +46,7 @@ def check_last_layer(name, description, methods, features, scores):
 
 
 def check_features(plan, features, scores):
+    """Raises `PlanError` if features are wanted of a network whose dropout draws others in each pass."""
     for trial in plan.trials:
         if trial.method.dropout and _need_features(features, scores):
             raise PlanError(

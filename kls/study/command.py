@@ -131,8 +131,7 @@ def outline(study):
     Args:
         study: The `kls.Study`, whose trials differ in their methods and seeds alone.
     """
-    plan = study.plan()
-    trials = [trial for trial in plan.trials if not plan.is_first_phase(trial)]
+    trials = study.plan().last_phases
     methods = list(dict.fromkeys(trial.method.label for trial in trials))
     seeds = len({trial.seed for trial in trials})
     seconds, of_features = seconds_of(study)

@@ -7,6 +7,7 @@ import keras
 import kls
 from kls.study.backbones import cached
 from kls.study.methods import CrossEntropy, LabelSmoothing
+from kls.study.plan import EPOCHS, LEARNING_RATE
 from kls.study.report.caveats import FEW_STEPS
 from kls.study.trial import HEAD
 
@@ -15,7 +16,7 @@ SEEDS = 3
 PRETRAINED = "keras.applications.EfficientNetV2B0"
 SIDE = 32  # pixels, of the images that a small network works on
 MANY_IMAGES = 10_000
-EPOCHS, MOST_EPOCHS, BATCH_SIZE, LEARNING_RATE = 20, 100, 64, 1e-3
+MOST_EPOCHS, BATCH_SIZE = 100, 64
 
 
 def pretrained_model():

@@ -113,7 +113,7 @@ def trained_network(trial, dataset, store, own=None, synchronized=False):
 
 
 def whole_network(trial, dataset, store, own=None):
-    """Returns the trained network of a trial, of a head with its backbone before it, and whether it returns logits.
+    """Returns the trained network of a trial, of a head with its backbone before it.
 
     Args:
         trial: The `Trial`.
@@ -122,10 +122,10 @@ def whole_network(trial, dataset, store, own=None):
         own: As in `build_network`.
     """
     if not trial.of_features:
-        return trained_network(trial, dataset, store, own)
-    network, from_logits = build_network(replace(trial, fine_tune=ALL), dataset, own)
+        return trained_network(trial, dataset, store, own)[0]
+    network, _ = build_network(replace(trial, fine_tune=ALL), dataset, own)
     begin_with_head(network, trial, store, own)
-    return network, from_logits
+    return network
 
 
 def begin_with_head(network, trial, store, own):

@@ -6,10 +6,12 @@ from functools import cached_property
 from kls.study.methods.base import OF_THE_TRIAL
 from kls.study.trial import HEAD, Trial
 
+EPOCHS, LEARNING_RATE = 20, 1e-3  # where a study does not say, and of the head that a fine-tuned network starts with
 OF_FEATURES = {"fine_tune": HEAD, "shift": 0.0, "flip": False}  # of images as they are
 HEAD_PHASE = {
-    **OF_FEATURES, "epochs": 20, "optimizer": "adam", "learning_rate": 1e-3, "schedule": "cosine", "compile": None
-}  # fmt: skip
+    **OF_FEATURES,
+    **{"epochs": EPOCHS, "optimizer": "adam", "learning_rate": LEARNING_RATE, "schedule": "cosine", "compile": None},
+}
 
 
 class PlanError(ValueError):
@@ -47,13 +49,11 @@ class Plan:
         """Returns the trial whose trained head another starts with, or `None`."""
         return trial.head and self._by_id[trial.head]
 
-    def is_first_phase(self, trial):
-        """Whether a trial trains a head for another alone, which goes on with it and with the backbone."""
-        return trial.id in self._heads and trial.id not in (self.asked or ())
-
-    @cached_property
-    def _heads(self):
-        return {trial.head for trial in self.trials}
+    @property
+    def last_phases(self):
+        """The trials without those that train a head for another alone, which goes on with it and the backbone."""
+        first_phases = {trial.head for trial in self.trials} - (self.asked or set())
+        return tuple(trial for trial in self.trials if trial.id not in first_phases)
 
     def starts_from(self, trial):
         """Returns all trials that have to be finished before another begins: a tuple."""

@@ -31,17 +31,16 @@ class Results:
 
     def __init__(self, trainer):
         trials, store = trainer.plan.trials, trainer.store
-        labels = {trial.id: trial.method.label for trial in trials if not trainer.plan.is_first_phase(trial)}
-        finished = (store.found(trial) for trial in trials if trial.id in labels)
+        shown = trainer.plan.last_phases
+        labels = {trial.id: trial.method.label for trial in shown}
+        finished = map(store.found, shown)
         records = store.believed(record for record in finished if record is not None)
         self._trainer = trainer
         self.records = [{**record, "method": labels[record["trial"]]} for record in records]
         self.failures = {trial: reason for trial in trials if (reason := store.failure(trial)) is not None}
 
     def __repr__(self):
-        plan = self._trainer.plan
-        trials = [trial for trial in plan.trials if not plan.is_first_phase(trial)]
-        counts = f"{len(self.records)} of {len(trials)} trials finished"
+        counts = f"{len(self.records)} of {len(self._trainer.plan.last_phases)} trials finished"
         failed = "".join(f"\nfailed: {trial.label}: {why.splitlines()[0]}" for trial, why in self.failures.items())
         return f"{counts}{failed}" + (f"\n\n{self.table()[0].markdown()}" if self.records else "")
 
@@ -189,7 +188,7 @@ class Results:
         trial, _ = self._found(method, seed)
         own, dataset = self._trainer.own_models.get(trial.model), self._trainer.sources.datasets[trial.dataset]
         with precision_policy(trial.precision):
-            network, _ = whole_network(trial, dataset, self._trainer.store, own)
+            network = whole_network(trial, dataset, self._trainer.store, own)
             if own is None or trial.fine_tune is not None or trial.method.dropout:
                 return network
             model = on_pixels(own(dataset.image_shape, dataset.classes), trial, dataset)

@@ -18,7 +18,7 @@ from kls.study.progress import Watch, format_seconds, open_report
 from kls.study.report.caveats import caveats, caveats_of_plan
 from kls.study.store import VALIDATION, RunStore, StoreError
 from kls.study.train import evaluate_again, quiet_tracing, train
-from kls.study.train_heads import groups_of, train_heads, trains_together
+from kls.study.train_heads import LOGGED, groups_of, train_heads, trains_together
 from kls.study.training import Training
 
 STOPPED = 130
@@ -58,9 +58,9 @@ class Trainer:
         That is a record, or the error of one that failed beside others.
         """
         trial, *_ = group
-        wanted = self.wanted_of(trial)
+        wanted = self.wanted_by(trial)
         together = trains_together(trial)
-        names = ("loss0", "accuracy0") if together else ("loss", trial.method.accuracy)
+        names = [f"{name}0" for name in LOGGED] if together else ("loss", trial.method.accuracy)
         watch = Watch(report, trial, steps_per_epoch(trial, self.sources.datasets[trial.dataset]), names)
         own = [] if self.callbacks is None else self.callbacks(trial)
         with ExitStack() as stack:
@@ -74,7 +74,7 @@ class Trainer:
     def evaluate_again(self, trial, record):
         """Stores the outputs of a finished trial that are wanted now, and returns its record."""
         with self.store.claim(trial), quiet_tracing():
-            record = evaluate_again(self.training(trial), record, self.wanted_of(trial))
+            record = evaluate_again(self.training(trial), record, self.wanted_by(trial))
             self.store.finish(trial, self.plan.study, record)
 
     def training(self, trial, kind=Training):
@@ -84,7 +84,7 @@ class Trainer:
         plan = self.plan
         return kind(trial, dataset, self.store, self.own_models, plan.parents(trial), tuple(others), plan.head(trial))
 
-    def wanted_of(self, trial):
+    def wanted_by(self, trial):
         """Returns what to store of a trial."""
         wanted = self.wanted[trial.dataset]
         seen = self._seen_by(trial)
@@ -99,13 +99,14 @@ class Trainer:
 
     def missing_features(self, trials):
         """Returns the features that trials read and that are not kept yet: a list of `(Features, split)`."""
-        found = []
-        for trial in {(trial.dataset, trial.others): trial for trial in trials if trial.of_features}.values():
+        found, of_features = [], [trial for trial in trials if trial.of_features]
+        for trial in {trial.dataset: trial for trial in of_features}.values():
             dataset, wanted = self.sources.datasets[trial.dataset], self.wanted[trial.dataset]
             seen = self._seen_by(trial)
+            alike = [other for other in of_features if other.dataset == trial.dataset]
             found += [(seen(dataset), split) for split in ("train", dataset.evaluation, *wanted.splits)]
             found += [(seen(other), other.evaluation) for other in wanted.ood.values()]
-            found += [(seen(other), "train") for other in self.sources.others_of(trial)]
+            found += [(seen(other), "train") for one in alike for other in self.sources.others_of(one)]
         by_path = {features.path(split): (features, split) for features, split in found}
         return [(features, split) for features, split in by_path.values() if not features.is_kept(split)]
 

@@ -179,14 +179,14 @@ class Study:
             normalisation=normalisation,
             precision=precision,
         )
-        own_models = {}
+        own_models, found = {}, None
         if own is not None:
             found = describe_model(own, dataset.image_shape, dataset.classes)
             check_last_layer(model_name, found, methods, features, scores)
             own_models[model_name] = replace(own, ending=found.ending, rates=found.rates)
             trial = _of_own_model(trial, found, dataset, normalisation)
         if fine_tune is not None:
-            check_fine_tuning(model_name, found if own is not None else None, fine_tune, methods, scores)
+            check_fine_tuning(model_name, found, fine_tune, methods, scores)
             trial = replace(trial, **(OF_FEATURES if fine_tune == HEAD else {"fine_tune": fine_tune}))
         others = _others(methods, dataset, data_dir)
         plan = _plan_of(name, trial, methods, seeds, others)

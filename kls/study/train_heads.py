@@ -38,12 +38,11 @@ def groups_of(trials, classes):
     for trial in trials:
         key = _shared(trial) if trains_together(trial) else trial
         groups.setdefault(key, []).append(trial)
-    return [
-        tuple(members[start : start + slots])
-        for members in groups.values()
-        for slots in [slots_of(classes[members[0].dataset])]
-        for start in range(0, len(members), slots)
-    ]
+    found = []
+    for members in groups.values():
+        slots = slots_of(classes[members[0].dataset])
+        found += [tuple(members[start : start + slots]) for start in range(0, len(members), slots)]
+    return found
 
 
 def trains_together(trial):

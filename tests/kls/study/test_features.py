@@ -52,7 +52,7 @@ class TestValues:
 
     def test_images_of_another_size_are_brought_to_that_of_training(self, study_of_heads):
         made = study_of_heads(ood={"larger": LARGER})
-        (other,) = made.trainer.wanted_of(made.plan().trials[0]).ood.values()
+        (other,) = made.trainer.wanted_by(made.plan().trials[0]).ood.values()
         found, _ = other.split("test")
         np.testing.assert_allclose(found, expected(decathlon.conform(LARGER, (8, 8, 1))), rtol=1e-4, atol=1e-5)
 

@@ -30,7 +30,7 @@ def train_all(made):
     found = {}
     for group in trainer.groups(made.plan().trials):
         trainings = [trainer.training(trial) for trial in group]
-        found |= zip(group, train_heads(trainings, trainer.wanted_of(group[0])), strict=True)
+        found |= zip(group, train_heads(trainings, trainer.wanted_by(group[0])), strict=True)
     return found
 
 
